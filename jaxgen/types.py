@@ -1,0 +1,62 @@
+"""The types that cross module borders, and the letters of the axes.
+
+Axes, from outer to inner, in comments, names and documentation everywhere:
+
+====  ==========================================================
+L     lanes: a flat list of (arm, seed) pairs of one program
+I     iterations of training
+T     time steps of a rollout
+V     variations of the environment
+P     members of an ES population
+N     parallel environments per variation
+B     minibatch per variation
+E     evaluation episodes
+====  ==========================================================
+
+A *cell* is (environment, algorithm, technique), a *run* is a cell with a seed,
+an *arm* is a technique (or a set of hyper-parameters).
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+PyTree = Any
+Metrics = dict[str, Array]
+"""Scalars of one iteration by name, float32."""
+
+SHIFT_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""The variation levels of evaluation; 0 is the training environment."""
+
+
+class Transition(NamedTuple):
+    """One step of every parallel environment; leaves ``[T, V, N, ...]`` in a rollout.
+
+    ``next_obs`` is the true successor, before any auto-reset, so that
+    bootstrapping through a truncation needs no special case.
+    """
+
+    obs: Array
+    action: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    next_obs: Array
+    extras: PyTree = ()
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What an algorithm may know about an environment; all static."""
+
+    name: str
+    obs_shape: tuple[int, ...]
+    obs_dtype: str
+    num_actions: int
+    max_episode_steps: int
+    num_codes: int | None = None
+    """Observations are integer codes in [0, num_codes), for a one-hot encoding; None: numbers."""
+    obs_scale: float = 1.0
+    """Division by it brings a bounded observation into [0, 1]; 1 where it has no bounds."""
