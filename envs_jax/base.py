@@ -11,15 +11,18 @@ each environment. Whatever varies between variations lives in ``params``, an
 argument, so that one compiled program serves all variation levels.
 
 `Environment` adds the gymnax 1.x surface (``reset``, ``step`` with auto-reset)
-on top, and `Task` the table from a variation level to parameters.
+on top; a `Task` (`jaxgen.types`) holds the table from a level to parameters.
 """
 
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxgen.types import Array, EnvSpec, PyTree
+from jaxgen.types import Array, EnvSpec, PyTree, Task
+
+
+__all__ = ["Environment", "Task"]
 
 
 class Environment:
@@ -83,34 +86,3 @@ class Environment:
         info = {"terminated": terminated, "truncated": truncated, "final_observation": final_obs}
         return obs, next_state, reward, terminated, truncated, info
 
-
-class Task(Protocol):
-    """An environment with its variation table: what a study trains and evaluates on."""
-
-    spec: EnvSpec
-    environment: Environment
-    refresh_steps: int | None
-    """Env steps (of one lane) between fresh training parameters; None: never."""
-
-    def training_params(self, key: Array, levels: Array) -> PyTree:
-        """Parameters of the training variations: levels float32 ``[V]`` -> params ``[V]``.
-
-        A task with generated content (layouts) draws it here from ``key``;
-        traceable, vmappable over lanes.
-        """
-        ...
-
-    def evaluation(self, key: Array, levels: Array, num_episodes: int) -> tuple[PyTree, Array]:
-        """Parameters ``[K]`` and reset words ``[K, E, reset_words]`` of fixed evaluation episodes.
-
-        Episode e of level k is the same for every policy that is evaluated with ``key``.
-        """
-        ...
-
-    def ceiling(self, params: PyTree, words: Array) -> Array:
-        """The best return that each evaluation episode allows, float32 ``[K, E]``."""
-        ...
-
-    def fingerprints(self, params: PyTree) -> Array | None:
-        """A uint32 per generated training or evaluation instance, ``[K, M]``; None: nothing to overlap."""
-        ...

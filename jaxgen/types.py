@@ -18,7 +18,7 @@ an *arm* is a technique (or a set of hyper-parameters).
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
@@ -60,3 +60,63 @@ class EnvSpec:
     """Observations are integer codes in [0, num_codes), for a one-hot encoding; None: numbers."""
     obs_scale: float = 1.0
     """Division by it brings a bounded observation into [0, 1]; 1 where it has no bounds."""
+
+
+class Environment(Protocol):
+    """What the collector asks of a pure JAX environment; `envs_jax.base` implements it."""
+
+    spec: EnvSpec
+    reset_words: int
+    """How many uint32 words one reset consumes."""
+
+    def reset_from(self, words: Array, params: PyTree) -> tuple[Array, PyTree]:
+        """Start episodes: words uint32 ``[*S, reset_words]`` -> obs ``[*S, ...]``, state ``[*S]``."""
+        ...
+
+    def advance(
+        self, state: PyTree, action: Array, params: PyTree
+    ) -> tuple[Array, PyTree, Array, Array, Array]:
+        """Step without auto-reset -> obs, state, reward (float32), terminated, truncated (bool)."""
+        ...
+
+
+class Task(Protocol):
+    """An environment with its variation table: what a study trains and evaluates on."""
+
+    @property
+    def spec(self) -> EnvSpec:
+        """What algorithms may know."""
+        ...
+
+    @property
+    def environment(self) -> Environment:
+        """The environment that all variations share."""
+        ...
+
+    @property
+    def refresh_steps(self) -> int | None:
+        """Env steps (of one lane) between fresh training parameters; None: never."""
+        ...
+
+    def training_params(self, key: Array, levels: Array) -> PyTree:
+        """Parameters of the training variations: levels float32 ``[V]`` -> params ``[V]``.
+
+        A task with generated content (layouts) draws it here from ``key``;
+        traceable, vmappable over lanes.
+        """
+        ...
+
+    def evaluation(self, key: Array, levels: Array, num_episodes: int) -> tuple[PyTree, Array]:
+        """Parameters ``[K]`` and reset words ``[K, E, reset_words]`` of fixed evaluation episodes.
+
+        Episode e of level k is the same for every policy that is evaluated with ``key``.
+        """
+        ...
+
+    def ceiling(self, params: PyTree, words: Array) -> Array:
+        """The best return that each evaluation episode allows, float32 ``[K, E]``."""
+        ...
+
+    def fingerprints(self, params: PyTree) -> Array | None:
+        """A uint32 per generated training or evaluation instance, ``[K, M]``; None: no overlap."""
+        ...

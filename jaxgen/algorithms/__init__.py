@@ -1,0 +1,8 @@
+"""Algorithms by name: name -> constructor (config, technique, spec) -> Algorithm."""
+
+from collections.abc import Callable
+
+from jaxgen.algorithms.base import Algorithm
+from jaxgen.algorithms.ppo import make_ppo
+
+ALGORITHMS: dict[str, Callable[..., Algorithm]] = {"ppo": make_ppo}

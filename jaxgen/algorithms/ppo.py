@@ -1,0 +1,134 @@
+"""Proximal policy optimisation (Schulman et al. 2017), one loss per variation.
+
+Details follow Huang et al. 2022 ("The 37 implementation details of PPO"):
+orthogonal initialisation, separate policy and value trunks, Adam with epsilon
+1e-5, advantages normalised per minibatch, gradient-norm clip. Values bootstrap
+through truncations with the true final observation.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen import networks, ops
+from jaxgen.algorithms.base import Adam, Algorithm, Optimizer, decay_of, mean_metrics
+from jaxgen.config import PPOConfig
+from jaxgen.techniques import Technique
+from jaxgen.techniques.base import variation_gradient
+from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
+
+
+class Batch(NamedTuple):
+    """What the loss reads; leaves ``[V, T * N, ...]``, then ``[V, B, ...]``."""
+
+    obs: Array
+    action: Array
+    log_prob: Array
+    advantage: Array
+    target: Array
+
+
+def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
+    """Build PPO; see `jaxgen.algorithms.base.Algorithm` for the contract."""
+    network, value_of = networks.actor_critic(spec, config.hidden, one_hot=True)
+    adam = Adam(
+        config.learning_rate, decay_of(technique), config.adam_eps, config.max_grad_norm
+    )
+
+    def init(key: Array) -> Optimizer:
+        return adam.init(network.init(key))
+
+    def act(tree: PyTree, obs: Array, uniform: Array) -> Array:
+        return ops.categorical(network.apply(tree, obs), uniform)
+
+    def loss(tree: PyTree, batch: Batch) -> tuple[Array, Metrics]:
+        logits = jax.nn.log_softmax(network.apply(tree, batch.obs))
+        log_prob = _chosen(logits, batch.action)
+        log_ratio = log_prob - batch.log_prob
+        ratio = jnp.exp(log_ratio)
+        policy_loss = clipped_surrogate(ratio, batch.advantage, config.clip).mean()
+        value_loss = 0.5 * jnp.square(value_of(tree, batch.obs) - batch.target).mean()
+        entropy = -(jnp.exp(logits) * logits).sum(-1).mean()
+        total = policy_loss + config.value_weight * value_loss - config.entropy * entropy
+        return total, {
+            "loss": total,
+            "value_loss": value_loss,
+            "entropy": entropy,
+            # The k3 estimator of Schulman 2020: unbiased and never negative.
+            "approx_kl": (ratio - 1 - log_ratio).mean(),
+            "clip_fraction": (jnp.abs(ratio - 1) > config.clip).mean(),
+        }
+
+    def prepare_batch(tree: PyTree, rollout: Transition) -> tuple[Batch, Array]:
+        value = value_of(tree, rollout.obs)
+        next_value = value_of(tree, rollout.next_obs)
+        delta = rollout.reward + config.gamma * (1.0 - rollout.terminated) * next_value - value
+        done = rollout.terminated | rollout.truncated
+        advantage = ops.generalized_advantages(delta, done, config.gamma, config.gae_lambda)
+        logits = jax.nn.log_softmax(network.apply(tree, rollout.obs))
+        log_prob = _chosen(logits, rollout.action)
+        target = advantage + value
+        batch = Batch(rollout.obs, rollout.action, log_prob, advantage, target)
+        return jax.tree.map(_by_variation, batch), ops.explained_variance(value, target)
+
+    def update(
+        state: Optimizer, actor: PyTree, rollout: Transition, iteration: Array, key: Array
+    ) -> tuple[Optimizer, Metrics]:
+        data, explained = prepare_batch(actor, rollout)
+        order = _minibatch_order(key, config)
+
+        def step(optimizer: Optimizer, index: Array) -> tuple[Optimizer, Metrics]:
+            batch = jax.tree.map(lambda leaf: leaf[:, index], data)
+            # Over the whole minibatch, before variations part, alike in every arm.
+            batch = batch._replace(advantage=_normalise(batch.advantage))
+            tree = network.unravel(optimizer.params)
+            combined, metrics = variation_gradient(technique, loss, tree, batch)
+            optimizer, agreement = adam.step(optimizer, combined)
+            return optimizer, metrics | agreement
+
+        state, metrics = jax.lax.scan(step, state, order)
+        return state, mean_metrics(metrics) | {"explained_variance": explained}
+
+    return Algorithm(
+        init=init,
+        prepare=lambda state, iteration, key: network.unravel(state.params),
+        act=act,
+        preferences=lambda params, obs: network.apply(network.unravel(params), obs),
+        params=lambda state: state.params,
+        record=lambda transition: transition,
+        update=update,
+        sample=ops.categorical,
+        num_envs=config.num_envs,
+        num_steps=config.num_steps,
+    )
+
+
+def clipped_surrogate(ratio: Array, advantage: Array, clip: Array | float) -> Array:
+    """The pessimistic policy loss (Schulman et al. 2017, eq. 7), elementwise."""
+    clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
+    return -jnp.minimum(ratio * advantage, clipped * advantage)
+
+
+def _minibatch_order(key: Array, config: PPOConfig) -> Array:
+    """Indices ``[epochs * minibatches, B]`` into the samples of each variation."""
+    samples = config.num_envs * config.num_steps
+    keys = jax.random.split(key, config.num_epochs)
+    order = jnp.stack([ops.random_permutation(keys[i], samples) for i in range(len(keys))])
+    return order.reshape(config.num_epochs * config.num_minibatches, -1)
+
+
+def _chosen(log_probs: Array, action: Array) -> Array:
+    # Compare and sum: a gather of one of a few columns is slower, in the gradient above all.
+    hot = action[..., None] == jnp.arange(log_probs.shape[-1])
+    return jnp.where(hot, log_probs, 0.0).sum(-1)
+
+
+def _by_variation(leaf: Array) -> Array:
+    """``[T, V, N, ...]`` -> ``[V, T * N, ...]``."""
+    leaf = jnp.moveaxis(leaf, 1, 0)
+    return leaf.reshape(leaf.shape[0], -1, *leaf.shape[3:])
+
+
+def _normalise(advantage: Array) -> Array:
+    return (advantage - advantage.mean()) / (advantage.std() + 1e-8)

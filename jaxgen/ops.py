@@ -1,0 +1,118 @@
+"""Array mathematics of reinforcement learning: no state, no networks, no environments."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.types import Array
+
+
+def generalized_advantages(
+    delta: Array, done: Array, gamma: Array | float, gae_lambda: Array | float
+) -> Array:
+    """Sum temporal-difference errors into advantages (Schulman et al. 2016, eq. 16).
+
+    Args:
+      delta: ``r_t + gamma (1 - terminated_t) v(next_obs_t) - v(obs_t)``, float32 ``[T, ...]``.
+      done: end of an episode by termination or truncation, bool ``[T, ...]``; nothing
+        flows across it.
+      gamma: discount.
+      gae_lambda: trace decay.
+
+    Returns:
+      Advantages float32 ``[T, ...]``.
+    """
+    decay = gamma * gae_lambda * (1.0 - done)
+
+    def backwards(next_advantage: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
+        delta_t, decay_t = inputs
+        advantage = delta_t + decay_t * next_advantage
+        return advantage, advantage
+
+    _, advantages = jax.lax.scan(
+        backwards, jnp.zeros_like(delta[0]), (delta, decay), reverse=True
+    )
+    return advantages
+
+
+def explained_variance(prediction: Array, target: Array) -> Array:
+    """Return ``1 - var(target - prediction) / var(target)``; 0 where the target is constant."""
+    variance = target.var()
+    residual = (target - prediction).var()
+    return jnp.where(variance > 0, 1 - residual / jnp.where(variance > 0, variance, 1), 0.0)
+
+
+def huber(error: Array) -> Array:
+    """Quadratic up to 1, linear beyond: ``x^2 / 2`` or ``|x| - 1/2`` (Huber 1964)."""
+    size = jnp.abs(error)
+    return jnp.where(size <= 1, 0.5 * error**2, size - 0.5)
+
+
+def centred_ranks(fitness: Array) -> Array:
+    """Rank to [-1/2, 1/2], ties sharing their average rank.
+
+    Sorting-based ranks break ties by position and so invent a gradient when
+    every member scores the same; here equal fitness gives exactly zero.
+
+    Args:
+      fitness: float32 ``[P]``, P >= 2.
+
+    Returns:
+      float32 ``[P]`` with mean 0.
+    """
+    below = (fitness[:, None] > fitness[None, :]).sum(1)
+    equal = (fitness[:, None] == fitness[None, :]).sum(1)
+    rank = below + 0.5 * (equal - 1)
+    return (rank / (fitness.shape[0] - 1) - 0.5).astype(jnp.float32)
+
+
+def random_permutation(key: Array, size: int) -> Array:
+    """A random bijection of ``0 .. size-1``, int32 ``[size]``, without sorting.
+
+    For a power of two, four keyed rounds of odd multiplication and xor-shift,
+    each of them invertible modulo the size, shuffle minibatches at a small
+    part of a sort's cost; other sizes fall back to a sort.
+    """
+    num_bits = size.bit_length() - 1
+    if size != 1 << num_bits or num_bits < 2:
+        return jax.random.permutation(key, size).astype(jnp.int32)
+    mask = jnp.uint32(size - 1)
+    shift = jnp.uint32((num_bits + 1) // 2)
+    index = jnp.arange(size, dtype=jnp.uint32)
+    for words in jax.random.bits(key, (4, 2), "uint32"):
+        index = (index * (words[0] | 1) + words[1]) & mask
+        index = index ^ (index >> shift)
+    return index.astype(jnp.int32)
+
+
+def categorical(logits: Array, uniform: Array) -> Array:
+    """Sample actions by inverting the cumulative distribution.
+
+    Args:
+      logits: float32 ``[..., A]``.
+      uniform: float32 ``[...]`` in [0, 1).
+
+    Returns:
+      int32 ``[...]`` in [0, A).
+    """
+    cumulative = jnp.cumsum(jax.nn.softmax(logits), axis=-1)[..., :-1]
+    return (uniform[..., None] >= cumulative).sum(-1).astype(jnp.int32)
+
+
+def epsilon_greedy(values: Array, uniform: Array, epsilon: Array | float) -> Array:
+    """Take the best action, or with probability epsilon a uniform one.
+
+    One number serves both choices: below epsilon it is uniform on [0, epsilon).
+
+    Args:
+      values: float32 ``[..., A]``.
+      uniform: float32 ``[...]`` in [0, 1).
+      epsilon: probability of a uniform action.
+
+    Returns:
+      int32 ``[...]`` in [0, A).
+    """
+    num_actions = values.shape[-1]
+    explore = uniform < epsilon
+    drawn = uniform / jnp.maximum(epsilon, 1e-8) * num_actions
+    random_action = jnp.clip(drawn.astype(jnp.int32), 0, num_actions - 1)
+    return jnp.where(explore, random_action, values.argmax(-1).astype(jnp.int32))

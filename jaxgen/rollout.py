@@ -1,0 +1,107 @@
+"""The collector: run a policy in the parallel environments of all variations.
+
+It is the only place that knows where an environment lives: a pure JAX one is
+scanned inside the compiled program, a host-side one is stepped by a Python loop
+through the same functions of the algorithm, with the same rollout as result.
+"""
+
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.algorithms.base import Algorithm
+from jaxgen.types import Array, Environment, Metrics, PyTree, Transition
+
+
+class Episodes(NamedTuple):
+    """The running episodes of the parallel environments; leaves ``[V, N, ...]``."""
+
+    obs: Array
+    state: PyTree
+    total: Array
+    """Undiscounted reward so far, float32."""
+
+
+class HostVecEnv(Protocol):
+    """A batched numpy environment; arrays lead with the shape that ``reset`` gives."""
+
+    def reset(self) -> np.ndarray:
+        """Start all episodes -> obs."""
+        ...
+
+    def step(
+        self, action: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Step with auto-reset -> obs, reward, terminated, truncated, true successor."""
+        ...
+
+
+def start_episodes(
+    environment: Environment, params: PyTree, num_envs: int, key: Array
+) -> Episodes:
+    """Reset N environments of each variation: params ``[V]``."""
+    num_variations = jax.tree.leaves(params)[0].shape[0]
+    words = jax.random.bits(key, (num_variations, num_envs, environment.reset_words), "uint32")
+    obs, state = jax.vmap(environment.reset_from)(words, params)
+    return Episodes(obs, state, jnp.zeros((num_variations, num_envs), jnp.float32))
+
+
+def collect(
+    environment: Environment,
+    params: PyTree,
+    algorithm: Algorithm,
+    actor: PyTree,
+    episodes: Episodes,
+    key: Array,
+) -> tuple[Episodes, PyTree, Metrics]:
+    """Step all environments T times.
+
+    Args:
+      environment: pure JAX environment.
+      params: its parameters ``[V]``.
+      algorithm: gives ``act``, ``record`` and T.
+      actor: what ``algorithm.prepare`` made.
+      episodes: where the last rollout ended.
+      key: randomness of the actions and the resets, drawn in bulk before the scan.
+
+    Returns:
+      The running episodes, the rollout (what ``record`` kept, leaves ``[T, V, N, ...]``)
+      and the metrics ``reward`` (mean return of the episodes that ended; NaN if none
+      did) and ``episodes`` (their number).
+    """
+    shape = (algorithm.num_steps, *episodes.total.shape)
+    act_key, reset_key = jax.random.split(key)
+    uniform = jax.random.uniform(act_key, shape)
+    words = jax.random.bits(reset_key, (*shape, environment.reset_words), "uint32")
+
+    def step(episodes: Episodes, inputs: tuple[Array, Array]):
+        uniform_t, words_t = inputs
+        action = algorithm.act(actor, episodes.obs, uniform_t)
+        next_obs, state, reward, terminated, truncated = jax.vmap(environment.advance)(
+            episodes.state, action, params
+        )
+        fresh = jax.vmap(environment.reset_from)(words_t, params)
+        transition = Transition(episodes.obs, action, reward, terminated, truncated, next_obs)
+        done = terminated | truncated
+        obs, state = jax.tree.map(
+            lambda a, b: jnp.where(_expand(done, a), a, b), fresh, (next_obs, state)
+        )
+        total = episodes.total + reward
+        ended = jnp.where(done, total, 0.0).sum(), done.sum()
+        episodes = Episodes(obs, state, jnp.where(done, 0.0, total))
+        return episodes, (algorithm.record(transition), ended)
+
+    episodes, (rollout, ended) = jax.lax.scan(step, episodes, (uniform, words))
+    return episodes, rollout, _episode_metrics(*ended)
+
+
+def _episode_metrics(returns: Array, counts: Array) -> Metrics:
+    count = counts.sum()
+    mean = jnp.where(count > 0, returns.sum() / jnp.maximum(count, 1), jnp.nan)
+    return {"reward": mean, "episodes": count.astype(jnp.float32)}
+
+
+def _expand(mask: Array, like: Array) -> Array:
+    return mask.reshape(mask.shape + (1,) * (like.ndim - mask.ndim))

@@ -1,0 +1,90 @@
+"""Apply a technique: gradients per variation, their agreement, their combination.
+
+This is the only module that takes gradients of an algorithm's loss.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from jaxgen.techniques import Technique
+from jaxgen.types import Array, Metrics, PyTree
+
+TINY = 1e-30
+"""Floor of a norm: a zero gradient has agreement 0 with everything."""
+
+
+class Combined(NamedTuple):
+    """A gradient for the optimiser and what the variations' gradients agreed on."""
+
+    gradient: Array
+    """float32 ``[D]``."""
+    live: Array
+    """bool: False where agreement is on and every weight is 0, so the step is skipped."""
+    metrics: Metrics
+
+
+def combine(technique: Technique, gradients: Array) -> Combined:
+    """Weigh the gradients of K variations by their agreement with the mean gradient.
+
+    Args:
+      technique: ``agreement`` and ``uniform`` choose the weights; see `Technique`.
+      gradients: float32 ``[K, D]``.
+
+    Returns:
+      ``sum_k weights_k g_k``, whether any weight is positive, and the metrics
+      ``agree_ref`` (mean of the weights m_k), ``agree_pair`` (mean cosine over pairs),
+      ``grad_norm`` (of the combined gradient).
+    """
+    num = gradients.shape[0]
+    mean = gradients.mean(0)
+    unit = gradients / jnp.maximum(_norm(gradients), TINY)
+    reference = mean / jnp.maximum(_norm(mean), TINY)
+    match = jnp.maximum(unit @ reference, 0.0)
+    chosen = (1 - technique.uniform) * match + technique.uniform * match.mean()
+    weights = (1 - technique.agreement) / num + technique.agreement * chosen
+    weights = jax.lax.stop_gradient(weights)
+    gradient = weights @ gradients
+    metrics = {
+        "agree_ref": match.mean(),
+        "agree_pair": _mean_pair_cosine(unit),
+        "grad_norm": _norm(gradient)[0],
+    }
+    return Combined(gradient, jnp.any(weights > 0), metrics)
+
+
+def variation_gradient(
+    technique: Technique,
+    loss: Callable[[PyTree, PyTree], tuple[Array, Metrics]],
+    params: PyTree,
+    batch: PyTree,
+) -> tuple[Combined, Metrics]:
+    """Take the gradient of ``loss`` on each variation's own batch and combine them.
+
+    Args:
+      technique: how to combine.
+      loss: (params, batch of one variation) -> scalar loss, scalar metrics.
+      params: tree of parameters.
+      batch: leaves ``[V, B, ...]``.
+
+    Returns:
+      The combined gradient (raveled as the parameters are) and the metrics of the
+      loss averaged over variations.
+    """
+    per_variation = jax.vmap(jax.grad(loss, has_aux=True), in_axes=(None, 0))
+    tree, metrics = per_variation(params, batch)
+    gradients = jax.vmap(lambda leaves: ravel_pytree(leaves)[0])(tree)
+    return combine(technique, gradients), {name: value.mean() for name, value in metrics.items()}
+
+
+def _norm(vectors: Array) -> Array:
+    return jnp.sqrt(jnp.square(vectors).sum(-1, keepdims=True))
+
+
+def _mean_pair_cosine(unit: Array) -> Array:
+    num = unit.shape[0]
+    pairs = [unit[i] @ unit[j] for i in range(num) for j in range(i)]
+    return jnp.stack(pairs).mean() if pairs else jnp.ones(())
