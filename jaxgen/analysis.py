@@ -1,0 +1,268 @@
+"""Records to numbers: results.csv, histories, best scores, differences between arms.
+
+Everything is computed from `jaxgen.records.Record`s, never from a training in progress, so that
+partial results give partial answers. `jaxgen.summary` turns them into tables of text.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxgen.records import HEADLINE_MODE, Cell, Record, check_records, mode_of, modes_of
+
+MAX_POINTS = 500
+"""Longest series in a history file."""
+
+CSV_COLUMNS = (
+    "run", "algorithm", "environment", "technique", "seed", "alias_of", "quick", "status",
+    "env_steps_requested", "env_steps", "episodes", "mode", "level", "return", "standard_error",
+    "floor", "ceiling", "s", "A", "A_id", "A_ood", "grs", "grs_valid", "grs_n", "uplift", "gap",
+    "valid", "reason", "agree_ref", "agree_pair",
+)  # fmt: skip
+"""Columns of results.csv."""
+_SCORE_COLUMNS = CSV_COLUMNS[CSV_COLUMNS.index("A") : CSV_COLUMNS.index("agree_ref")]
+
+
+class Difference(NamedTuple):
+    """A difference between two arms, paired by seed."""
+
+    label: str
+    """As in "gar - dr"."""
+    meaning: str
+    """What the difference measures."""
+    values: dict[str, np.ndarray]
+    """Score name -> differences [seeds]; empty where an arm is missing or an alias."""
+    reason: str = ""
+    """Why there are no values."""
+
+
+# results.csv
+
+
+def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """One row per run, mode and level, keys ``CSV_COLUMNS``, None for null, canonical order.
+
+    A diverged run has one row, with neither mode nor level.
+    """
+    ordered = check_records(records)
+    return [row for record in ordered for row in _record_rows(record)]
+
+
+def csv_text(table: Iterable[Mapping[str, Any]]) -> str:
+    """`rows` as CSV: floats in full precision, booleans as true and false, null as nothing."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    writer.writerows([_csv_value(row[name]) for name in CSV_COLUMNS] for row in table)
+    return stream.getvalue()
+
+
+def _csv_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(float(value)) if isinstance(value, float) else value
+
+
+def _record_rows(record: Record) -> list[dict[str, Any]]:
+    result = record.result
+    training = result["training"] or {}
+    common = dict.fromkeys(CSV_COLUMNS) | {
+        "run": record.name,
+        "algorithm": record.algorithm,
+        "environment": record.environment,
+        "technique": record.technique,
+        "seed": record.seed,
+        "alias_of": record.alias_of,
+        "quick": record.quick,
+        "status": result["status"],
+        "env_steps_requested": result["env_steps"]["requested"],
+        "env_steps": result["env_steps"]["actual"],
+        "agree_ref": training.get("agree_ref"),
+        "agree_pair": training.get("agree_pair"),
+    }
+    if record.diverged:
+        return [common]
+    return [common | row for mode in modes_of([record]) for row in _mode_rows(record, mode)]
+
+
+def _mode_rows(record: Record, mode: str) -> list[dict[str, Any]]:
+    evaluation, references = record.result["evaluation"], record.result["references"]
+    measured, scores = mode_of(record, mode), record.result["scores"][mode]
+    shared = {name: scores[name] for name in _SCORE_COLUMNS} | {
+        "mode": mode,
+        "episodes": evaluation["episodes"],
+    }
+    return [
+        shared
+        | {
+            "level": level,
+            "return": measured["mean"][i],
+            "standard_error": measured["standard_error"][i],
+            "floor": references["floor"][i],
+            "ceiling": references["ceiling"][i],
+            "s": scores["s"][i],
+        }
+        for i, level in enumerate(evaluation["levels"])
+    ]
+
+
+# metrics/<experiment>_history.json
+
+
+def history_json(records: Iterable[Record]) -> dict[str, Any]:
+    """The histories of one experiment, ready for ``json.dumps(allow_nan=False)``.
+
+    Each series is thinned evenly to at most ``MAX_POINTS`` points, first and last included;
+    ``length`` is its original length and null stands for NaN.
+
+    Raises:
+        ValueError: no record, or records of several experiments.
+    """
+    ordered = check_records(records)
+    experiments = sorted({record.experiment for record in ordered})
+    if len(experiments) != 1:
+        raise ValueError(f"a history needs records of one experiment; got {experiments}")
+    return {
+        "schema": 1,
+        "experiment": experiments[0],
+        "max_points": MAX_POINTS,
+        "runs": [_run_history(record) for record in ordered],
+    }
+
+
+def _run_history(record: Record) -> dict[str, Any]:
+    return {
+        "run": record.name,
+        "seed": record.seed,
+        "alias_of": record.alias_of,
+        "quick": record.quick,
+        "status": record.result["status"],
+        "series": {
+            name: {"length": len(values), "values": _thin(values)}
+            for name, values in sorted(record.load_history().items())
+        },
+    }
+
+
+def _thin(values: np.ndarray) -> list[Any]:
+    if len(values) > MAX_POINTS:
+        values = values[np.linspace(0, len(values) - 1, MAX_POINTS).round().astype(int)]
+    return _without_nan(values.tolist())
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+# best_models/<algorithm>_<environment>_best/best_scores.json
+
+
+def best_scores(records: Iterable[Record]) -> dict[tuple[str, str], dict[str, Any]]:
+    """(algorithm, environment) -> the run that is kept as the best model.
+
+    Chosen by the mean greedy return of the final policy at level 0 and by nothing else: a choice
+    that looked at shifted levels would leak them into the model. Full runs go before quick ones;
+    ties go to the first technique, then to the first seed. Diverged runs and aliases are no
+    candidates. A convenience, never a row of results.
+    """
+    candidates: dict[tuple[str, str], list[Record]] = {}
+    for record in check_records(records):
+        if not (record.diverged or record.alias_of):
+            candidates.setdefault((record.algorithm, record.environment), []).append(record)
+    # max keeps the first of equals, and the records are in canonical order.
+    return {
+        key: _best_entry(max(group, key=lambda r: (not r.quick, _return_at_zero(r))), len(group))
+        for key, group in candidates.items()
+    }
+
+
+def _return_at_zero(record: Record) -> float:
+    index = record.result["evaluation"]["levels"].index(0.0)
+    return mode_of(record, HEADLINE_MODE)["mean"][index]
+
+
+def _best_entry(record: Record, num_candidates: int) -> dict[str, Any]:
+    return {
+        "run": record.name,
+        "experiment": record.experiment,
+        "technique": record.technique,
+        "seed": record.seed,
+        "quick": record.quick,
+        "chosen_by": "mean greedy return of the final policy at level 0",
+        "num_candidates": num_candidates,
+        "return_at_zero": _return_at_zero(record),
+        "levels": list(record.result["evaluation"]["levels"]),
+        "returns": list(mode_of(record, HEADLINE_MODE)["mean"]),
+        "scores": dict(record.result["scores"][HEADLINE_MODE]),
+    }
+
+
+# Differences between arms
+
+
+def decompose(
+    arms: Mapping[str, Cell], suffix: str = "", names: Sequence[str] = ("A_ood", "A")
+) -> list[Difference]:
+    """Split what an arm gains into the part of its data and the part of the agreement.
+
+    gar - baseline = (dr - baseline) + (gar - dr), greedy, paired by the seeds that all arms
+    share, so that the two parts add up exactly.
+
+    Args:
+        arms: technique -> cell, of one algorithm, environment and setting.
+        suffix: "" or "+reg", the second of which splits gar+reg - reg.
+        names: scores to compare.
+    """
+    base = suffix.lstrip("+") or "baseline"
+    data, agreement = f"dr{suffix}", f"gar{suffix}"
+    usable = {t: arms[t] for t in (base, data, agreement) if t in arms and not arms[t].alias_of}
+    shared = {
+        name: sorted(set.intersection(*(set(cell.scores(name)) for cell in usable.values())))
+        for name in names
+        if usable
+    }
+    terms = (
+        (agreement, base, "data and agreement"),
+        (data, base, "data"),
+        (agreement, data, "agreement"),
+    )
+    return [
+        Difference(
+            f"{first} - {second}",
+            meaning,
+            {
+                name: np.array([_paired(usable, first, second, name, seed) for seed in seeds])
+                for name, seeds in shared.items()
+                if first in usable and second in usable
+            },
+            _why_not(arms, first, second),
+        )
+        for first, second, meaning in terms
+    ]
+
+
+def _paired(arms: Mapping[str, Cell], first: str, second: str, name: str, seed: int) -> float:
+    return arms[first].scores(name)[seed] - arms[second].scores(name)[seed]
+
+
+def _why_not(arms: Mapping[str, Cell], *techniques: str) -> str:
+    missing = [t for t in techniques if t not in arms]
+    aliases = [f"{t} is {arms[t].alias_of}" for t in techniques if t in arms and arms[t].alias_of]
+    return f"no {' and no '.join(missing)}" if missing else ", ".join(aliases)
+
+
+def missing_runs(
+    records: Iterable[Record], plan: Iterable[tuple[str, int]]
+) -> dict[str, list[int]]:
+    """Run name -> seeds that the plan [(run name, seed)] has and the records have not."""
+    present = {(record.name, record.seed) for record in records}
+    missing: dict[str, list[int]] = {}
+    for name, seed in plan:
+        if (name, seed) not in present:
+            missing.setdefault(name, []).append(seed)
+    return missing
