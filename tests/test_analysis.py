@@ -86,6 +86,7 @@ def test_runs_of_several_settings_are_never_one_cell():
     full, short = make_record(), make_record(digest="ffffffff", total_steps=384)
     cells = group_cells([full, short])
     assert len(cells) == 2 and cells[0].setting != cells[1].setting
+    assert make_record(quick=True).setting != full.setting
     # Another technique of the same configuration is comparable.
     assert group_cells([make_record(technique="gar")])[0].setting == cells[0].setting
 
@@ -306,7 +307,17 @@ def test_greedy_and_sampled_returns_never_share_a_table():
         "cartpole: scores, sampled",
         "cartpole: returns by level, sampled",
     }
-    assert not any(any(f) for title, f in shown.items() if ", greedy" in title)
+    # Each of the two is wholly of its own mode.
+    (scores,) = as_dicts(find([record], "cartpole: scores, sampled"))
+    assert (scores["J(0)"], scores["A"], scores["grs_n"]) == ("321.7", "0.777", "0.777")
+    returns = as_dicts(find([record], "cartpole: returns by level, sampled"))[0]
+    assert {returns[f"J({level:g})"] for level in LEVELS} == {"321.7"}
+
+
+def test_returns_stand_beside_their_references_once():
+    table = as_dicts(find(make_study(seeds=(0, 1)), "minigrid: returns by level, greedy"))
+    assert [row["algorithm"] for row in table[18:]] == ["random play", "ceiling"]
+    assert [row["J(1)"] for row in table[18:]] == ["0.040", "0.907"]
 
 
 def test_every_table_of_runs_states_its_n():
