@@ -6,6 +6,7 @@ individual seeds beside every mean, and n. Matplotlib is imported when a figure 
 without pyplot: no window, no backend, no global state.
 """
 
+import io
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -61,15 +62,19 @@ STYLES = {
 _OTHER_STYLES = (Style(GREEN, "X", ":"), Style(PURPLE, "*", "-."), Style(GREEN, "<", "-."))
 
 
-def save(figure: "Figure", path: str | os.PathLike[str]) -> Path:
-    """Write a PNG whose bytes depend on the figure alone; creates the folder.
+def to_png(figure: "Figure") -> bytes:
+    """A PNG whose bytes depend on the figure alone."""
+    stream = io.BytesIO()
+    figure.savefig(stream, dpi=DPI, format="png", metadata={"Software": None})
+    return stream.getvalue()
 
-    The file appears whole or not at all.
-    """
+
+def save(figure: "Figure", path: str | os.PathLike[str]) -> Path:
+    """Write `to_png` to a file, which appears whole or not at all; creates its folder."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, dpi=DPI, format="png", metadata={"Software": None})
+    partial.write_bytes(to_png(figure))
     partial.replace(path)
     return path
 

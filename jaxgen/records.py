@@ -185,6 +185,38 @@ class Cell(NamedTuple):
         return np.asarray(curves, np.float64) if curves else np.empty((0, 0))
 
 
+def alias_records(
+    records: Iterable[Record], aliases: Mapping[str, Mapping[str, Any]]
+) -> list[Record]:
+    """Records of runs that were never trained, as copies of the runs that they stand for.
+
+    Args:
+        records: trained runs.
+        aliases: run name -> spec, whose ``alias_of`` is the name of a trained run.
+
+    Returns:
+        A record for each alias and each seed of its run, in the order of the aliases.
+    """
+    trained: dict[str, list[Record]] = {}
+    for record in records:
+        trained.setdefault(record.name, []).append(record)
+    return [
+        _as_alias(record, name, spec)
+        for name, spec in aliases.items()
+        for record in trained.get(spec["alias_of"], ())
+    ]
+
+
+def _as_alias(record: Record, name: str, spec: Mapping[str, Any]) -> Record:
+    run = {
+        **record.result["run"],
+        "technique": spec["technique"],
+        "experiment": name.rsplit("-", 1)[0],
+        "name": name,
+    }
+    return record._replace(spec=spec, result={**record.result, "run": run})
+
+
 def mode_of(record: Record, mode: str) -> Mapping[str, list[float]]:
     """Mean and standard error [levels] of a finished record's evaluation."""
     return record.result["evaluation"]["modes"][mode]

@@ -21,7 +21,7 @@ from jaxgen.analysis import (
     missing_runs,
     rows,
 )
-from jaxgen.records import Record, check_records, group_cells, levels_of
+from jaxgen.records import Record, alias_records, check_records, group_cells, levels_of
 from jaxgen.summary import EXPECTED, QUICK_BANNER, Table, sections, summary
 
 
@@ -133,6 +133,21 @@ def test_history_ends_where_the_budget_was_used_and_may_be_loaded_late():
         assert loaded["env_steps"].tolist() == [10, 20, 30]
         assert loaded["reward"].tolist() == [1, 2, 3]
         assert loaded["eval_return"].tolist() == [5, 6]
+
+
+def test_alias_gets_the_records_of_the_run_that_it_stands_for():
+    trained = [make_record("es", technique=t, seed=i) for t in ("baseline", "dr") for i in (0, 1)]
+    aliases = {r.name: r.spec for t in ("gar", "gar+reg") for r in [make_record("es", technique=t)]}
+    records = alias_records(trained, aliases)
+    # gar+reg stands for reg, which is not here.
+    assert [(r.technique, r.experiment, r.seed) for r in records] == [
+        ("gar", "es_cartpole_gar", 0),
+        ("gar", "es_cartpole_gar", 1),
+    ]
+    assert records[1].result["scores"] == trained[1].result["scores"]
+    (cell,) = [c for c in group_cells([*trained, *records]) if c.technique == "gar"]
+    assert cell.alias_of == "baseline" and cell.name == run_name("es", "cartpole", "gar")
+    assert trained[0].technique == "baseline"
 
 
 # results.csv

@@ -16,6 +16,7 @@ from jaxgen.plotting import (
     learning_curves,
     save,
     smooth,
+    to_png,
 )
 from jaxgen.records import TECHNIQUES
 from jaxgen.summary import QUICK_BANNER
@@ -316,7 +317,7 @@ def test_file_depends_on_the_records_alone(tmp_path):
     for name in first:
         one = save(first[name], tmp_path / "a" / name)
         two = save(second[name], tmp_path / "b" / name)
-        assert one.read_bytes() == two.read_bytes()
+        assert one.read_bytes() == two.read_bytes() == to_png(first[name])
         assert b"Matplotlib" not in one.read_bytes()
     # No partial file stays.
     assert len(list((tmp_path / "a").iterdir())) == len(first)
