@@ -432,7 +432,7 @@ def _subplots(
     """A figure without pyplot and its axes [rows, columns]; sizes in inches per panel."""
     from matplotlib.figure import Figure
 
-    figure = Figure((width * num_columns, height * num_rows), layout="constrained")
+    figure = Figure((width * num_columns, height * num_rows), dpi=DPI, layout="constrained")
     axes = figure.subplots(num_rows, num_columns, squeeze=False, **kwargs)
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
@@ -471,3 +471,6 @@ def _finish(figure: "Figure", title: str, quick: bool, note: str = "") -> None:
         size = 0.8 * 72 * width / (0.65 * len(QUICK_BANNER))
         figure.text(0.5, 0.5, QUICK_BANNER, rotation=slope, fontsize=size, color=RED, alpha=0.35,
                     ha="center", va="center", fontweight="bold", zorder=10)  # fmt: skip
+    # Laid out once: laying out again, at every save, would move things by fractions of a pixel.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
