@@ -18,11 +18,27 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgen.types import Array, EnvSpec, PyTree, Task
 
+__all__ = ["Environment", "Task", "check_levels"]
 
-__all__ = ["Environment", "Task"]
+
+def check_levels(levels: Any) -> Array:
+    """Variation levels as float32 of the same shape; traced ones cannot be checked.
+
+    Raises ValueError for a concrete level outside of [0, 1], NaN included.
+    """
+    if not isinstance(levels, jax.core.Tracer):
+        values = np.asarray(levels, np.float64)
+        bad = values[~((values >= 0) & (values <= 1))]
+        if bad.size:
+            raise ValueError(
+                f"variation level {bad[0]} is not allowed: a level lies in [0, 1], "
+                "0 for the training environment and 1 for the largest shift"
+            )
+    return jnp.asarray(levels, jnp.float32)
 
 
 class Environment:

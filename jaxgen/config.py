@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_type_hints
 
+SHIFT_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""The variation levels of evaluation; 0 is the training environment."""
+
 NUM_VARIATIONS = 3
 """V: every arm splits its batches, replay and steps into this many variations."""
 
@@ -103,7 +106,7 @@ class DQNConfig(Config):
 
     batch_size: int
     """Transitions per update over all variations; each variation gets its ceiling share."""
-    replay_ratio: float
+    replay_ratio: int
     """Sampled transitions per environment step."""
     target_interval: int
     """Environment steps between copies into the target network."""
@@ -118,8 +121,13 @@ class DQNConfig(Config):
     epsilon_end: float = 0.05
     epsilon_fraction: float = 0.7
     """Share of the budget over which epsilon falls linearly."""
-    one_hot: bool = False
-    """Encode integer codes one-hot; False: codes scaled into [0, 1], as specified."""
+    activation: str = "relu"
+    """``relu`` or ``tanh``."""
+    reward_scale: float = 1.0
+    """Rewards are multiplied by it before targets are made; returns are reported unscaled."""
+    encoding: str = "unit"
+    """Network inputs: ``unit`` scales observations into [0, 1], as specified, where they have
+    bounds; ``one_hot`` gives integer codes an input each; ``raw`` passes numbers as they are."""
 
     @property
     def batch_per_variation(self) -> int:
@@ -135,7 +143,7 @@ class DQNConfig(Config):
     def updates_per_iteration(self) -> int:
         """Gradient steps per iteration that keep the replay ratio."""
         batch = NUM_VARIATIONS * self.batch_per_variation
-        return max(1, round(float(self.replay_ratio) * self.steps_per_iteration / batch))
+        return max(1, round(self.replay_ratio * self.steps_per_iteration / batch))
 
     def validate(self) -> None:
         """See `Config.validate`; the replay ratio must be met by whole updates."""
@@ -148,6 +156,9 @@ class DQNConfig(Config):
         _require(self, "buffer_size", self.ring_size >= self.num_envs * self.num_steps,
                  "a ring of at least num_envs x num_steps per variation")
         _require(self, "epsilon_fraction", 0 < self.epsilon_fraction <= 1, "a share in (0, 1]")
+        _require(self, "encoding", self.encoding in ("raw", "unit", "one_hot"),
+                 "raw, unit or one_hot")
+        _require(self, "activation", self.activation in ("relu", "tanh"), "relu or tanh")
         _require(self, "target_interval", self.target_interval >= 1, "a positive whole number")
 
 
@@ -164,6 +175,8 @@ class ESConfig(Config):
     episodes_per_member: int = 1
     """Episodes of each member on each variation, with seeds common to the generation."""
     adam_eps: float = 1e-8
+    head_scale: float = 1.0
+    """Gain of the output layer's initialisation."""
     curve_interval: int = 5
     """Generations between two points of the learning curve."""
 
@@ -224,7 +237,7 @@ def _convert(algorithm: str, key: str, value: Any, kind: Any) -> Any:
         return float(value)
     if kind is int and is_number and value == int(value):
         return int(value)
-    if kind is bool and isinstance(value, bool):
+    if kind is str and isinstance(value, str):
         return value
     if kind == tuple[int, ...] and isinstance(value, list | tuple):
         return tuple(_convert(algorithm, key, item, int) for item in value)
@@ -245,11 +258,14 @@ PRESETS: dict[str, dict[str, Config]] = {
     "dqn": {
         "cartpole": DQNConfig(
             total_steps=50_000, learning_rate=1e-4, hidden=(64, 64),
-            num_envs=2, num_steps=11, batch_size=64, replay_ratio=32.0, target_interval=500,
+            num_envs=2, num_steps=11, batch_size=64, replay_ratio=32, target_interval=500,
+            # Velocities have no bounds to scale by. Returns of 500 make values of 100 at gamma .99:
+            # scaled by 1 - gamma they are of order 1, which a learning rate of 1e-4 can follow.
+            encoding="raw", activation="tanh", reward_scale=0.01, adam_eps=1e-4,
         ),
         "minigrid": DQNConfig(
             total_steps=1_000_000, learning_rate=1e-4, hidden=(128, 128),
-            num_envs=8, num_steps=4, batch_size=96, replay_ratio=16.0, target_interval=1_000,
+            num_envs=8, num_steps=4, batch_size=96, replay_ratio=16, target_interval=1_000,
         ),
     },
     "es": {
@@ -266,7 +282,48 @@ PRESETS: dict[str, dict[str, Config]] = {
 """Configuration of every (algorithm, environment): the specified values where it gives any."""
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "es-matched": ("es", {"total_steps": "as ppo"}),
-    "dqn-onehot": ("dqn", {"one_hot": True}),
+    "dqn-onehot": ("dqn", {"encoding": "one_hot"}),
+    "es-matched": ("es", {"total_steps": "ppo"}),
 }
-"""Named presets of an algorithm: (base, overrides)."""
+"""Presets of an algorithm under a name of their own: (algorithm, overrides).
+
+``es-matched`` counts the steps of every member against the budget that the other
+algorithms have, which is a handful of generations; its override names whose budget.
+"""
+
+TASK_OPTIONS: dict[str, dict[str, Any]] = {
+    "cartpole": {},
+    "minigrid": {"bank_size": 4096, "refresh_steps": 100_000, "see_through_walls": True},
+}
+"""Options of each environment that are part of what is studied (and of the content hash).
+
+The number of layouts decides what generalisation means: ``bank_size`` fresh ones for each
+variation and seed, replaced every ``refresh_steps`` env steps.
+"""
+
+
+def algorithm_names() -> tuple[str, ...]:
+    """What ``--algo`` takes: algorithms, then presets with names of their own."""
+    return (*PRESETS, *VARIANTS)
+
+
+def base_algorithm(name: str) -> str:
+    """The algorithm that a name stands for; ValueError names what is allowed."""
+    if name not in PRESETS and name not in VARIANTS:
+        raise ValueError(f"unknown algorithm {name!r}; allowed: {', '.join(algorithm_names())}")
+    return VARIANTS[name][0] if name in VARIANTS else name
+
+
+def preset(algorithm: str, environment: str) -> Config:
+    """The configuration of an algorithm (or named preset) on an environment."""
+    base = PRESETS[base_algorithm(algorithm)]
+    if environment not in base:
+        raise ValueError(
+            f"{algorithm} has no configuration for environment {environment!r}; "
+            f"allowed: {', '.join(base)}"
+        )
+    overrides = dict(VARIANTS[algorithm][1]) if algorithm in VARIANTS else {}
+    budget = overrides.get("total_steps")
+    if isinstance(budget, str):
+        overrides["total_steps"] = PRESETS[budget][environment].total_steps
+    return replace(base[environment], overrides)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen
 from jax.flatten_util import ravel_pytree
 
@@ -27,26 +28,36 @@ class Network(NamedTuple):
     """(tree, observations ``[..., *obs_shape]``) -> outputs ``[..., A]``."""
 
 
-def encode(spec: EnvSpec, one_hot: bool) -> Callable[[Array], Array]:
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh}
+
+ENCODINGS = ("raw", "unit", "one_hot")
+
+
+def encode(spec: EnvSpec, encoding: str) -> Callable[[Array], Array]:
     """Return the map from observations ``[..., *obs_shape]`` to network inputs ``[..., F]``.
 
-    Integer codes become one-hot where asked for, everything else is divided by
-    the spec's scale, which brings bounded observations into [0, 1].
+    ``raw`` passes numbers as they are, ``unit`` brings each into [0, 1] by the spec's
+    range, ``one_hot`` gives every integer code an input of its own (numbers stay raw).
     """
+    if encoding not in ENCODINGS:
+        raise ValueError(f"unknown encoding {encoding!r}; allowed: {', '.join(ENCODINGS)}")
     batch_end = -len(spec.obs_shape)
+    low, high = np.asarray(spec.obs_low, np.float32), np.asarray(spec.obs_high, np.float32)
     num_codes = spec.num_codes
 
-    def one_hot_codes(obs: Array) -> Array:
-        assert num_codes is not None
+    def one_hot(obs: Array) -> Array:
         # Code-major: one comparison per element and no reshuffling of the codes.
-        hot = obs[..., None, :] == jnp.arange(num_codes, dtype=obs.dtype)[:, None]
+        codes = np.arange(num_codes, dtype=spec.obs_dtype)
+        hot = obs[..., None, :] == codes[:, None]
         return hot.astype(jnp.float32).reshape(*obs.shape[:batch_end], -1)
 
-    def scaled(obs: Array) -> Array:
-        numbers = obs.astype(jnp.float32) / spec.obs_scale
-        return numbers.reshape(*obs.shape[:batch_end], -1)
+    def numbers(obs: Array) -> Array:
+        inputs = obs.astype(jnp.float32)
+        if encoding == "unit":
+            inputs = (inputs - _expand(low, inputs)) * _expand(1 / (high - low), inputs)
+        return inputs.reshape(*obs.shape[:batch_end], -1)
 
-    return one_hot_codes if one_hot and num_codes is not None else scaled
+    return one_hot if encoding == "one_hot" and num_codes is not None else numbers
 
 
 class _MLP(linen.Module):
@@ -69,13 +80,13 @@ def mlp(
     num_outputs: int,
     hidden: tuple[int, ...],
     *,
-    one_hot: bool,
+    encoding: str,
     head_scale: float,
     activation: Callable[[Array], Array] = jnp.tanh,
 ) -> Network:
     """A multilayer perceptron with orthogonal initialisation (gain sqrt 2 in hidden layers)."""
     module = _MLP(hidden, num_outputs, head_scale, activation)
-    inputs = encode(spec, one_hot)
+    inputs = encode(spec, encoding)
 
     def init_tree(key: Array) -> PyTree:
         return module.init(key, inputs(jnp.zeros(spec.obs_shape, spec.obs_dtype)))
@@ -89,7 +100,7 @@ def mlp(
 
 
 def actor_critic(
-    spec: EnvSpec, hidden: tuple[int, ...], *, one_hot: bool
+    spec: EnvSpec, hidden: tuple[int, ...], *, encoding: str
 ) -> tuple[Network, Callable[[PyTree, Array], Array]]:
     """Separate policy and value networks over one parameter vector.
 
@@ -97,8 +108,8 @@ def actor_critic(
       The network, whose ``apply`` gives action logits ``[..., A]``, and the
       function (tree, obs) -> state values ``[...]``.
     """
-    actor = mlp(spec, spec.num_actions, hidden, one_hot=one_hot, head_scale=0.01)
-    critic = mlp(spec, 1, hidden, one_hot=one_hot, head_scale=1.0)
+    actor = mlp(spec, spec.num_actions, hidden, encoding=encoding, head_scale=0.01)
+    critic = mlp(spec, 1, hidden, encoding=encoding, head_scale=1.0)
 
     def init_tree(key: Array) -> PyTree:
         actor_key, critic_key = jax.random.split(key)
@@ -123,3 +134,7 @@ def _flat(init_tree: Callable[[Array], PyTree], apply: Callable[[PyTree, Array],
         return jax.tree.unflatten(treedef, parts)
 
     return Network(lambda key: ravel_pytree(init_tree(key))[0], unravel, apply)
+
+
+def _expand(numbers: np.ndarray, like: Array) -> np.ndarray:
+    return numbers.reshape((1,) * (like.ndim - numbers.ndim) + numbers.shape)

@@ -39,11 +39,13 @@ class HostVecEnv(Protocol):
 
 
 def start_episodes(
-    environment: Environment, params: PyTree, num_envs: int, key: Array
+    environment: Environment, params: PyTree, algorithm: Algorithm, key: Array
 ) -> Episodes:
-    """Reset N environments of each variation: params ``[V]``."""
-    num_variations = jax.tree.leaves(params)[0].shape[0]
-    words = jax.random.bits(key, (num_variations, num_envs, environment.reset_words), "uint32")
+    """Reset the N environments of each variation: params ``[V]``."""
+    num_variations, num_envs = jax.tree.leaves(params)[0].shape[0], algorithm.num_envs
+    num_starts = algorithm.num_starts or num_envs
+    words = jax.random.bits(key, (num_variations, num_starts, environment.reset_words), "uint32")
+    words = jnp.tile(words, (1, num_envs // num_starts, 1))
     obs, state = jax.vmap(environment.reset_from)(words, params)
     return Episodes(obs, state, jnp.zeros((num_variations, num_envs), jnp.float32))
 

@@ -27,9 +27,6 @@ PyTree = Any
 Metrics = dict[str, Array]
 """Scalars of one iteration by name, float32."""
 
-SHIFT_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""The variation levels of evaluation; 0 is the training environment."""
-
 
 class Transition(NamedTuple):
     """One step of every parallel environment; leaves ``[T, V, N, ...]`` in a rollout.
@@ -58,6 +55,10 @@ class EnvSpec:
     max_episode_steps: int
     num_codes: int | None = None
     """Observations are integer codes in [0, num_codes), for a one-hot encoding; None: numbers."""
+    obs_low: tuple[float, ...] = (0.0,)
+    """Lower end of each observed number's range (or one for all); nominal where it has no bounds."""
+    obs_high: tuple[float, ...] = (1.0,)
+    """Upper end; (obs - low) / (high - low) brings an observation into [0, 1]."""
     obs_scale: float = 1.0
     """Division by it brings a bounded observation into [0, 1]; 1 where it has no bounds."""
 

@@ -47,6 +47,8 @@ class Algorithm(NamedTuple):
     num_steps: int
     fresh: bool = False
     """Restart every episode before each iteration."""
+    num_starts: int | None = None
+    """Distinct starts among the N environments of a variation, repeated in order; None: N."""
     count_steps: Callable[[PyTree], Array] | None = None
     """rollout -> live environment steps; None where each of the V x N x T steps counts."""
 

@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 
 def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
     """Build PPO; see `jaxgen.algorithms.base.Algorithm` for the contract."""
-    network, value_of = networks.actor_critic(spec, config.hidden, one_hot=True)
+    network, value_of = networks.actor_critic(spec, config.hidden, encoding="one_hot")
     adam = Adam(
         config.learning_rate, decay_of(technique), config.adam_eps, config.max_grad_norm
     )

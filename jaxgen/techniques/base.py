@@ -23,7 +23,8 @@ class Combined(NamedTuple):
     gradient: Array
     """float32 ``[D]``."""
     live: Array
-    """bool: False where agreement is on and every weight is 0, so the step is skipped."""
+    """bool: False where agreement is on and every weight is 0, so the step is skipped; a NaN
+    stays live, so that a diverged run shows."""
     metrics: Metrics
 
 
@@ -53,7 +54,7 @@ def combine(technique: Technique, gradients: Array) -> Combined:
         "agree_pair": _mean_pair_cosine(unit),
         "grad_norm": _norm(gradient)[0],
     }
-    return Combined(gradient, jnp.any(weights > 0), metrics)
+    return Combined(gradient, jnp.any(weights != 0), metrics)
 
 
 def variation_gradient(

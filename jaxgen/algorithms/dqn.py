@@ -1,0 +1,150 @@
+"""Deep Q-learning (Mnih et al. 2015) with double-Q targets (van Hasselt et al. 2016).
+
+One replay ring per variation, equal batches from each, one target network. The
+replay ratio (sampled transitions per environment step) is explicit and does not
+change with the number of environments. Truncations bootstrap, terminations do not.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen import networks, ops, replay
+from jaxgen.algorithms.base import Adam, Algorithm, Optimizer, decay_of, mean_metrics
+from jaxgen.config import NUM_VARIATIONS, DQNConfig
+from jaxgen.techniques import Technique
+from jaxgen.techniques.base import variation_gradient
+from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
+
+EVALUATION_EPSILON = 0.05
+"""Exploration of the sampled mode of evaluation."""
+
+
+class State(NamedTuple):
+    """What training carries."""
+
+    online: Optimizer
+    target: Array
+    """Parameters of the target network, float32 ``[D]``."""
+    ring: Transition
+    """Leaves ``[V, ring size, ...]``."""
+
+
+class Actor(NamedTuple):
+    """The behaviour policy of an iteration."""
+
+    tree: PyTree
+    epsilon: Array
+
+
+class Batch(NamedTuple):
+    """What the loss reads; leaves ``[V, B, ...]``."""
+
+    obs: Array
+    action: Array
+    target: Array
+
+
+def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
+    """Build DQN; see `jaxgen.algorithms.base.Algorithm` for the contract."""
+    network = networks.mlp(
+        spec, spec.num_actions, config.hidden,
+        encoding=config.encoding, head_scale=1.0, activation=networks.ACTIVATIONS[config.activation],
+    )
+    adam = Adam(config.learning_rate, decay_of(technique), config.adam_eps, config.max_grad_norm)
+
+    def init(key: Array) -> State:
+        params = network.init(key)
+        ring = replay.init(_example(spec), NUM_VARIATIONS, config.ring_size)
+        # The target starts as a copy with a buffer of its own, so that a carry can be donated.
+        return State(adam.init(params), params + 0.0, ring)
+
+    def prepare(state: State, iteration: Array, key: Array) -> Actor:
+        epsilon = linear_epsilon(config, iteration * config.steps_per_iteration)
+        return Actor(network.unravel(state.online.params), epsilon)
+
+    def act(actor: Actor, obs: Array, uniform: Array) -> Array:
+        return ops.epsilon_greedy(network.apply(actor.tree, obs), uniform, actor.epsilon)
+
+    def loss(tree: PyTree, batch: Batch) -> tuple[Array, Metrics]:
+        value = _chosen(network.apply(tree, batch.obs), batch.action)
+        error = ops.huber(value - batch.target).mean()
+        return error, {"loss": error, "q": value.mean()}
+
+    def learn(state: State, key: Array, filled: Array) -> tuple[Optimizer, Metrics]:
+        shape = (config.updates_per_iteration, NUM_VARIATIONS, config.batch_per_variation)
+        index = jax.random.randint(key, shape, 0, filled)
+        sampled = replay.sample(state.ring, index)
+        # The target network rests within an iteration: all its values in one product.
+        frozen = network.apply(network.unravel(state.target), sampled.next_obs)
+
+        def step(online: Optimizer, inputs: tuple[Transition, Array]):
+            transition, frozen_values = inputs
+            tree = network.unravel(online.params)
+            chosen = network.apply(tree, transition.next_obs).argmax(-1)
+            scaled = transition._replace(reward=config.reward_scale * transition.reward)
+            target = td_target(scaled, _chosen(frozen_values, chosen), config.gamma)
+            batch = Batch(transition.obs, transition.action, target)
+            combined, metrics = variation_gradient(technique, loss, tree, batch)
+            online, agreement = adam.step(online, combined)
+            return online, metrics | agreement
+
+        online, metrics = jax.lax.scan(step, state.online, (sampled, frozen))
+        return online, mean_metrics(metrics)
+
+    def update(
+        state: State, actor: Actor, rollout: Transition, iteration: Array, key: Array
+    ) -> tuple[State, Metrics]:
+        state = state._replace(ring=replay.insert(state.ring, rollout, iteration))
+        before = iteration * config.steps_per_iteration
+        after = before + config.steps_per_iteration
+        filled = jnp.minimum(after // NUM_VARIATIONS, config.ring_size)
+
+        def rest(state: State, key: Array, filled: Array) -> tuple[Optimizer, Metrics]:
+            shapes = jax.eval_shape(learn, state, key, filled)[1]
+            absent = {name: jnp.full((), jnp.nan, leaf.dtype) for name, leaf in shapes.items()}
+            none = {name: jnp.zeros((), shapes[name].dtype) for name in ("updates", "skipped_updates")}
+            return state.online, absent | none
+
+        online, metrics = jax.lax.cond(
+            after >= config.learning_starts, learn, rest, state, key, filled
+        )
+        copy = after // config.target_interval > before // config.target_interval
+        target = jnp.where(copy, online.params, state.target)
+        return State(online, target, state.ring), metrics | {"epsilon": actor.epsilon}
+
+    return Algorithm(
+        init=init,
+        prepare=prepare,
+        act=act,
+        preferences=lambda params, obs: network.apply(network.unravel(params), obs),
+        params=lambda state: state.online.params,
+        record=lambda transition: transition,
+        update=update,
+        sample=lambda values, uniform: ops.epsilon_greedy(values, uniform, EVALUATION_EPSILON),
+        num_envs=config.num_envs,
+        num_steps=config.num_steps,
+    )
+
+
+def td_target(transition: Transition, next_value: Array, gamma: Array | float) -> Array:
+    """One-step target ``r + gamma (1 - terminated) v'``; a truncation bootstraps."""
+    return transition.reward + gamma * (1.0 - transition.terminated) * next_value
+
+
+def linear_epsilon(config: DQNConfig, env_steps: Array) -> Array:
+    """Epsilon after ``env_steps``: linear over the first share of the budget, then fixed."""
+    done = env_steps / (config.epsilon_fraction * config.total_steps)
+    return config.epsilon_start + (config.epsilon_end - config.epsilon_start) * jnp.clip(done, 0, 1)
+
+
+def _example(spec: EnvSpec) -> Transition:
+    obs = jnp.zeros(spec.obs_shape, spec.obs_dtype)
+    flag = jnp.zeros((), bool)
+    return Transition(obs, jnp.int32(0), jnp.float32(0), flag, flag, obs)
+
+
+def _chosen(values: Array, action: Array) -> Array:
+    hot = action[..., None] == jnp.arange(values.shape[-1])
+    return jnp.where(hot, values, 0.0).sum(-1)

@@ -1,0 +1,109 @@
+"""OpenAI evolution strategies (Salimans et al. 2017).
+
+Antithetic perturbations, centred ranks with ties averaged, Adam. Members of a
+generation share their episodes' starts, the next generation gets fresh ones;
+the mean parameter vector is what is evaluated. Every live step of the
+population counts in the budget.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen import networks, ops
+from jaxgen.algorithms.base import Adam, Algorithm, Optimizer, decay_of
+from jaxgen.config import ESConfig
+from jaxgen.techniques import Technique
+from jaxgen.techniques.base import combine
+from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
+
+
+class Population(NamedTuple):
+    """A generation: member p is ``mean + sigma * noise[p]``."""
+
+    tree: PyTree
+    """Parameters of all members, leaves ``[P, ...]``."""
+    noise: Array
+    """float32 ``[P, D]``, the second half the first one's negative."""
+
+
+class Outcome(NamedTuple):
+    """What a rollout keeps of a step."""
+
+    reward: Array
+    done: Array
+
+
+def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
+    """Build ES; see `jaxgen.algorithms.base.Algorithm` for the contract."""
+    network = networks.mlp(
+        spec, spec.num_actions, config.hidden, encoding="one_hot", head_scale=config.head_scale
+    )
+    adam = Adam(config.learning_rate, decay_of(technique), config.adam_eps)
+
+    def prepare(state: Optimizer, iteration: Array, key: Array) -> Population:
+        half = jax.random.normal(key, (config.population // 2, state.params.size))
+        noise = jnp.concatenate([half, -half])
+        return Population(jax.vmap(network.unravel)(state.params + config.sigma * noise), noise)
+
+    def act(population: Population, obs: Array, uniform: Array) -> Array:
+        members = obs.reshape(obs.shape[0], config.population, -1, *obs.shape[2:])
+        logits = jax.vmap(network.apply, in_axes=(0, 1), out_axes=1)(population.tree, members)
+        return logits.argmax(-1).astype(jnp.int32).reshape(obs.shape[:2])
+
+    def update(
+        state: Optimizer, population: Population, rollout: Outcome, iteration: Array, key: Array
+    ) -> tuple[Optimizer, Metrics]:
+        returns = (rollout.reward * first_episode(rollout.done)).sum(0)
+        fitness = returns.reshape(returns.shape[0], config.population, -1).mean((0, 2))
+        gradient = pseudo_gradient(fitness, population.noise, config.sigma)
+        combined = combine(Technique(), -gradient[None])
+        state, metrics = adam.step(state, combined)
+        # One pseudo-gradient for all variations: there is no agreement to measure.
+        absent = {"agree_ref": jnp.nan, "agree_pair": jnp.nan}
+        own = {
+            "loss": -fitness.mean(), "reward": fitness.mean(), "best_fitness": fitness.max(),
+            "updates": 1.0,
+        }
+        return state, metrics | {name: jnp.float32(value) for name, value in (absent | own).items()}
+
+    return Algorithm(
+        init=lambda key: adam.init(network.init(key)),
+        prepare=prepare,
+        act=act,
+        preferences=lambda params, obs: network.apply(network.unravel(params), obs),
+        params=lambda state: state.params,
+        record=_outcome,
+        update=update,
+        sample=ops.categorical,
+        num_envs=config.num_envs,
+        num_steps=config.num_steps,
+        fresh=True,
+        num_starts=config.episodes_per_member,
+        count_steps=lambda rollout: first_episode(rollout.done).sum().astype(jnp.int32),
+    )
+
+
+def pseudo_gradient(fitness: Array, noise: Array, sigma: Array | float) -> Array:
+    """Estimate the gradient of expected fitness (Salimans et al. 2017, algorithm 1).
+
+    Args:
+      fitness: float32 ``[P]``, higher is better.
+      noise: standard normal perturbations float32 ``[P, D]``.
+      sigma: their scale.
+
+    Returns:
+      ``sum_p rank_p noise_p / (P sigma)``, float32 ``[D]``, with centred ranks.
+    """
+    return ops.centred_ranks(fitness) @ noise / (fitness.shape[0] * sigma)
+
+
+def first_episode(done: Array) -> Array:
+    """Mark the steps of each environment's first episode: bool ``[T, ...]`` -> float32."""
+    ended_before = jnp.cumsum(done, axis=0) - done
+    return (ended_before == 0).astype(jnp.float32)
+
+
+def _outcome(transition: Transition) -> Outcome:
+    return Outcome(transition.reward, transition.terminated | transition.truncated)

@@ -1,0 +1,100 @@
+"""Returns of a frozen policy over fixed evaluation episodes.
+
+Every episode has its own key, from the level and its number, so that its
+outcome depends neither on the batch it runs in nor on which levels run beside
+it, and is common to all arms, algorithms and training seeds.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.types import Array, Environment, PyTree, Task
+
+MODES = ("greedy", "sampled")
+"""Greedy takes the best action; sampled draws (categorical, or epsilon .05 for Q-values)."""
+
+Act = Callable[[Array, Array], Array]
+"""(obs ``[..., *obs_shape]``, uniform float32 ``[...]``) -> actions."""
+
+
+class Suite(NamedTuple):
+    """The fixed episodes of K levels: what to run, and the randomness of sampled policies."""
+
+    params: PyTree
+    """Environment parameters ``[K]``."""
+    words: Array
+    """Reset words uint32 ``[K, E, W]``."""
+    keys: Array
+    """A key for the policy in each episode, ``[K, E]``."""
+
+
+def make_suite(task: Task, key: Array, levels: tuple[float, ...], num_episodes: int) -> Suite:
+    """Build the evaluation episodes of each level from ``key``."""
+    level_keys = jax.vmap(lambda level: jax.random.fold_in(key, level))(_level_ids(levels))
+
+    def one_level(key: Array, level: Array) -> Suite:
+        content_key, policy_key = jax.random.split(key)
+        params, words = task.evaluation(content_key, level[None], num_episodes)
+        numbers = jnp.arange(num_episodes)
+        keys = jax.vmap(lambda number: jax.random.fold_in(policy_key, number))(numbers)
+        first = jax.tree.map(lambda leaf: leaf[0], (params, words))
+        return Suite(*first, keys)
+
+    return jax.vmap(one_level)(level_keys, jnp.asarray(levels, jnp.float32))
+
+
+def episode_returns(environment: Environment, suite: Suite, act: Act, max_steps: int) -> Array:
+    """Run every episode once, to its end or to ``max_steps``.
+
+    Args:
+      environment: pure JAX environment.
+      suite: the episodes.
+      act: the policy.
+      max_steps: the environment's time limit; the loop is never longer.
+
+    Returns:
+      Undiscounted returns float32 ``[K, E]``.
+    """
+    obs, state = jax.vmap(environment.reset_from)(suite.words, suite.params)
+    total = jnp.zeros(suite.words.shape[:2], jnp.float32)
+    alive = jnp.ones(total.shape, bool)
+
+    def running(carry: tuple[Array, Array, PyTree, Array, Array]) -> Array:
+        time, _, _, _, alive = carry
+        return (time < max_steps) & alive.any()
+
+    def step(carry: tuple[Array, Array, PyTree, Array, Array]):
+        time, obs, state, total, alive = carry
+        draw = jax.vmap(jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, time))))
+        action = act(obs, draw(suite.keys))
+        obs, state, reward, terminated, truncated = jax.vmap(environment.advance)(
+            state, action, suite.params
+        )
+        total = total + jnp.where(alive, reward, 0.0)
+        return time + 1, obs, state, total, alive & ~(terminated | truncated)
+
+    return jax.lax.while_loop(running, step, (jnp.int32(0), obs, state, total, alive))[3]
+
+
+def greedy(preferences: Array) -> Array:
+    """The action with the highest preference ``[..., A]`` -> int32 ``[...]``."""
+    return preferences.argmax(-1).astype(jnp.int32)
+
+
+def random_returns(task: Task, suite: Suite) -> Array:
+    """Returns ``[K, E]`` of the uniform random policy: the floor of the scores."""
+    num_actions = task.spec.num_actions
+
+    def act(obs: Array, uniform: Array) -> Array:
+        return (uniform * num_actions).astype(jnp.int32)
+
+    return episode_returns(task.environment, suite, act, task.spec.max_episode_steps)
+
+
+def _level_ids(levels: tuple[float, ...]) -> Array:
+    # A level's own number, not its position, so that adding levels changes no episode.
+    return jnp.asarray(np.round(np.asarray(levels) * 1_000_000), jnp.uint32)

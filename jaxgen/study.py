@@ -1,0 +1,237 @@
+"""A study is a product of axes: which runs there are, what they are called, what is an alias.
+
+Nothing here imports JAX, so that a plan can be listed at once.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxgen import store
+from jaxgen.config import (
+    SHIFT_LEVELS,
+    TASK_OPTIONS,
+    Config,
+    base_algorithm,
+    preset,
+    replace,
+    to_dict,
+)
+from jaxgen.techniques import ES_ALIASES, Technique, canonical_name, make_technique
+
+MAX_SEED = 2**31 - 1
+"""Seeds stay below; the upper half of the folds belongs to evaluation."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How the final policies are evaluated."""
+
+    levels: tuple[float, ...] = SHIFT_LEVELS
+    episodes: int = 1000
+    """Episodes per level, common to all runs."""
+    curve_episodes: int = 100
+    """Episodes per point of a learning curve, at level 0."""
+
+    def validate(self) -> None:
+        """Raise ValueError on levels outside [0, 1], unsorted or without 0, or too few episodes."""
+        for level in self.levels:
+            if not 0 <= level <= 1:
+                raise ValueError(f"variation level {level!r} is outside [0, 1]")
+        if list(self.levels) != sorted(set(self.levels)) or 0.0 not in self.levels:
+            raise ValueError(f"levels {self.levels!r} must increase and begin with 0")
+        if self.episodes < 2:
+            raise ValueError(f"episodes = {self.episodes!r} is not allowed; use 2 or more per level")
+        if self.curve_episodes < 1:
+            raise ValueError(f"curve_episodes = {self.curve_episodes!r} is not allowed; use 1 or more")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that decides the results of a cell; its hash names the folder of its runs."""
+
+    algorithm: str
+    environment: str
+    technique: str
+    config: Config
+    task_options: dict[str, Any] = field(default_factory=dict)
+    evaluation: Evaluation = Evaluation()
+    study_seed: int = 0
+    quick: bool = False
+    alias_of: str | None = None
+    """Run name of the arm that this one is by another name."""
+
+    @property
+    def base(self) -> str:
+        """The algorithm behind a preset's name."""
+        return base_algorithm(self.algorithm)
+
+    @property
+    def experiment(self) -> str:
+        """``<algorithm>_<environment>_<technique>``."""
+        return f"{self.algorithm}_{self.environment}_{self.technique}"
+
+    @property
+    def name(self) -> str:
+        """The experiment with the content hash: the folder's name."""
+        return f"{self.experiment}-{store.content_hash(self.to_dict())}"
+
+    @property
+    def technique_values(self) -> Technique:
+        """The technique as numbers."""
+        return make_technique(self.technique)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready content of spec.json."""
+        technique = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in self.technique_values._asdict().items()
+        }
+        return {
+            "schema": store.SCHEMA,
+            "algorithm": self.algorithm,
+            "base": self.base,
+            "environment": self.environment,
+            "technique": self.technique,
+            "technique_values": technique,
+            "config": to_dict(self.config),
+            "task_options": dict(self.task_options),
+            "evaluation": {
+                "levels": list(self.evaluation.levels),
+                "episodes": self.evaluation.episodes,
+                "curve_episodes": self.evaluation.curve_episodes,
+            },
+            "study_seed": self.study_seed,
+            "quick": self.quick,
+            "alias_of": self.alias_of,
+        }
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one (environment, algorithm): one compiled program, a lane for each run."""
+
+    algorithm: str
+    environment: str
+    specs: tuple[RunSpec, ...]
+    """One per arm that is trained, in the study's order."""
+    aliases: tuple[RunSpec, ...]
+    """Arms that are others by another name; never trained."""
+    seeds: tuple[int, ...]
+
+    @property
+    def config(self) -> Config:
+        """The configuration that all arms share."""
+        return self.specs[0].config
+
+    @property
+    def lanes(self) -> list[tuple[RunSpec, int]]:
+        """(arm, seed) pairs, seeds innermost."""
+        return [(spec, seed) for spec in self.specs for seed in self.seeds]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Groups in the order in which they run."""
+
+    groups: tuple[Group, ...]
+
+    @property
+    def num_runs(self) -> int:
+        """Rows of the study: trained runs and aliases."""
+        return sum((len(g.specs) + len(g.aliases)) * len(g.seeds) for g in self.groups)
+
+    @property
+    def num_trained(self) -> int:
+        """Runs that are trained."""
+        return sum(len(g.lanes) for g in self.groups)
+
+
+def make_study(
+    environments: Sequence[str],
+    algorithms: Sequence[str],
+    techniques: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    evaluation: Evaluation = Evaluation(),
+    total_steps: int | None = None,
+    quick: bool = False,
+    study_seed: int = 0,
+) -> Study:
+    """Build and check the product of the axes.
+
+    Raises:
+      ValueError: an unknown name, a repeated axis entry, a seed that is negative or
+        repeated, a budget too small for one iteration, a level outside [0, 1].
+    """
+    _check_axis("environment", environments)
+    _check_axis("algorithm", algorithms)
+    names = [canonical_name(name) for name in techniques]
+    _check_axis("technique", names)
+    _check_seeds(seeds)
+    evaluation.validate()
+    groups = [
+        _make_group(environment, algorithm, names, tuple(seeds), evaluation, total_steps, quick,
+                    study_seed)
+        for environment in environments
+        for algorithm in algorithms
+    ]
+    return Study(tuple(groups))
+
+
+def _make_group(
+    environment: str, algorithm: str, techniques: Iterable[str], seeds: tuple[int, ...],
+    evaluation: Evaluation, total_steps: int | None, quick: bool, study_seed: int,
+) -> Group:
+    config = preset(algorithm, environment)
+    options = dict(TASK_OPTIONS[environment])
+    if quick:
+        config, options = _quick(config, options)
+    if total_steps is not None:
+        config = replace(config, {"total_steps": total_steps})
+    config.validate()
+
+    def spec(technique: str, alias_of: str | None = None) -> RunSpec:
+        return RunSpec(algorithm, environment, technique, config, options, evaluation, study_seed,
+                       quick, alias_of)
+
+    alias = ES_ALIASES if base_algorithm(algorithm) == "es" else {}
+    own = {name: spec(name) for name in techniques if name not in alias}
+    # What an alias stands for is trained even where only the alias was asked for.
+    for name in techniques:
+        if name in alias:
+            own.setdefault(alias[name], spec(alias[name]))
+    aliases = [spec(name, own[alias[name]].name) for name in techniques if name in alias]
+    return Group(algorithm, environment, tuple(own.values()), tuple(aliases), seeds)
+
+
+def _quick(config: Config, options: dict[str, Any]) -> tuple[Config, dict[str, Any]]:
+    """Cut the work to seconds: enough to see every part move, not enough to learn."""
+    total_steps = 12 * config.steps_per_iteration
+    if config.algorithm == "es":
+        # Steps of a few generations of members that fail early.
+        total_steps = 2 * config.steps_per_iteration // 10
+    overrides: dict[str, Any] = {"total_steps": min(config.total_steps, total_steps)}
+    if config.algorithm == "dqn":
+        overrides["learning_starts"] = 2 * config.steps_per_iteration
+    if "bank_size" in options:
+        options = options | {"bank_size": 128}
+    return replace(config, overrides), options
+
+
+def _check_axis(kind: str, names: Sequence[str]) -> None:
+    if not names:
+        raise ValueError(f"no {kind} given; name at least one")
+    for name in names:
+        if list(names).count(name) > 1:
+            raise ValueError(f"{kind} {name!r} is given twice; name each once")
+
+
+def _check_seeds(seeds: Sequence[int]) -> None:
+    if not seeds:
+        raise ValueError("no seeds given; name at least one")
+    for seed in seeds:
+        if not 0 <= seed <= MAX_SEED:
+            raise ValueError(f"seed {seed!r} is not allowed; use whole numbers from 0 to {MAX_SEED}")
+        if list(seeds).count(seed) > 1:
+            raise ValueError(f"seed {seed!r} is given twice; name each seed once")

@@ -1,0 +1,261 @@
+"""Training as compiled programs over lanes.
+
+A lane is one (arm, seed) pair. A program trains a flat list of lanes at once:
+``train = jit(shard_map(vmap over lanes (loop over iterations (collect, update))))``.
+The host calls it in chunks of iterations; where a chunk begins and ends changes
+no result, because the iteration's number is what its keys are folded from.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxgen.algorithms.base import Algorithm
+from jaxgen.config import Config
+from jaxgen.evaluation.episodes import MODES, Suite, episode_returns, greedy
+from jaxgen.rollout import Episodes, collect, start_episodes
+from jaxgen.techniques import Technique
+from jaxgen.types import Array, Metrics, PyTree, Task
+
+STREAMS = ("init", "episodes", "train", "content", "probe")
+"""Disjoint folds of a seed's key; evaluation has a key of its own, see `evaluation_key`."""
+
+
+class Lanes(NamedTuple):
+    """What differs between the lanes of a program; leaves ``[L, ...]``."""
+
+    seed: Array
+    """uint32."""
+    config: Config
+    """Its floats are arrays ``[L]``; everything else is shared."""
+    technique: Technique
+    """``levels`` float32 ``[L, V]``, the rest float32 ``[L]``."""
+
+
+class Carry(NamedTuple):
+    """The state of training between iterations; leaves ``[L, ...]``."""
+
+    state: PyTree
+    episodes: Episodes
+    env_steps: Array
+    """Environment steps so far, int32; those of all members for a population."""
+
+
+class Program(NamedTuple):
+    """The compiled functions of one (environment, algorithm, static configuration)."""
+
+    content: Callable[[Lanes, int], PyTree]
+    """(lanes, epoch) -> environment parameters ``[L, V]``."""
+    init: Callable[[Lanes, PyTree], Carry]
+    """(lanes, environment parameters) -> carry before the first iteration."""
+    train: Callable[[Lanes, Carry, PyTree, int, int], tuple[Carry, Metrics]]
+    """(lanes, carry, environment parameters, start, stop) -> carry, metrics ``[L, chunk]``.
+
+    Consumes the carry. Metrics beyond ``stop - start`` are zeros.
+    """
+    evaluate: Callable[[Lanes, Array, Suite], Array]
+    """(lanes, parameters ``[L, D]``, suite) -> returns ``[L, modes, K, E]``."""
+    params: Callable[[Lanes, Carry], Array]
+    """(lanes, carry) -> flat parameters ``[L, D]``."""
+    num_devices: int
+    chunk: int
+
+
+MakeAlgorithm = Callable[[Any, Technique, Any], Algorithm]
+
+
+def stack_lanes(arms: list[tuple[Config, Technique]], seeds: list[int]) -> Lanes:
+    """Line up (configuration, technique) and seed of every lane.
+
+    Raises:
+      ValueError: static fields differ, so the lanes are not one program.
+    """
+    structures = {jax.tree.structure(config) for config, _ in arms}
+    if len(structures) != 1:
+        raise ValueError("lanes of one program share all fields of the configuration but floats")
+    as_floats = [
+        (config, technique._replace(levels=np.asarray(technique.levels, np.float32)))
+        for config, technique in arms
+    ]
+    config, technique = jax.tree.map(
+        lambda *leaves: np.stack([np.asarray(leaf, np.float32) for leaf in leaves]), *as_floats
+    )
+    return Lanes(np.asarray(seeds, np.uint32), config, technique)  # pyright: ignore
+
+
+def stream_key(study_seed: int, seed: Array, stream: str) -> Array:
+    """The key of one purpose of one training seed; adding seeds changes no other key."""
+    key = jax.random.fold_in(jax.random.key(study_seed), seed)
+    return jax.random.fold_in(key, STREAMS.index(stream))
+
+
+def evaluation_key(study_seed: int, purpose: int = 0) -> Array:
+    """The key of the evaluation episodes, common to all runs; disjoint from training keys.
+
+    Training folds seeds below 2**31 into the study's key, this folds from the top down.
+    """
+    return jax.random.fold_in(jax.random.key(study_seed), np.uint32(2**32 - 1 - purpose))
+
+
+def make_program(
+    task: Task,
+    make_algorithm: MakeAlgorithm,
+    *,
+    study_seed: int = 0,
+    chunk: int = 64,
+    devices: list[jax.Device] | None = None,
+) -> Program:
+    """Build the programs of a task and an algorithm; nothing compiles before the first call.
+
+    Args:
+      task: environment and variation table.
+      make_algorithm: (config, technique, spec) -> Algorithm, called while tracing.
+      study_seed: root of all keys.
+      chunk: the most iterations of one call of ``train``.
+      devices: lanes are split over them; their number must divide the number of lanes.
+    """
+    devices = jax.local_devices() if devices is None else devices
+    mesh = Mesh(np.asarray(devices), ("lanes",), axis_types=(AxisType.Auto,))
+    lane_functions = _LaneFunctions(task, make_algorithm, study_seed, chunk)
+
+    def over_lanes(function: Callable, num_lane_args: int, donate: tuple[int, ...] = (),
+                   map_lanes: Callable = jax.vmap) -> Callable:
+        return _compile(function, mesh, num_lane_args, donate, map_lanes)
+
+    return Program(
+        content=over_lanes(lane_functions.content, 1),
+        init=over_lanes(lane_functions.init, 2),
+        train=over_lanes(lane_functions.train, 3, donate=(1,)),
+        evaluate=over_lanes(lane_functions.evaluate, 2, map_lanes=_one_by_one),
+        params=over_lanes(lane_functions.params, 2),
+        num_devices=len(devices),
+        chunk=chunk,
+    )
+
+
+def lane_sharding(devices: list[jax.Device]) -> NamedSharding:
+    """How arrays ``[L, ...]`` lie on the devices."""
+    mesh = Mesh(np.asarray(devices), ("lanes",), axis_types=(AxisType.Auto,))
+    return NamedSharding(mesh, PartitionSpec("lanes"))
+
+
+class _LaneFunctions(NamedTuple):
+    """What a program does for a single lane."""
+
+    task: Task
+    make_algorithm: MakeAlgorithm
+    study_seed: int
+    chunk: int
+
+    def algorithm(self, lane: Lanes) -> Algorithm:
+        return self.make_algorithm(lane.config, lane.technique, self.task.spec)
+
+    def key(self, lane: Lanes, stream: str) -> Array:
+        return stream_key(self.study_seed, lane.seed, stream)
+
+    def content(self, lane: Lanes, epoch: Array) -> PyTree:
+        key = jax.random.fold_in(self.key(lane, "content"), epoch)
+        return self.task.training_params(key, lane.technique.levels)  # pyright: ignore
+
+    def init(self, lane: Lanes, env_params: PyTree) -> Carry:
+        algorithm = self.algorithm(lane)
+        state = algorithm.init(self.key(lane, "init"))
+        key = self.key(lane, "episodes")
+        episodes = start_episodes(self.task.environment, env_params, algorithm, key)
+        return Carry(state, episodes, jnp.int32(0))
+
+    def params(self, lane: Lanes, carry: Carry) -> Array:
+        return self.algorithm(lane).params(carry.state)
+
+    def train(
+        self, lane: Lanes, carry: Carry, env_params: PyTree, start: Array, stop: Array
+    ) -> tuple[Carry, Metrics]:
+        shapes = jax.eval_shape(self.iteration, lane, carry, env_params, start)[1]
+        buffers = jax.tree.map(lambda leaf: jnp.zeros((self.chunk,), leaf.dtype), shapes)
+
+        def body(iteration: Array, loop: tuple[Carry, Metrics]) -> tuple[Carry, Metrics]:
+            carry, buffers = loop
+            carry, metrics = self.iteration(lane, carry, env_params, iteration)
+            write = lambda buffer, value: buffer.at[iteration - start].set(value)  # noqa: E731
+            return carry, jax.tree.map(write, buffers, metrics)
+
+        return jax.lax.fori_loop(start, stop, body, (carry, buffers))
+
+    def iteration(
+        self, lane: Lanes, carry: Carry, env_params: PyTree, iteration: Array
+    ) -> tuple[Carry, Metrics]:
+        algorithm = self.algorithm(lane)
+        environment = self.task.environment
+        key = jax.random.fold_in(self.key(lane, "train"), iteration)
+        prepare_key, start_key, collect_key, update_key = jax.random.split(key, 4)
+        actor = algorithm.prepare(carry.state, iteration, prepare_key)
+        episodes = carry.episodes
+        if algorithm.fresh:
+            episodes = start_episodes(environment, env_params, algorithm, start_key)
+        episodes, rollout, reward = collect(
+            environment, env_params, algorithm, actor, episodes, collect_key
+        )
+        state, metrics = algorithm.update(carry.state, actor, rollout, iteration, update_key)
+        after = Carry(state, episodes, carry.env_steps + _steps(algorithm, episodes, rollout))
+        if algorithm.count_steps is not None:
+            # A population may reach its budget in a lane before the others: it rests from then on.
+            active = carry.env_steps < lane.config.total_steps
+            after = jax.tree.map(lambda new, old: jnp.where(active, new, old), after, carry)
+            metrics = metrics | {"active": active.astype(jnp.float32)}
+        return after, reward | metrics | {"env_steps": after.env_steps}
+
+    def evaluate(self, lane: Lanes, params: Array, suite: Suite) -> Array:
+        algorithm = self.algorithm(lane)
+
+        def mode_returns(sampled: Array) -> Array:
+            def act(obs: Array, uniform: Array) -> Array:
+                preferences = algorithm.preferences(params, obs)
+                drawn = algorithm.sample(preferences, uniform)
+                return jnp.where(sampled, drawn, greedy(preferences))
+
+            limit = self.task.spec.max_episode_steps
+            return episode_returns(self.task.environment, suite, act, limit)
+
+        return jax.lax.map(mode_returns, jnp.asarray([mode == "sampled" for mode in MODES]))
+
+
+def _steps(algorithm: Algorithm, episodes: Episodes, rollout: PyTree) -> Array:
+    if algorithm.count_steps is not None:
+        return algorithm.count_steps(rollout)
+    return jnp.int32(algorithm.num_steps * episodes.total.size)
+
+
+def _one_by_one(function: Callable, in_axes: tuple[int | None, ...]) -> Callable:
+    """Like vmap over lanes, but in turn: each lane's loop ends with its own last episode."""
+
+    def mapped(*args: PyTree) -> PyTree:
+        lanes = [arg for arg, axis in zip(args, in_axes, strict=True) if axis == 0]
+        shared = args[len(lanes) :]
+        return jax.lax.map(lambda lane_args: function(*lane_args, *shared), tuple(lanes))
+
+    return mapped
+
+
+def _compile(
+    function: Callable,
+    mesh: Mesh,
+    num_lane_args: int,
+    donate: tuple[int, ...],
+    map_lanes: Callable,
+) -> Callable:
+    """``jit(shard_map(map over lanes))``; arguments after the lane arguments are shared."""
+    lanes, shared = PartitionSpec("lanes"), PartitionSpec()
+
+    def program(*args: PyTree) -> PyTree:
+        num_shared = len(args) - num_lane_args
+        mapped = map_lanes(function, in_axes=(0,) * num_lane_args + (None,) * num_shared)
+        specs = (lanes,) * num_lane_args + (shared,) * num_shared
+        return jax.shard_map(
+            mapped, mesh=mesh, in_specs=specs, out_specs=lanes, check_vma=False
+        )(*args)
+
+    return jax.jit(program, donate_argnums=donate)
