@@ -55,6 +55,12 @@ class Config:
         """Iterations between two points of the learning curve."""
         return max(1, self.num_iterations // 20)
 
+    def refresh_iterations(self, refresh_steps: int | None) -> int | None:
+        """Iterations between fresh training content; None: never."""
+        if refresh_steps is None:
+            return None
+        return max(1, refresh_steps // self.steps_per_iteration)
+
     def validate(self) -> None:
         """Raise ValueError, naming field, value and what is allowed, before any compute."""
         _require(self, "total_steps", self.num_iterations >= 1,
@@ -191,6 +197,10 @@ class ESConfig(Config):
         """Generations between two points of the learning curve."""
         return self.curve_interval
 
+    def refresh_iterations(self, refresh_steps: int | None) -> int | None:
+        """Never: a generation starts only a few episodes, so that the first bank is not used up."""
+        return None
+
     def validate(self) -> None:
         """See `Config.validate`; the population is even and fills the environments."""
         super().validate()
@@ -275,7 +285,7 @@ PRESETS: dict[str, dict[str, Config]] = {
         ),
         "minigrid": ESConfig(
             total_steps=5_000_000, learning_rate=0.02, hidden=(32, 32),
-            num_envs=40, num_steps=100, population=40, sigma=0.1,
+            num_envs=40, num_steps=100, population=40, sigma=0.1, curve_interval=25,
         ),
     },
 }

@@ -61,6 +61,9 @@ class Program(NamedTuple):
     """(lanes, parameters ``[L, D]``, suite) -> returns ``[L, modes, K, E]``."""
     params: Callable[[Lanes, Carry], Array]
     """(lanes, carry) -> flat parameters ``[L, D]``."""
+    overlap: Callable[[Lanes, PyTree, Array], Array]
+    """(lanes, environment parameters, fingerprints uint32 ``[K, E]``) -> bool ``[L, K, E]``:
+    evaluation instances that the training parameters hold too."""
     num_devices: int
     chunk: int
 
@@ -132,6 +135,7 @@ def make_program(
         train=over_lanes(lane_functions.train, 3, donate=(1,)),
         evaluate=over_lanes(lane_functions.evaluate, 2, map_lanes=_one_by_one),
         params=over_lanes(lane_functions.params, 2),
+        overlap=over_lanes(lane_functions.overlap, 2),
         num_devices=len(devices),
         chunk=chunk,
     )
@@ -170,6 +174,11 @@ class _LaneFunctions(NamedTuple):
 
     def params(self, lane: Lanes, carry: Carry) -> Array:
         return self.algorithm(lane).params(carry.state)
+
+    def overlap(self, lane: Lanes, env_params: PyTree, prints: Array) -> Array:
+        own = self.task.fingerprints(env_params)
+        assert own is not None, f"{self.task.spec.name} generates nothing that could overlap"
+        return jnp.isin(prints, own)
 
     def train(
         self, lane: Lanes, carry: Carry, env_params: PyTree, start: Array, stop: Array

@@ -1,0 +1,101 @@
+"""A trained policy that acts without knowing how it was configured."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxgen import checkpoint
+from jaxgen.algorithms import ALGORITHMS
+from jaxgen.algorithms.base import Algorithm
+from jaxgen.config import PRESETS, Config, base_algorithm, replace, to_dict
+from jaxgen.evaluation.episodes import greedy
+from jaxgen.study import RunSpec
+from jaxgen.techniques import make_technique
+from jaxgen.types import Array, EnvSpec
+
+KIND = "jaxgen agent"
+
+
+class Agent(NamedTuple):
+    """Parameters with everything that is needed to act."""
+
+    algorithm: str
+    """Name of the algorithm or preset."""
+    technique: str
+    config: Config
+    spec: EnvSpec
+    params: Array | np.ndarray
+    """float32 ``[D]``."""
+    seed: int = 0
+
+    @classmethod
+    def of(cls, run: RunSpec, spec: EnvSpec, params: Array | np.ndarray, seed: int) -> "Agent":
+        """The agent of a finished run."""
+        return cls(run.algorithm, run.technique, run.config, spec, params, seed)
+
+    def functions(self) -> Algorithm:
+        """The algorithm's pure functions."""
+        make = ALGORITHMS[base_algorithm(self.algorithm)]
+        return make(self.config, make_technique(self.technique), self.spec)
+
+    def preferences(self, obs: Array | np.ndarray) -> Array:
+        """Logits or Q-values: obs ``[..., *obs_shape]`` -> float32 ``[..., A]``."""
+        return self.functions().preferences(self.params, obs)  # pyright: ignore
+
+    def act(self, obs: Array | np.ndarray, key: Array | None = None) -> Array:
+        """Choose actions: obs ``[..., *obs_shape]`` -> int32 ``[...]``.
+
+        Args:
+          obs: observations of the agent's environment.
+          key: samples the policy (PPO, ES: its distribution; DQN: epsilon .05); None: greedy.
+        """
+        preferences = self.preferences(obs)
+        if key is None:
+            return greedy(preferences)
+        return self.functions().sample(preferences, jax.random.uniform(key, preferences.shape[:-1]))
+
+
+def save_agent(path: str | Path, agent: Agent) -> None:
+    """Write an agent to a folder, with checksums; an agent that is there is replaced."""
+    network_params = {"params": np.asarray(agent.params)}
+    spec = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in vars(agent.spec).items()
+    }
+    meta = {
+        "kind": KIND,
+        "algorithm": agent.algorithm,
+        "base": base_algorithm(agent.algorithm),
+        "technique": agent.technique,
+        "config": to_dict(agent.config),
+        "spec": spec,
+        "seed": agent.seed,
+    }
+    checkpoint.save(path, network_params, meta)
+
+
+def load_agent(path: str | Path) -> Agent:
+    """Read an agent, e.g. ``results/best_models/ppo_cartpole_best``.
+
+    Raises:
+      jaxgen.checkpoint.DamagedCheckpoint: the folder is missing or not what was written.
+      ValueError: it holds something else than an agent.
+    """
+    tree, meta = checkpoint.load(path)
+    if meta.get("kind") != KIND:
+        raise ValueError(f"{path} holds no agent; use a folder of best_models")
+    return Agent(
+        meta["algorithm"], meta["technique"], _config(meta), _spec(meta["spec"]), tree["params"],
+        meta["seed"],
+    )
+
+
+def _config(meta: dict[str, Any]) -> Config:
+    any_preset = next(iter(PRESETS[meta["base"]].values()))
+    return replace(any_preset, meta["config"])
+
+
+def _spec(fields: dict[str, Any]) -> EnvSpec:
+    return EnvSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})

@@ -1,0 +1,150 @@
+"""From arrays of a trained group to the files of its runs."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxgen.config import Config
+from jaxgen.evaluation.episodes import MODES, Suite, make_suite, random_returns
+from jaxgen.evaluation.scores import score_curve
+from jaxgen.store import SCHEMA
+from jaxgen.study import Evaluation, RunSpec
+from jaxgen.types import Array, Task
+
+FINAL_MEANS = ("agree_ref", "agree_pair", "approx_kl", "clip_fraction", "explained_variance")
+"""Training metrics whose mean over all iterations goes into a result, where they exist."""
+
+
+class References(NamedTuple):
+    """The fixed evaluation episodes of an environment with their floor and ceiling."""
+
+    suite: Suite
+    floor: np.ndarray
+    """Mean return of the uniform random policy at each level, float64 ``[K]``."""
+    floor_standard_error: np.ndarray
+    ceiling: np.ndarray
+    """Mean best return that the same episodes allow, float64 ``[K]``."""
+    prints: Array | None
+    """Fingerprints of the evaluation instances, uint32 ``[K, E]``; None: nothing generated."""
+
+
+def make_references(task: Task, evaluation: Evaluation, key: Array) -> References:
+    """Lay out the evaluation episodes and measure what random and best play reach there."""
+    suite = make_suite(task, key, evaluation.levels, evaluation.episodes)
+    random = np.asarray(jax.jit(lambda suite: random_returns(task, suite))(suite), np.float64)
+    best = np.asarray(task.ceiling(suite.params, suite.words), np.float64)
+    prints = task.fingerprints(suite.params)
+    return References(suite, random.mean(1), _standard_error(random), best.mean(1), prints)
+
+
+def make_result(
+    spec: RunSpec,
+    seed: int,
+    returns: np.ndarray,
+    references: References,
+    history: Mapping[str, np.ndarray],
+    diverged: bool,
+    seen: np.ndarray | None,
+    single_level: bool,
+) -> dict[str, Any]:
+    """The content of result.json: everything that is determined by spec and seed.
+
+    Args:
+      spec: the run's cell.
+      seed: its training seed.
+      returns: of the final policy, ``[modes, K, E]``.
+      references: floor and ceiling on the same episodes.
+      history: metrics ``[I]`` by name.
+      diverged: parameters are not finite; there is no evaluation then.
+      seen: evaluation instances that occurred in training, bool ``[K, E]``, or None.
+      single_level: the arm trains on one level, so that agreement says nothing of variations.
+    """
+    run = {
+        "algorithm": spec.algorithm,
+        "environment": spec.environment,
+        "technique": spec.technique,
+        "seed": seed,
+        "experiment": spec.experiment,
+        "name": spec.name,
+    }
+    return {
+        "schema": SCHEMA,
+        "run": run,
+        "quick": spec.quick,
+        "status": "diverged" if diverged else "done",
+        "env_steps": {
+            "requested": spec.config.total_steps,
+            "actual": int(history["env_steps"][-1]),
+        },
+        "evaluation": None if diverged else _evaluation(spec.evaluation, returns),
+        "references": {
+            "floor": references.floor.tolist(),
+            "floor_standard_error": references.floor_standard_error.tolist(),
+            "ceiling": references.ceiling.tolist(),
+        },
+        "scores": None if diverged else _scores(spec.evaluation, returns, references),
+        "training": _training(history, single_level),
+        "layout_overlap": None if seen is None else seen.mean(1).tolist(),
+    }
+
+
+def trim_history(history: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Drop the iterations in which a lane had used its budget and rested."""
+    active = history["active"] > 0 if "active" in history else slice(None)
+    return {name: values[active] for name, values in history.items() if name != "active"}
+
+
+def _evaluation(evaluation: Evaluation, returns: np.ndarray) -> dict[str, Any]:
+    modes = {
+        mode: {
+            "mean": returns[i].mean(1, dtype=np.float64).tolist(),
+            "standard_error": _standard_error(returns[i]).tolist(),
+        }
+        for i, mode in enumerate(MODES)
+    }
+    return {"levels": list(evaluation.levels), "episodes": evaluation.episodes, "modes": modes}
+
+
+def _scores(
+    evaluation: Evaluation, returns: np.ndarray, references: References
+) -> dict[str, dict[str, Any]]:
+    return {
+        mode: score_curve(
+            evaluation.levels,
+            returns[i].mean(1, dtype=np.float64),
+            references.floor,
+            references.ceiling,
+            _standard_error(returns[i])[0],
+            references.floor_standard_error[0],
+        ).to_dict()
+        for i, mode in enumerate(MODES)
+    }
+
+
+def _training(history: Mapping[str, np.ndarray], single_level: bool) -> dict[str, Any]:
+    totals = {
+        name: int(np.nansum(history[name], dtype=np.float64))
+        for name in ("updates", "skipped_updates", "episodes")
+    }
+    means = {
+        name: None if single_level and name.startswith("agree") else _mean(history[name])
+        for name in FINAL_MEANS
+        if name in history
+    }
+    return {**totals, **means, "iterations": len(history["env_steps"])}
+
+
+def total_decay(config: Config, weight_decay: float, updates: int) -> float:
+    """The share by which decoupled weight decay alone shrinks weights over a whole training."""
+    return 1.0 - (1.0 - config.learning_rate * weight_decay) ** updates
+
+
+def _mean(values: np.ndarray) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean(dtype=np.float64)) if len(finite) else None
+
+
+def _standard_error(returns: np.ndarray) -> np.ndarray:
+    return returns.std(1, ddof=1, dtype=np.float64) / returns.shape[1] ** 0.5
