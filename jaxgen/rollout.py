@@ -5,7 +5,8 @@ scanned inside the compiled program, a host-side one is stepped by a Python loop
 through the same functions of the algorithm, with the same rollout as result.
 """
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -25,16 +26,21 @@ class Episodes(NamedTuple):
 
 
 class HostVecEnv(Protocol):
-    """A batched numpy environment; arrays lead with the shape that ``reset`` gives."""
+    """A batched numpy environment of shape S: ``[V, N]``, or ``[L, V, N]`` for L lanes at once.
+
+    Its randomness is its own. It may reuse its arrays: the collector copies what it keeps.
+    """
 
     def reset(self) -> np.ndarray:
-        """Start all episodes -> obs."""
+        """Start all episodes -> obs ``[*S, *obs_shape]``."""
         ...
 
     def step(
         self, action: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Step with auto-reset -> obs, reward, terminated, truncated, true successor."""
+        """Step with auto-reset: action int32 ``[*S]`` -> obs, reward, terminated, truncated,
+        true successor; all ``[*S, ...]``. The first and the last differ where an episode ended.
+        """
         ...
 
 
@@ -73,10 +79,8 @@ def collect(
       and the metrics ``reward`` (mean return of the episodes that ended; NaN if none
       did) and ``episodes`` (their number).
     """
-    shape = (algorithm.num_steps, *episodes.total.shape)
-    act_key, reset_key = jax.random.split(key)
-    uniform = jax.random.uniform(act_key, shape)
-    words = jax.random.bits(reset_key, (*shape, environment.reset_words), "uint32")
+    uniform, reset_key = action_randomness(algorithm, episodes, key)
+    words = jax.random.bits(reset_key, (*uniform.shape, environment.reset_words), "uint32")
 
     def step(episodes: Episodes, inputs: tuple[Array, Array]):
         uniform_t, words_t = inputs
@@ -99,9 +103,56 @@ def collect(
     return episodes, rollout, _episode_metrics(*ended)
 
 
+def action_randomness(
+    algorithm: Algorithm, episodes: Episodes, key: Array
+) -> tuple[Array, Array]:
+    """Draw what the actions of a rollout need -> uniform ``[T, V, N]``, a key for the resets."""
+    act_key, reset_key = jax.random.split(key)
+    return jax.random.uniform(act_key, (algorithm.num_steps, *episodes.total.shape)), reset_key
+
+
+def collect_host(
+    env: HostVecEnv,
+    act: Callable[[np.ndarray, np.ndarray], Array],
+    record: Callable[[Transition], PyTree],
+    episodes: Episodes,
+    uniform: np.ndarray,
+) -> tuple[Episodes, PyTree, dict[str, np.ndarray]]:
+    """Step a numpy environment T times: the Python loop that stands for `collect`'s scan.
+
+    Args:
+      env: the environment, of shape S.
+      act: (obs ``[*S, ...]``, uniform ``[*S]``) -> actions, compiled, closed over the actor.
+      record: the algorithm's.
+      episodes: where the last rollout ended; its ``state`` stays inside ``env``.
+      uniform: randomness of the actions, ``[T, V, N]`` or ``[L, T, V, N]``.
+
+    Returns:
+      As `collect`, in numpy; with lanes the rollout's leaves are ``[L, T, V, N, ...]``.
+    """
+    obs, total = np.asarray(episodes.obs), np.asarray(episodes.total)
+    time_axis = total.ndim - 2
+    kept, ended = [], []
+    for uniform_t in np.moveaxis(uniform, time_axis, 0):
+        action = np.asarray(act(obs, uniform_t))
+        first_obs, reward, terminated, truncated, next_obs = map(np.array, env.step(action))
+        reward = reward.astype(np.float32)
+        transition: Any = (obs, action, reward, terminated, truncated, next_obs)
+        kept.append(record(Transition(*transition)))
+        done = terminated | truncated
+        total = total + reward
+        ended.append((np.where(done, total, np.float32(0)).sum((-2, -1)), done.sum((-2, -1))))
+        obs, total = first_obs, np.where(done, np.float32(0), total)
+    rollout = jax.tree.map(lambda *leaves: np.stack(leaves, time_axis), *kept)
+    returns, counts = (np.stack(column) for column in zip(*ended, strict=True))
+    metrics = jax.tree.map(np.asarray, _episode_metrics(jnp.asarray(returns), jnp.asarray(counts)))
+    return Episodes(obs, (), total), rollout, metrics  # pyright: ignore[reportArgumentType]
+
+
 def _episode_metrics(returns: Array, counts: Array) -> Metrics:
-    count = counts.sum()
-    mean = jnp.where(count > 0, returns.sum() / jnp.maximum(count, 1), jnp.nan)
+    """Sums over the episodes that ended at each step, ``[T, ...]`` -> means over a rollout."""
+    count = counts.sum(0)
+    mean = jnp.where(count > 0, returns.sum(0) / jnp.maximum(count, 1), jnp.nan)
     return {"reward": mean, "episodes": count.astype(jnp.float32)}
 
 

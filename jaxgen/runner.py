@@ -19,8 +19,8 @@ from jaxgen import checkpoint, platform
 from jaxgen.agent import Agent, save_agent
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.analysis import best_scores
+from jaxgen.config import Config
 from jaxgen.evaluation.episodes import Suite, make_suite
-from jaxgen.records import Record
 from jaxgen.results import (
     References,
     make_references,
@@ -28,14 +28,17 @@ from jaxgen.results import (
     total_decay,
     trim_history,
 )
-from jaxgen.store import DONE, MISSING, Store, content_hash, scan
+from jaxgen.outputs import read_records
+from jaxgen.store import DONE, MISSING, Store, content_hash
 from jaxgen.study import Group, RunSpec, Study
 from jaxgen.training import (
     Carry,
     Lanes,
     Program,
+    Segment,
     evaluation_key,
     make_program,
+    segments,
     stack_lanes,
 )
 from jaxgen.types import PyTree, Task
@@ -223,7 +226,7 @@ class _Trainer(NamedTuple):
     seconds: dict[str, float]
 
     @property
-    def config(self):
+    def config(self) -> Config:
         """The configuration that all lanes share."""
         return self.batch.lanes[0][0].config
 
@@ -268,56 +271,68 @@ def _references(session: Session, spec: RunSpec, task: Task) -> References:
 def _train(trainer: _Trainer) -> _Progress:
     """Train from the checkpoint, if there is one, to the end, and leave a checkpoint there."""
     session, config, task = trainer.session, trainer.config, trainer.task
-    refresh = config.refresh_iterations(task.refresh_steps)
-    progress = _restore(trainer)
-    content = _content(trainer, progress.iteration, refresh)
-    progress = _note_seen(trainer, progress, content)
-    compiled = _compile(trainer, progress.carry, content)
-    saved, began, start_steps = time.monotonic(), time.monotonic(), _total_steps(progress)
-    while not _finished(trainer, progress):
-        boundary = _next_boundary(progress.iteration, config.curve_iterations, refresh)
-        stop = min(progress.iteration + trainer.program.chunk, boundary, config.num_iterations)
-        progress = _advance(trainer, compiled, progress, content, stop)
-        elapsed = time.monotonic() - began
-        total, done = config.total_steps * len(trainer.batch.lanes), _total_steps(progress)
-        session.reporter.progress(trainer.batch.label, done, total, (done - start_steps) / elapsed)
-        if stop % config.curve_iterations == 0 or _finished(trainer, progress):
-            progress = _curve_point(trainer, progress)
-        if refresh and stop % refresh == 0 and not _finished(trainer, progress):
-            content = _content(trainer, stop, refresh)
+    progress, content, compiled = _restore(trainer), None, None
+    clock = _Clock(_total_steps(progress))
+    if _finished(config, progress):
+        return progress
+    for segment in segments(config, task.refresh_steps, trainer.program.chunk, progress.iteration):
+        if content is None or segment.fresh_content:
+            content = trainer.program.content(trainer.lanes, np.int32(segment.epoch))  # pyright: ignore
             progress = _note_seen(trainer, progress, content)
+        if compiled is None:
+            compiled = _compile(trainer, progress.carry, content)
+            clock.start()
+        progress = _advance(trainer, compiled, progress, content, segment)
+        _report(trainer, progress, clock)
+        finished = _finished(config, progress)
+        if segment.curve_point or finished:
+            progress = _curve_point(trainer, progress)
         stopping = session.options.should_stop()
-        if stopping or time.monotonic() - saved >= session.options.checkpoint_seconds:
+        if stopping or finished or clock.checkpoint_due(session.options.checkpoint_seconds):
             _save(trainer, progress)
-            saved = time.monotonic()
+        if finished:
+            break
         if stopping:
             raise Interrupted(f"stopped at iteration {progress.iteration} of {trainer.batch.label}")
-    _save(trainer, progress)
     return progress
 
 
-def _next_boundary(iteration: int, curve: int, refresh: int | None) -> int:
-    """The next iteration at which the program must pause, for a curve point or fresh content."""
-    periods = [curve] if refresh is None else [curve, refresh]
-    return min((iteration // period + 1) * period for period in periods)
+class _Clock:
+    """When training began, and when it was saved last."""
+
+    def __init__(self, env_steps: float):
+        self.env_steps = env_steps
+        self.start()
+
+    def start(self) -> None:
+        self.began = self.saved = time.monotonic()
+
+    def rate(self, env_steps: float) -> float:
+        return (env_steps - self.env_steps) / max(time.monotonic() - self.began, 1e-9)
+
+    def checkpoint_due(self, seconds: float) -> bool:
+        due = time.monotonic() - self.saved >= seconds
+        if due:
+            self.saved = time.monotonic()
+        return due
 
 
-def _finished(trainer: _Trainer, progress: _Progress) -> bool:
-    if progress.iteration >= trainer.config.num_iterations:
+def _finished(config: Config, progress: _Progress) -> bool:
+    if progress.iteration >= config.num_iterations:
         return True
     if "active" not in progress.history:
         return False
-    return bool((progress.history["env_steps"][:, -1] >= trainer.config.total_steps).all())
+    return bool((progress.history["env_steps"][:, -1] >= config.total_steps).all())
+
+
+def _report(trainer: _Trainer, progress: _Progress, clock: _Clock) -> None:
+    total, done = trainer.config.total_steps * len(trainer.batch.lanes), _total_steps(progress)
+    trainer.session.reporter.progress(trainer.batch.label, done, total, clock.rate(done))
 
 
 def _total_steps(progress: _Progress) -> float:
     steps = progress.history.get("env_steps")
     return 0.0 if steps is None else float(steps[:, -1].sum())
-
-
-def _content(trainer: _Trainer, iteration: int, refresh: int | None) -> PyTree:
-    epoch = iteration // refresh if refresh else 0
-    return trainer.program.content(trainer.lanes, np.int32(epoch))  # pyright: ignore
 
 
 def _note_seen(trainer: _Trainer, progress: _Progress, content: PyTree) -> _Progress:
@@ -337,14 +352,14 @@ def _compile(trainer: _Trainer, carry: Carry, content: PyTree) -> Callable:
 
 
 def _advance(
-    trainer: _Trainer, compiled: Callable, progress: _Progress, content: PyTree, stop: int
+    trainer: _Trainer, compiled: Callable, progress: _Progress, content: PyTree, segment: Segment
 ) -> _Progress:
     began = time.perf_counter()
-    start = progress.iteration
-    carry, metrics = compiled(trainer.lanes, progress.carry, content, np.int32(start), np.int32(stop))
+    start, stop = np.int32(segment.start), np.int32(segment.stop)
+    carry, metrics = compiled(trainer.lanes, progress.carry, content, start, stop)
     new = {name: _real(trainer, values)[:, : stop - start] for name, values in metrics.items()}
     trainer.seconds["train"] += time.perf_counter() - began
-    return progress._replace(carry=carry, iteration=stop, history=_append(progress.history, new))
+    return progress._replace(carry=carry, iteration=segment.stop, history=_append(progress.history, new))
 
 
 def _curve_point(trainer: _Trainer, progress: _Progress) -> _Progress:
@@ -398,8 +413,8 @@ def _restore(trainer: _Trainer) -> _Progress:
         except checkpoint.DamagedCheckpoint as damage:
             trainer.session.reporter.note(f"damaged checkpoint, training starts again: {damage}")
             checkpoint.remove(path)
-    content = _content(trainer, 0, None)
-    carry = trainer.program.init(trainer.lanes, content)
+    first_content = trainer.program.content(trainer.lanes, np.int32(0))  # pyright: ignore
+    carry = trainer.program.init(trainer.lanes, first_content)
     num_lanes, prints = len(trainer.batch.lanes), trainer.references.prints
     shape = (0, 0) if prints is None else prints.shape
     return _Progress(carry, 0, {}, {}, np.zeros((num_lanes, *shape), bool))
@@ -480,17 +495,6 @@ def _distinct_points(curve: History) -> History:
     return {name: values[new] for name, values in curve.items()}
 
 
-def read_records(store: Store) -> tuple[list[Record], dict[str, dict[str, Any]], list[str]]:
-    """What lies in a store: records, specs of aliases by run name, damage in words."""
-    found = scan(store)
-    records, damaged = [], [str(damage) for damage in found.damaged]
-    for run in found.runs:
-        history = lambda run=run: store.read_history(run.run_name, run.seed)  # noqa: E731
-        provenance = store.read_provenance(run.run_name, run.seed)
-        records.append(Record(run.spec, run.seed, run.result, history, provenance))
-    return records, found.aliases, damaged
-
-
 def keep_best(
     store: Store, reporter: Reporter, batch: Batch, params: np.ndarray, task: Task
 ) -> None:
@@ -521,7 +525,7 @@ def _keep_best_of(session: Session, batch: Batch, path: Path) -> None:
     session.reporter.note(f"{batch.label}: all runs of a checkpoint are done, removing it")
     trainer = _make_trainer(session, batch)
     progress = _restore(trainer)
-    if _finished(trainer, progress):
+    if _finished(trainer.config, progress):
         params = _real(trainer, trainer.program.params(trainer.lanes, progress.carry))
         keep_best(session.store, session.reporter, batch, params, trainer.task)
     checkpoint.remove(path)

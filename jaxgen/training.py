@@ -6,7 +6,7 @@ The host calls it in chunks of iterations; where a chunk begins and ends changes
 no result, because the iteration's number is what its keys are folded from.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -147,6 +147,88 @@ def lane_sharding(devices: list[jax.Device]) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("lanes"))
 
 
+class IterationKeys(NamedTuple):
+    """What each part of an iteration draws from."""
+
+    prepare: Array
+    start: Array
+    collect: Array
+    update: Array
+
+
+def iteration_keys(train_key: Array, iteration: Array | int) -> IterationKeys:
+    """The keys of one iteration, whatever chunk it is run in."""
+    return IterationKeys(*jax.random.split(jax.random.fold_in(train_key, iteration), 4))
+
+
+def learn(
+    algorithm: Algorithm, total_steps: int, carry: Carry, actor: PyTree, episodes: Episodes,
+    rollout: PyTree, iteration: Array, key: Array,
+) -> tuple[Carry, Metrics]:
+    """The second half of an iteration of one lane, wherever its rollout was collected.
+
+    Args:
+      algorithm: gives ``update`` and ``count_steps``.
+      total_steps: the budget at which a population stops.
+      carry: before the iteration.
+      actor: what collected.
+      episodes: where the rollout ended.
+      rollout: leaves ``[T, V, N, ...]``.
+      iteration: its number.
+      key: randomness of the update.
+
+    Returns:
+      The carry after the iteration and the metrics of the update.
+    """
+    state, metrics = algorithm.update(carry.state, actor, rollout, iteration, key)
+    steps = jnp.int32(algorithm.num_steps * episodes.total.size)
+    if algorithm.count_steps is not None:
+        steps = algorithm.count_steps(rollout)
+    after = Carry(state, episodes, carry.env_steps + steps)
+    if algorithm.count_steps is not None:
+        # A population may reach its budget in a lane before the others: it rests from then on.
+        active = carry.env_steps < total_steps
+        after = jax.tree.map(lambda new, old: jnp.where(active, new, old), after, carry)
+        metrics = metrics | {"active": active.astype(jnp.float32)}
+    return after, metrics | {"env_steps": after.env_steps}
+
+
+class Segment(NamedTuple):
+    """Iterations that run in one call of ``train``."""
+
+    start: int
+    stop: int
+    epoch: int
+    """Which training content they use."""
+    fresh_content: bool
+    """The content is another one than that of the iteration before."""
+    curve_point: bool
+    """A point of the learning curve follows."""
+
+
+def segments(
+    config: Config, refresh_steps: int | None, chunk: int, start: int = 0
+) -> Iterator[Segment]:
+    """Cut the iterations from ``start`` on at chunks, curve points and refreshes of content."""
+    curve, refresh = config.curve_iterations, config.refresh_iterations(refresh_steps)
+    end = config.num_iterations
+    periods = [curve] if refresh is None else [curve, refresh]
+    while start < end:
+        stop = min(start + chunk, end, *((start // period + 1) * period for period in periods))
+        epoch = start // refresh if refresh else 0
+        fresh = refresh is not None and start % refresh == 0
+        yield Segment(start, stop, epoch, fresh, stop % curve == 0 or stop == end)
+        start = stop
+
+
+def budget_spent(config: Config, metrics: Metrics, segment: Segment) -> bool:
+    """Whether all lanes rest: a population may use its budget before the last iteration."""
+    if "active" not in metrics:
+        return segment.stop == config.num_iterations
+    last = np.asarray(metrics["env_steps"])[:, segment.stop - segment.start - 1]
+    return bool((last >= config.total_steps).all())
+
+
 class _LaneFunctions(NamedTuple):
     """What a program does for a single lane."""
 
@@ -199,23 +281,19 @@ class _LaneFunctions(NamedTuple):
     ) -> tuple[Carry, Metrics]:
         algorithm = self.algorithm(lane)
         environment = self.task.environment
-        key = jax.random.fold_in(self.key(lane, "train"), iteration)
-        prepare_key, start_key, collect_key, update_key = jax.random.split(key, 4)
-        actor = algorithm.prepare(carry.state, iteration, prepare_key)
+        keys = iteration_keys(self.key(lane, "train"), iteration)
+        actor = algorithm.prepare(carry.state, iteration, keys.prepare)
         episodes = carry.episodes
         if algorithm.fresh:
-            episodes = start_episodes(environment, env_params, algorithm, start_key)
+            episodes = start_episodes(environment, env_params, algorithm, keys.start)
         episodes, rollout, reward = collect(
-            environment, env_params, algorithm, actor, episodes, collect_key
+            environment, env_params, algorithm, actor, episodes, keys.collect
         )
-        state, metrics = algorithm.update(carry.state, actor, rollout, iteration, update_key)
-        after = Carry(state, episodes, carry.env_steps + _steps(algorithm, episodes, rollout))
-        if algorithm.count_steps is not None:
-            # A population may reach its budget in a lane before the others: it rests from then on.
-            active = carry.env_steps < lane.config.total_steps
-            after = jax.tree.map(lambda new, old: jnp.where(active, new, old), after, carry)
-            metrics = metrics | {"active": active.astype(jnp.float32)}
-        return after, reward | metrics | {"env_steps": after.env_steps}
+        after, metrics = learn(
+            algorithm, lane.config.total_steps, carry, actor, episodes, rollout, iteration,
+            keys.update,
+        )
+        return after, reward | metrics
 
     def evaluate(self, lane: Lanes, params: Array, suite: Suite) -> Array:
         algorithm = self.algorithm(lane)
@@ -230,12 +308,6 @@ class _LaneFunctions(NamedTuple):
             return episode_returns(self.task.environment, suite, act, limit)
 
         return jax.lax.map(mode_returns, jnp.asarray([mode == "sampled" for mode in MODES]))
-
-
-def _steps(algorithm: Algorithm, episodes: Episodes, rollout: PyTree) -> Array:
-    if algorithm.count_steps is not None:
-        return algorithm.count_steps(rollout)
-    return jnp.int32(algorithm.num_steps * episodes.total.size)
 
 
 def _one_by_one(function: Callable, in_axes: tuple[int | None, ...]) -> Callable:

@@ -1,0 +1,30 @@
+"""jaxgen: which combination of algorithm and training technique generalises best?
+
+The names below are imported when they are first used, so that importing the
+package, listing a plan or refusing bad input costs no start of JAX.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Agent": "agent",
+    "load_agent": "agent",
+    "save_agent": "agent",
+    "compute_grs": "api",
+    "evaluate": "api",
+    "train": "api",
+    "preset": "config",
+    "make_study": "study",
+    "make_technique": "techniques",
+}
+
+__all__ = ["__version__", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"jaxgen.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'jaxgen' has no attribute {name!r}")

@@ -1,0 +1,97 @@
+"""What a person sees while a study runs: a live progress line, log lines, notes."""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TextIO
+
+import numpy as np
+
+from jaxgen.study import RunSpec
+
+Lane = tuple[RunSpec, int]
+History = dict[str, np.ndarray]
+
+PLAIN_SECONDS = 15.0
+"""Seconds between progress lines where there is no terminal to redraw one on."""
+
+
+class Console:
+    """Implements `jaxgen.runner.Reporter`; quiet keeps notes and drops the rest."""
+
+    def __init__(self, quiet: bool = False, stream: TextIO | None = None):
+        self._quiet = quiet
+        self._stream = sys.stdout if stream is None else stream
+        self._live = self._stream.isatty()
+        self._pending = False
+        self._last = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        self._clear()
+        print(text, file=self._stream, flush=True)
+
+    def progress(self, label: str, env_steps: float, total: float, rate: float) -> None:
+        """Redraw the progress line, or print one now and then."""
+        if self._quiet:
+            return
+        line = progress_line(label, env_steps, total, rate)
+        if self._live:
+            print(f"\r\x1b[2K{line}", end="", file=self._stream, flush=True)
+            self._pending = True
+        elif time.monotonic() - self._last >= PLAIN_SECONDS:
+            self._last = time.monotonic()
+            print(line, file=self._stream, flush=True)
+
+    def curve(self, label: str, lanes: list[Lane], history: History) -> None:
+        """Print a log line for each arm."""
+        if not self._quiet:
+            for line in log_lines(lanes, history):
+                self.note(line)
+
+    def _clear(self) -> None:
+        if self._pending:
+            print("\r\x1b[2K", end="", file=self._stream)
+            self._pending = False
+
+
+def progress_line(label: str, env_steps: float, total: float, rate: float) -> str:
+    """``ppo cartpole  45 %  1.2 M steps/s  ETA 0:13``; steps are those of all lanes."""
+    share = min(1.0, env_steps / total)
+    left = (total - env_steps) / rate if rate > 0 else float("inf")
+    eta = f"{int(left) // 60}:{int(left) % 60:02d}" if 0 <= left < 360_000 else "0:00"
+    return f"{label}  {100 * share:3.0f} %  {rate / 1e6:.3g} M steps/s  ETA {eta}"
+
+
+def log_lines(lanes: Sequence[Lane], history: History) -> list[str]:
+    """One line per arm: means over its seeds since the last point of the learning curve.
+
+    Args:
+      lanes: (arm, seed) of each row.
+      history: metrics ``[L, I]`` and learning-curve points ``[L, C]``.
+    """
+    arms = {spec.technique: spec for spec, _ in lanes}
+    rows = {
+        name: [i for i, (spec, _) in enumerate(lanes) if spec.technique == name] for name in arms
+    }
+    return [_log_line(arms[name], np.asarray(rows[name]), history) for name in arms]
+
+
+def _log_line(spec: RunSpec, rows: np.ndarray, history: History) -> str:
+    window = slice(-spec.config.curve_iterations, None)
+
+    def mean(name: str) -> float:
+        values = history[name][rows, window]
+        return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else np.nan
+
+    steps = int(history["env_steps"][rows, -1].mean())
+    parts = [
+        f"{spec.algorithm} {spec.environment} {spec.technique} (n={len(rows)}): Step {steps}",
+        f"Reward: {mean('reward'):.4g}",
+        f"Loss: {mean('loss'):.3g}",
+    ]
+    if len(set(spec.technique_values.levels)) > 1 and np.isfinite(mean("agree_pair")):
+        parts.append(f"GAR Agree: {max(0.0, mean('agree_pair')):.3f}")
+    parts.append(f"Eval: {history['eval_return'][rows, -1].mean():.4g}")
+    return " | ".join(parts)
+

@@ -1,0 +1,45 @@
+"""What a study will do, before it does it."""
+
+from jaxgen.study import Group, Study
+
+SECONDS_PER_MILLION = {
+    ("ppo", "cartpole"): 4.0,
+    ("dqn", "cartpole"): 10.0,
+    ("es", "cartpole"): 1.0,
+    ("ppo", "minigrid"): 5.0,
+    ("dqn", "minigrid"): 20.0,
+    ("es", "minigrid"): 1.0,
+}
+"""Seconds of training per million env steps of a lane, measured on two CPU cores."""
+
+SECONDS_PER_PROGRAM = 20.0
+"""Compilation and evaluation of a program of a few dozen lanes, on two CPU cores."""
+
+
+def estimated_seconds(group: Group) -> float:
+    """A rough time of a group on two CPU cores."""
+    key = (group.specs[0].base, group.environment)
+    steps = group.config.total_steps * len(group.lanes)
+    return SECONDS_PER_PROGRAM + SECONDS_PER_MILLION.get(key, 10.0) * steps / 1e6
+
+
+def describe_plan(study: Study) -> str:
+    """Cells, aliases, programs, env steps and estimated time as text."""
+    lines = [f"{study.num_runs} runs, {study.num_trained} trained, {len(study.groups)} programs"]
+    for group in study.groups:
+        lines += ["", *_describe_group(group)]
+    total = sum(estimated_seconds(group) for group in study.groups)
+    lines += ["", f"estimated time on two CPU cores: {total / 60:.0f} min"]
+    return "\n".join(lines)
+
+
+def _describe_group(group: Group) -> list[str]:
+    lanes, steps = len(group.lanes), group.config.total_steps
+    seeds = ", ".join(map(str, group.seeds[:6])) + (", ..." if len(group.seeds) > 6 else "")
+    lines = [
+        f"{group.algorithm} on {group.environment}: {lanes} lanes x {steps:,} env steps "
+        f"= {lanes * steps:,}; about {estimated_seconds(group):.0f} s; seeds {seeds}"
+    ]
+    lines += [f"  {spec.name}" for spec in group.specs]
+    lines += [f"  {spec.name}  (alias of {spec.alias_of})" for spec in group.aliases]
+    return lines

@@ -1,0 +1,550 @@
+"""The results on disk: one folder, written atomically by one process at a time.
+
+::
+
+    store.json                          what this folder is, and its schema
+    runs/<run name>/spec.json           everything that decides the results of the run's seeds
+    runs/<run name>/seed_0000/          history.npz, provenance.json and, last, result.json
+    <anything else>                     derived from the runs: tables, figures, best models
+
+The files are the truth; there is no index that could disagree with them. ``result.json`` holds
+only what is deterministic, is written last, and its presence means that the seed is done. Every
+JSON file that is read again is *sealed*: canonical bytes that carry their own SHA-256, so that
+any flipped bit or truncation is found, named, and never read as data.
+
+Only numpy and the standard library are needed here.
+"""
+
+import csv
+import errno
+import fcntl
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxgen.faults import write_point
+
+SCHEMA = 1
+"""Version of the layout of the folder and of its files."""
+
+MAX_JSON_BYTES = 64 * 2**20
+"""Larger JSON files are refused unread."""
+
+KIND = "jaxgen results"
+TEMP_PREFIX = ".tmp-"
+"""Files and folders that begin so are unfinished and may be removed under the lock."""
+
+DONE = "done"
+MISSING = "missing"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+_SEED_DIR = re.compile(r"seed_(\d{4,})")
+
+
+class StoreError(ValueError):
+    """The results folder cannot be used as asked; the message says why and what to do."""
+
+
+class DamagedFile(Exception):
+    """A file is not what was written: truncated, altered, or not readable as its kind."""
+
+    def __init__(self, path: Path, why: str):
+        super().__init__(f"{path}: {why}")
+        self.path = path
+        self.why = why
+
+
+class StoredRun(NamedTuple):
+    """One finished seed of a run."""
+
+    run_name: str
+    spec: dict[str, Any]
+    seed: int
+    result: dict[str, Any]
+    directory: Path
+
+
+class Scan(NamedTuple):
+    """What lies in a results folder, in the order of names and seeds."""
+
+    runs: list[StoredRun]
+    aliases: dict[str, dict[str, Any]]
+    """Specs with ``alias_of``, by run name: runs that are others by another name."""
+    damaged: list[DamagedFile]
+
+
+def canonical_json(obj: Any) -> str:
+    """Write ``obj`` as JSON, the same bytes for the same content on every machine.
+
+    Numpy and JAX scalars and arrays become numbers and lists.
+
+    Raises:
+        ValueError: a NaN or infinity, a key that is no string, or a value JSON does not know;
+            the message names the path of keys to it.
+    """
+    return json.dumps(_plain(obj, ""), sort_keys=True, allow_nan=False, indent=2) + "\n"
+
+
+def content_hash(obj: Any) -> str:
+    """Eight hexadecimal digits that identify the content of ``obj``."""
+    return hashlib.sha256(canonical_json(obj).encode()).hexdigest()[:8]
+
+
+def check_name(name: str) -> str:
+    """Return ``name`` if it can be a file's name anywhere, and no path.
+
+    Raises:
+        ValueError: it is not 1 to 64 letters, digits, ``.``, ``_``, ``+`` or ``-`` that begin
+            with a letter or a digit, or holds ``..``.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or ".." in name:
+        raise ValueError(
+            f"{name!r} is not allowed as a name; use 1 to 64 letters, digits, '.', '_', '+' or "
+            "'-', beginning with a letter or a digit, without '..' and without a path"
+        )
+    return name
+
+
+def seal(obj: Mapping[str, Any]) -> bytes:
+    """Canonical JSON bytes of a mapping with its SHA-256 added under ``sha256``."""
+    if "sha256" in obj:
+        raise ValueError("the key 'sha256' belongs to the seal; use another one")
+    digest = hashlib.sha256(canonical_json(obj).encode()).hexdigest()
+    return canonical_json({**obj, "sha256": digest}).encode()
+
+
+def load_sealed(path: Path) -> dict[str, Any]:
+    """Read what `seal` wrote, without its ``sha256``.
+
+    Raises:
+        DamagedFile: it is missing, too large, no JSON, or any byte differs from what was written.
+    """
+    content, data = _load_json(path)
+    digest = content.pop("sha256", None)
+    if digest is None:
+        raise DamagedFile(path, "it carries no sha256")
+    try:
+        intact = seal(content) == data
+    except ValueError as error:
+        raise DamagedFile(path, str(error)) from error
+    if not intact:
+        raise DamagedFile(path, "its content does not match its sha256")
+    return content
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that has no seal, such as one a user wrote.
+
+    Raises:
+        DamagedFile: it is missing, too large, no JSON object, or holds NaN or a key twice.
+    """
+    return _load_json(path)[0]
+
+
+def open_store(root: str | Path, create: bool = True) -> "Store":
+    """Open a results folder, for writing and if need be new, or (``create=False``) for reading.
+
+    Raises:
+        StoreError: the folder cannot be made or written, holds something else, has another
+            schema, or (``create=False``) is not there.
+    """
+    store = Store(Path(root).expanduser().absolute())
+    if create:
+        _make_writable(store.root)
+    elif not store.root.is_dir():
+        raise StoreError(f"there are no results in {store.root}; check the path, or run first")
+    marker = store.root / "store.json"
+    if marker.exists():
+        _check_marker(store.root, marker)
+    elif any(not entry.name.startswith(".") for entry in store.root.iterdir()):
+        raise StoreError(
+            f"{store.root} holds files but no store.json, so it is no results folder; "
+            "give a new or empty folder"
+        )
+    elif not create:
+        raise StoreError(f"there are no results in {store.root}; check the path, or run first")
+    else:
+        _write_bytes(marker, seal({"schema": SCHEMA, "kind": KIND}), "store")
+    return store
+
+
+@contextmanager
+def locked(store: "Store") -> Iterator[None]:
+    """Hold the folder for writing; what killed writers left unfinished is removed first.
+
+    The kernel frees the lock when the process ends, however it ends.
+
+    Raises:
+        StoreError: another process holds it; the message names its process id.
+    """
+    descriptor = os.open(store.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            raise StoreError(
+                f"{store.root} is in use by another process (pid {holder}); "
+                "wait until it ends, or give another folder"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        remove_unfinished(store.root)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def remove_unfinished(root: Path) -> None:
+    """Remove the temporary files and folders of killed writers below ``root``."""
+    for folder, folders, files in os.walk(root):
+        for name in files:
+            if name.startswith(TEMP_PREFIX):
+                Path(folder, name).unlink(missing_ok=True)
+        for name in [name for name in folders if name.startswith(TEMP_PREFIX)]:
+            shutil.rmtree(os.path.join(folder, name))
+            folders.remove(name)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot sync a folder.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def scan(store: "Store") -> Scan:
+    """Read all finished seeds; damaged files are listed, not read."""
+    found = Scan([], {}, [])
+    folder = store.root / "runs"
+    for run in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not _NAME.fullmatch(run.name):
+            continue
+        try:
+            spec = store.read_spec(run.name)
+        except DamagedFile as damage:
+            found.damaged.append(damage)
+            continue
+        if spec.get("alias_of"):
+            found.aliases[run.name] = spec
+        _scan_seeds(store, run.name, spec, found)
+    return found
+
+
+@dataclass(frozen=True)
+class Store:
+    """A results folder; make one with `open_store`, and write only inside `locked`."""
+
+    root: Path
+
+    def path(self, name: str) -> Path:
+        """The path of ``name`` (parts separated by ``/``) below the root.
+
+        Raises:
+            ValueError: a part is not allowed by `check_name`, or a link leads out of the root.
+        """
+        path = self.root.joinpath(*(check_name(part) for part in name.split("/")))
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise ValueError(f"{path} leads out of {self.root}; remove the link")
+        return path
+
+    def run_dir(self, run_name: str) -> Path:
+        """The folder of a run, ``runs/<algorithm>_<environment>_<technique>-<hash>``."""
+        return self.path(f"runs/{check_name(run_name)}")
+
+    def seed_dir(self, run_name: str, seed: int) -> Path:
+        """The folder of one seed of a run; ValueError if the seed is negative or no integer."""
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed {seed!r} is not allowed; use a whole number from 0")
+        return self.run_dir(run_name) / f"seed_{seed:04d}"
+
+    def write_spec(self, run_name: str, spec: Mapping[str, Any]) -> DamagedFile | None:
+        """Write a run's spec.json unless it is there; returns the damage that was replaced, if any.
+
+        Raises:
+            StoreError: the folder belongs to another spec.
+        """
+        data = seal({**spec, "schema": _same_schema(spec)})
+        path = self.run_dir(run_name) / "spec.json"
+        damage = None
+        if path.exists():
+            try:
+                known = seal(load_sealed(path))
+            except DamagedFile as error:
+                damage = error
+            else:
+                if known != data:
+                    raise StoreError(
+                        f"{path} is of another spec than this run; give another results folder"
+                    )
+                return None
+        _write_bytes(path, data, "spec")
+        return damage
+
+    def read_spec(self, run_name: str) -> dict[str, Any]:
+        """A run's spec; DamagedFile if it is missing or damaged."""
+        return load_sealed(self.run_dir(run_name) / "spec.json")
+
+    def write_result(
+        self,
+        run_name: str,
+        seed: int,
+        result: Mapping[str, Any],
+        history: Mapping[str, np.ndarray],
+        provenance: Mapping[str, Any],
+    ) -> None:
+        """Write a finished seed; ``result`` gains ``schema`` and ``history_sha256``.
+
+        All is checked before anything is written. ``history`` may hold NaN, JSON may not.
+
+        Raises:
+            ValueError: NaN in ``result`` or ``provenance``, a reserved key, or a history array
+                that is not of numbers.
+        """
+        folder = self.seed_dir(run_name, seed)
+        arrays = _pack_history(history)
+        if "history_sha256" in result:
+            raise ValueError("the key 'history_sha256' is written by the store; use another one")
+        digest = hashlib.sha256(arrays).hexdigest()
+        schema = _same_schema(result)
+        sealed = seal({**result, "schema": schema, "history_sha256": digest})
+        origin = seal(provenance)
+        self.discard(run_name, seed)
+        _write_bytes(folder / "history.npz", arrays, "history")
+        _write_bytes(folder / "provenance.json", origin, "provenance")
+        _write_bytes(folder / "result.json", sealed, "result")
+
+    def read_result(self, run_name: str, seed: int) -> dict[str, Any]:
+        """A seed's result; DamagedFile if it is missing, damaged or of another schema."""
+        path = self.seed_dir(run_name, seed) / "result.json"
+        result = load_sealed(path)
+        if result.get("schema") != SCHEMA:
+            raise DamagedFile(path, f"it has schema {result.get('schema')!r}, not {SCHEMA}")
+        return result
+
+    def read_history(self, run_name: str, seed: int) -> dict[str, np.ndarray]:
+        """A seed's history by name; DamagedFile if it is not the one that its result names."""
+        data = self._history_bytes(run_name, seed, self.read_result(run_name, seed))
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+    def read_provenance(self, run_name: str, seed: int) -> dict[str, Any]:
+        """Where and how fast a seed ran; DamagedFile if it is missing or damaged."""
+        return load_sealed(self.seed_dir(run_name, seed) / "provenance.json")
+
+    def check_run(self, run_name: str, seed: int) -> str:
+        """Say ``done``, ``missing``, or ``damaged: <path>: <why>`` of one seed."""
+        if not (self.seed_dir(run_name, seed) / "result.json").exists():
+            return MISSING
+        try:
+            self._history_bytes(run_name, seed, self.read_result(run_name, seed))
+            self.read_provenance(run_name, seed)
+        except DamagedFile as damage:
+            return f"damaged: {damage}"
+        return DONE
+
+    def is_done(self, run_name: str, seed: int) -> bool:
+        """Whether a seed is finished and all its files are whole."""
+        return self.check_run(run_name, seed) == DONE
+
+    def discard(self, run_name: str, seed: int) -> None:
+        """Make a seed count as not done, so that it is computed anew."""
+        path = self.seed_dir(run_name, seed) / "result.json"
+        if path.exists():
+            path.unlink()
+            sync(path.parent)
+
+    def write_bytes(self, name: str, data: bytes) -> Path:
+        """Write a derived file, ``name`` below the root (``plots/x.png``); returns its path."""
+        path = self.path(name)
+        _write_bytes(path, data, "derived")
+        return path
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a derived UTF-8 text file; returns its path."""
+        return self.write_bytes(name, text.encode())
+
+    def write_json(self, name: str, obj: Any) -> Path:
+        """Write a derived file of canonical JSON; returns its path, ValueError on NaN."""
+        return self.write_text(name, canonical_json(obj))
+
+    def write_csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
+        """Write a derived table; None becomes an empty cell, NaN is a ValueError."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(header)
+        for number, row in enumerate(rows):
+            if len(row) != len(header):
+                raise ValueError(f"row {number} of {name} has {len(row)} cells, not {len(header)}")
+            writer.writerow(_plain(row, f"row {number}"))
+        return self.write_text(name, text.getvalue())
+
+    def _history_bytes(self, run_name: str, seed: int, result: Mapping[str, Any]) -> bytes:
+        path = self.seed_dir(run_name, seed) / "history.npz"
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise DamagedFile(path, error.strerror or str(error)) from error
+        if hashlib.sha256(data).hexdigest() != result.get("history_sha256"):
+            raise DamagedFile(path, "its content does not match the sha256 in result.json")
+        return data
+
+
+def _scan_seeds(store: Store, run_name: str, spec: dict[str, Any], found: Scan) -> None:
+    folders = store.run_dir(run_name).iterdir()
+    matches = (_SEED_DIR.fullmatch(folder.name) for folder in folders)
+    for seed in sorted(int(match[1]) for match in matches if match):
+        folder = store.seed_dir(run_name, seed)
+        if not (folder / "result.json").exists():
+            continue
+        try:
+            result = store.read_result(run_name, seed)
+            store._history_bytes(run_name, seed, result)
+            store.read_provenance(run_name, seed)
+        except DamagedFile as damage:
+            found.damaged.append(damage)
+        else:
+            found.runs.append(StoredRun(run_name, spec, seed, result, folder))
+
+
+def _same_schema(content: Mapping[str, Any]) -> int:
+    schema = content.get("schema", SCHEMA)
+    if schema != SCHEMA:
+        raise ValueError(f"schema {schema!r} is not allowed; this version writes {SCHEMA}")
+    return SCHEMA
+
+
+def _make_writable(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / f"{TEMP_PREFIX}probe-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{root} cannot be written ({error.strerror}); give a folder that can"
+        ) from error
+
+
+def _check_marker(root: Path, marker: Path) -> None:
+    try:
+        content = load_sealed(marker)
+    except DamagedFile as damage:
+        raise StoreError(
+            f"{damage}; give another folder, or copy this file from another results folder of "
+            "the same version"
+        ) from damage
+    if content.get("kind") != KIND:
+        raise StoreError(f"{root} holds {content.get('kind')!r}, no results; give another folder")
+    if content.get("schema") != SCHEMA:
+        raise StoreError(
+            f"{root} has schema {content.get('schema')!r} and this version needs {SCHEMA}; "
+            "give another folder, or use the version that wrote it"
+        )
+
+
+def _plain(obj: Any, where: str) -> Any:
+    """``obj`` as what JSON knows; ``where`` is the path of keys to it."""
+    if hasattr(obj, "tolist"):
+        obj = obj.tolist()
+    if isinstance(obj, float) and not math.isfinite(obj):
+        raise ValueError(f"{where or 'the value'} is {obj}; write null where there is no number")
+    if obj is None or isinstance(obj, bool | int | float | str):
+        return obj
+    if isinstance(obj, Mapping):
+        for key in obj:
+            if not isinstance(key, str):
+                raise ValueError(f"key {key!r} of {where or 'the value'} is no string")
+        return {key: _plain(value, f"{where}.{key}".lstrip(".")) for key, value in obj.items()}
+    if isinstance(obj, list | tuple):
+        return [_plain(value, f"{where}[{index}]") for index, value in enumerate(obj)]
+    raise ValueError(f"{where or 'the value'} is of type {type(obj).__name__}, which JSON has not")
+
+
+def _load_json(path: Path) -> tuple[dict[str, Any], bytes]:
+    try:
+        size = path.stat().st_size
+        if size > MAX_JSON_BYTES:
+            raise DamagedFile(path, f"{size} bytes are more than the {MAX_JSON_BYTES} allowed")
+        data = path.read_bytes()
+        content = json.loads(
+            data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys
+        )
+    except OSError as error:
+        raise DamagedFile(path, error.strerror or str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(path, f"it is no valid JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise DamagedFile(path, "it is no JSON object")
+    return content, data
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return content
+
+
+def _pack_history(history: Mapping[str, np.ndarray]) -> bytes:
+    """An npz of the same bytes for the same arrays: sorted, not compressed, without times."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(history):
+            values = np.asarray(history[name])
+            if values.dtype.kind not in "biuf":
+                raise ValueError(f"history {name!r} has dtype {values.dtype}; use numbers")
+            entry = zipfile.ZipInfo(f"{check_name(name)}.npy")
+            entry.create_system = 3
+            with archive.open(entry, "w") as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(values), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _write_bytes(path: Path, data: bytes, kind: str) -> None:
+    """Replace ``path`` so that after a crash it is either the old file or the new one."""
+    _make_folder(path.parent)
+    write_point(f"{kind}.before")
+    temp = path.with_name(f"{TEMP_PREFIX}{os.getpid()}-{path.name}")
+    try:
+        with open(temp, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        write_point(f"{kind}.written")
+        os.replace(temp, path)
+    except BaseException:
+        temp.unlink(missing_ok=True)
+        raise
+    write_point(f"{kind}.replaced")
+    sync(path.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and its parents last a crash."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
