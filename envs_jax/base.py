@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxgen.types import Array, EnvSpec, PyTree, Task
 
@@ -30,7 +31,7 @@ def check_levels(levels: Any) -> Array:
 
     Raises ValueError for a concrete level outside of [0, 1], NaN included.
     """
-    if not isinstance(levels, jax.core.Tracer):
+    if not isinstance(levels, Tracer):
         values = np.asarray(levels, np.float64)
         bad = values[~((values >= 0) & (values <= 1))]
         if bad.size:
@@ -54,7 +55,7 @@ class Environment:
         raise NotImplementedError
 
     def reset_from(self, words: Array, params: PyTree) -> tuple[Array, PyTree]:
-        """Start episodes: words uint32 ``[*S, reset_words]`` -> obs ``[*S, ...]``, state ``[*S]``."""
+        """Start episodes: words uint32 ``[*S, reset_words]`` -> obs, state, both ``[*S, ...]``."""
         raise NotImplementedError
 
     def advance(
@@ -101,4 +102,3 @@ class Environment:
         )
         info = {"terminated": terminated, "truncated": truncated, "final_observation": final_obs}
         return obs, next_state, reward, terminated, truncated, info
-

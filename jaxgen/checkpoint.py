@@ -26,6 +26,9 @@ SCHEMA = 1
 """Version of the layout of a checkpoint."""
 
 PyTree = Any
+PREVIOUS_PREFIX = ".previous-"
+"""Begins the name of the old checkpoint while a new one takes its place."""
+
 Leaves = dict[tuple[str, ...], np.ndarray]
 """The leaves of a tree by the names of the keys that lead to them."""
 
@@ -116,6 +119,21 @@ def exists(path: str | Path) -> bool:
     return path.exists() or _previous(path).exists()
 
 
+def saved_in(folder: str | Path) -> list[Path]:
+    """Paths of the checkpoints in a folder, in the order of their names, whole or not.
+
+    Where a save was killed between its two renames, the old checkpoint gets its name back.
+    """
+    folder = Path(folder).absolute()
+    if not folder.is_dir():
+        return []
+    for previous in folder.glob(f"{PREVIOUS_PREFIX}*"):
+        path = previous.with_name(previous.name.removeprefix(PREVIOUS_PREFIX))
+        if not path.exists():
+            os.rename(previous, path)
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
 def remove(path: str | Path) -> None:
     """Remove a checkpoint, if there is one, so that no crash leaves a part of it."""
     path = Path(path).absolute()
@@ -134,7 +152,7 @@ def _temp(path: Path) -> Path:
 
 def _previous(path: Path) -> Path:
     """Where the old checkpoint lies for the moment between two renames."""
-    return path.with_name(f".previous-{path.name}")
+    return path.with_name(PREVIOUS_PREFIX + path.name)
 
 
 def _write_folder(folder: Path, leaves: Leaves, meta: Mapping[str, Any]) -> None:

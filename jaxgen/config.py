@@ -258,7 +258,8 @@ PRESETS: dict[str, dict[str, Config]] = {
     "ppo": {
         "cartpole": PPOConfig(
             total_steps=50_000, learning_rate=3e-4, hidden=(64, 64),
-            num_envs=4, num_steps=32, num_epochs=10, num_minibatches=4,
+            # 50 000 steps need many small updates: short rollouts, minibatches of 3 x 16.
+            num_envs=4, num_steps=32, num_epochs=10, num_minibatches=8, gamma=0.98,
         ),
         "minigrid": PPOConfig(
             total_steps=1_000_000, learning_rate=2e-4, hidden=(128, 128),

@@ -56,11 +56,9 @@ class EnvSpec:
     num_codes: int | None = None
     """Observations are integer codes in [0, num_codes), for a one-hot encoding; None: numbers."""
     obs_low: tuple[float, ...] = (0.0,)
-    """Lower end of each observed number's range (or one for all); nominal where it has no bounds."""
+    """Lower end of each number's range, or one for all; nominal where it has no bounds."""
     obs_high: tuple[float, ...] = (1.0,)
     """Upper end; (obs - low) / (high - low) brings an observation into [0, 1]."""
-    obs_scale: float = 1.0
-    """Division by it brings a bounded observation into [0, 1]; 1 where it has no bounds."""
 
 
 class Environment(Protocol):

@@ -100,6 +100,7 @@ def test_remove_and_exists(copied):
     assert checkpoint.exists(copied)
     checkpoint.remove(copied)
     assert not checkpoint.exists(copied)
+    assert checkpoint.saved_in(copied.parent) == checkpoint.saved_in(copied) == []
     assert list(copied.parent.iterdir()) == []
     checkpoint.remove(copied)
 
@@ -224,6 +225,8 @@ def test_killed_at_any_write_point_the_old_or_the_new_checkpoint_loads(tmp_path)
         assert meta["iteration"] == (2 if point == "checkpoint.placed" else 1), point
         np.testing.assert_array_equal(loaded["x"], np.full(3, meta["iteration"]))
         assert path.exists() == (point != "checkpoint.moved")
+        assert checkpoint.saved_in(path.parent) == [path]
+        assert checkpoint.read_meta(path) == meta
         checkpoint.save(path, {"x": np.full(3, 3)}, {"iteration": 3})
         assert checkpoint.read_meta(path) == {"iteration": 3}
         assert list(path.parent.iterdir()) == [path]

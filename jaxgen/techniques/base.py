@@ -13,8 +13,9 @@ from jax.flatten_util import ravel_pytree
 from jaxgen.techniques import Technique
 from jaxgen.types import Array, Metrics, PyTree
 
-TINY = 1e-30
-"""Floor of a norm: a zero gradient has agreement 0 with everything."""
+TINY = 1e-15
+"""Floor of a norm: a zero gradient has agreement 0 with everything. Shorter vectors than it, whose
+squares underflow to a norm of 0, are not blown up to more than length 1."""
 
 
 class Combined(NamedTuple):
