@@ -63,10 +63,9 @@ class Config:
 
     def validate(self) -> None:
         """Raise ValueError, naming field, value and what is allowed, before any compute."""
+        _require_positive(self, "num_envs", "num_steps")
         _require(self, "total_steps", self.num_iterations >= 1,
                  f"at least one iteration of {self.steps_per_iteration} env steps")
-        for name in ("num_envs", "num_steps"):
-            _require(self, name, getattr(self, name) >= 1, "a positive whole number")
         _require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) > 0,
                  "positive layer widths")
         for field in dataclasses.fields(self):
@@ -98,10 +97,10 @@ class PPOConfig(Config):
     def validate(self) -> None:
         """See `Config.validate`; minibatches must divide the rollout of a variation."""
         super().validate()
+        _require_positive(self, "num_epochs", "num_minibatches")
         samples = self.num_envs * self.num_steps
         _require(self, "num_minibatches", samples % self.num_minibatches == 0,
                  f"a divisor of num_envs x num_steps = {samples}")
-        _require(self, "num_epochs", self.num_epochs >= 1, "a positive whole number")
 
 
 @dataclass(frozen=True)
@@ -154,6 +153,7 @@ class DQNConfig(Config):
     def validate(self) -> None:
         """See `Config.validate`; the replay ratio must be met by whole updates."""
         super().validate()
+        _require_positive(self, "batch_size", "replay_ratio", "target_interval")
         batch = NUM_VARIATIONS * self.batch_per_variation
         actual = self.updates_per_iteration * batch / self.steps_per_iteration
         _require(self, "replay_ratio", abs(actual / self.replay_ratio - 1) < 0.01,
@@ -165,7 +165,6 @@ class DQNConfig(Config):
         _require(self, "encoding", self.encoding in ("raw", "unit", "one_hot"),
                  "raw, unit or one_hot")
         _require(self, "activation", self.activation in ("relu", "tanh"), "relu or tanh")
-        _require(self, "target_interval", self.target_interval >= 1, "a positive whole number")
 
 
 @dataclass(frozen=True)
@@ -209,7 +208,7 @@ class ESConfig(Config):
         _require(self, "num_envs", self.num_envs == self.population * self.episodes_per_member,
                  f"population x episodes_per_member = {self.population * self.episodes_per_member}")
         _require(self, "sigma", self.sigma > 0, "a positive number")
-        _require(self, "curve_interval", self.curve_interval >= 1, "a positive whole number")
+        _require_positive(self, "curve_interval")
 
 
 def _require(config: Config, name: str, condition: bool, allowed: str) -> None:
@@ -217,6 +216,11 @@ def _require(config: Config, name: str, condition: bool, allowed: str) -> None:
         raise ValueError(
             f"{config.algorithm}: {name} = {getattr(config, name)!r} is not allowed; use {allowed}"
         )
+
+
+def _require_positive(config: Config, *names: str) -> None:
+    for name in names:
+        _require(config, name, getattr(config, name) >= 1, "a positive whole number")
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -245,7 +249,7 @@ def _convert(algorithm: str, key: str, value: Any, kind: Any) -> Any:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind is float and is_number:
         return float(value)
-    if kind is int and is_number and value == int(value):
+    if kind is int and is_number and float(value).is_integer():
         return int(value)
     if kind is str and isinstance(value, str):
         return value

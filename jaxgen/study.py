@@ -231,7 +231,7 @@ def _check_seeds(seeds: Sequence[int]) -> None:
     if not seeds:
         raise ValueError("no seeds given; name at least one")
     for seed in seeds:
-        if not 0 <= seed <= MAX_SEED:
+        if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
             raise ValueError(f"seed {seed!r} is not allowed; use whole numbers from 0 to {MAX_SEED}")
         if list(seeds).count(seed) > 1:
             raise ValueError(f"seed {seed!r} is given twice; name each seed once")

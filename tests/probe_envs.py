@@ -1,4 +1,4 @@
-"""Tiny tabular environments with known values, as data, so that all of them are lanes of one program.
+"""Tiny tabular environments with known values, as data: all of them are lanes of one program.
 
 A table is a deterministic Markov decision process with two actions. Its numbers are the
 environment's parameters, so a task with many tables compiles once, and the level picks the

@@ -66,7 +66,9 @@ def test_equal_fitness_ranks_exactly_zero():
 
 def test_ties_share_their_average_rank():
     """Ranks of (5, 1, 5, 9) are 1.5, 0, 1.5, 3; divided by 3 and centred: 0, -.5, 0, .5."""
-    np.testing.assert_allclose(ops.centred_ranks(jnp.array([5.0, 1.0, 5.0, 9.0])), [0, -0.5, 0, 0.5])
+    np.testing.assert_allclose(
+        ops.centred_ranks(jnp.array([5.0, 1.0, 5.0, 9.0])), [0, -0.5, 0, 0.5]
+    )
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 8, 16, 32, 100, 128, 512, 2048])

@@ -49,7 +49,9 @@ def test_gar_is_the_sum_weighed_by_agreement_with_the_mean(seed):
     gradients = random_gradients(seed, size=5)
     combined = combine(GAR, gradients)
     weights = weights_by_hand(gradients)
-    np.testing.assert_allclose(combined.gradient, weights @ np.asarray(gradients), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        combined.gradient, weights @ np.asarray(gradients), rtol=1e-4, atol=1e-5
+    )
     np.testing.assert_allclose(combined.metrics["agree_ref"], weights.mean(), rtol=1e-4)
     pairs = [cosine(gradients[i], gradients[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
     np.testing.assert_allclose(combined.metrics["agree_pair"], np.mean(pairs), rtol=1e-3, atol=1e-5)
@@ -261,7 +263,12 @@ def test_the_clip_is_of_the_global_norm():
 
 @pytest.mark.parametrize(
     "name, expected",
-    [("reg+gar", "gar+reg"), ("gar+reg", "gar+reg"), ("reg+dr", "dr+reg"), ("baseline", "baseline")],
+    [
+        ("reg+gar", "gar+reg"),
+        ("gar+reg", "gar+reg"),
+        ("reg+dr", "dr+reg"),
+        ("baseline", "baseline"),
+    ],
 )
 def test_components_compose_in_any_order(name, expected):
     assert canonical_name(name) == expected
