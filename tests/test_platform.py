@@ -265,5 +265,5 @@ def test_a_vmapped_training_run_on_two_devices_ends():
 @on_cpu
 @pytest.mark.slow
 def test_vmapped_training_runs_end_every_time():
-    for _ in range(10):
+    for _ in range(5):
         assert run_fresh(TRAINING, time_limit=120) == "(24, 50)\n"
