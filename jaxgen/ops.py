@@ -116,3 +116,10 @@ def epsilon_greedy(values: Array, uniform: Array, epsilon: Array | float) -> Arr
     drawn = uniform / jnp.maximum(epsilon, 1e-8) * num_actions
     random_action = jnp.clip(drawn.astype(jnp.int32), 0, num_actions - 1)
     return jnp.where(explore, random_action, values.argmax(-1).astype(jnp.int32))
+
+
+def chosen(values: Array, action: Array) -> Array:
+    """Pick the value of each action: values ``[..., A]``, action int ``[...]`` -> ``[...]``."""
+    # Compare and sum: a gather of one of a few columns is slower, in the gradient above all.
+    column = jax.lax.broadcasted_iota(action.dtype, values.shape, values.ndim - 1)
+    return jnp.where(column == action[..., None], values, 0.0).sum(-1)

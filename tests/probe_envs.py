@@ -6,15 +6,19 @@ table: table k is trained at level k / 4 (`level_of`), so that the levels 0, .25
 multi-variation arm are tables 0, 1 and 2.
 """
 
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.algorithms import ALGORITHMS
 from jaxgen.config import Config, preset, replace
-from jaxgen.techniques import Technique, make_technique
-from jaxgen.training import Lanes, stack_lanes
+from jaxgen.techniques import SUITES, Technique, make_technique
+from jaxgen.training import Carry, Lanes, Program, lane_sharding, make_program, stack_lanes
 from jaxgen.types import EnvSpec
 
 NUM_STATES, NUM_ACTIONS, NUM_FEATURES, NUM_STARTS = 6, 2, 3, 2
@@ -161,8 +165,8 @@ TERMINATED = table(
 TERMINATED.observed[:] = TERMINATED.first[:] = TRUNCATED.observed[0]
 
 PROBES = {
-    "constant": CONSTANT, "observed": OBSERVED, "discounted": DISCOUNTED, "action": ACTION,
-    "match": MATCH, "truncated": TRUNCATED, "terminated": TERMINATED,
+    "match": MATCH, "action": ACTION, "discounted": DISCOUNTED, "constant": CONSTANT,
+    "observed": OBSERVED, "truncated": TRUNCATED, "terminated": TERMINATED,
 }
 
 
@@ -176,6 +180,9 @@ def level_of(number: int) -> float:
     return number / 4
 
 
+DR_SCALED = make_technique("gar")._replace(uniform=1.0)
+
+
 def single(number: int, technique: str = "baseline") -> Technique:
     """A technique that trains all variations on one table."""
     return make_technique(technique)._replace(levels=(level_of(number),) * 3)
@@ -183,16 +190,17 @@ def single(number: int, technique: str = "baseline") -> Technique:
 
 TINY: dict[str, dict[str, Any]] = {
     "ppo": {
-        "hidden": [8], "num_envs": 2, "num_steps": 4, "num_epochs": 2, "num_minibatches": 2,
-        "total_steps": 24 * 12,
+        "hidden": [16], "num_envs": 2, "num_steps": 4, "num_epochs": 2, "num_minibatches": 2,
+        "gamma": 0.99, "learning_rate": 5e-3, "total_steps": 24 * 400,
     },
     "dqn": {
-        "hidden": [8], "num_envs": 2, "num_steps": 4, "batch_size": 12, "replay_ratio": 2,
-        "buffer_size": 120, "learning_starts": 48, "target_interval": 60, "total_steps": 24 * 12,
+        "hidden": [16], "num_envs": 2, "num_steps": 4, "batch_size": 12, "replay_ratio": 2,
+        "buffer_size": 120, "learning_starts": 48, "target_interval": 60, "gamma": 0.99,
+        "learning_rate": 5e-3, "reward_scale": 1.0, "total_steps": 24 * 400,
     },
     "es": {
-        "hidden": [8], "num_envs": 6, "num_steps": MAX_STEPS, "population": 6,
-        "total_steps": 1000,
+        "hidden": [16], "num_envs": 12, "num_steps": MAX_STEPS, "population": 6,
+        "episodes_per_member": 2, "sigma": 0.3, "learning_rate": 0.1, "total_steps": 2000,
     },
 }
 """Changes to the CartPole presets that make an iteration cost microseconds."""
@@ -205,13 +213,95 @@ def tiny_config(algorithm: str, **overrides: Any) -> Any:
     return config
 
 
-def make_lanes(config: Config, techniques: list[Technique], seeds: list[int]) -> Lanes:
-    """One lane per technique, with its own seed."""
-    return stack_lanes([(config, technique) for technique in techniques], seeds)
+NUM_LANES = 8
+"""Every test trains as many lanes, so that the program of an algorithm compiles once for all."""
+
+CHUNK = 64
+
+ARMS = [*(make_technique(name) for name in SUITES["controls"]), DR_SCALED, make_technique("gar")]
+"""A technique for each lane; the last one differs in its seed."""
+
+SEEDS = [3] * 7 + [4]
+
+
+class Traced(NamedTuple):
+    """A task with its programs, and how often an algorithm was made while tracing them."""
+
+    task: ProbeTask
+    program: Program
+    counts: list[int]
+
+
+@cache
+def traced(algorithm: str, num_devices: int = 2, chunk: int = CHUNK) -> Traced:
+    """The programs of an algorithm on all probes, compiled once for the whole test session."""
+    task, counts = ProbeTask(*PROBES.values()), [0]
+
+    def make_algorithm(config, technique, spec):
+        counts[0] += 1
+        return ALGORITHMS[algorithm](config, technique, spec)
+
+    devices = jax.local_devices()[:num_devices]
+    program = make_program(task, make_algorithm, chunk=chunk, devices=devices)
+    return Traced(task, program, counts)
+
+
+def standard_lanes(algorithm: str) -> Lanes:
+    """All arms of an algorithm on the first three probes."""
+    return stack_lanes([(tiny_config(algorithm), arm) for arm in ARMS], SEEDS)
+
+
+def start(program: Program, lanes: Lanes) -> tuple[Any, Carry]:
+    """The environment parameters of all lanes and the carry before the first iteration."""
+    content = program.content(lanes, 0)
+    return content, program.init(lanes, content)
+
+
+def train(
+    program: Program, lanes: Lanes, carry: Any, content: Any, cuts: Sequence[int]
+) -> tuple[Any, dict[str, np.ndarray]]:
+    """Train from iteration ``cuts[0]`` to ``cuts[-1]``, a call between each two of them.
+
+    The carry that is passed stays usable. Returns the carry and the metrics
+    ``[L, iterations]``, in numpy.
+    """
+    # On the devices from the first call on, as in a real run: numpy would compile once more.
+    sharding = lane_sharding(jax.local_devices()[: program.num_devices])
+    carry, content = jax.device_put(jax.tree.map(np.array, (carry, content)), sharding)
+    pieces = []
+    for begin, end in pairwise(cuts):
+        carry, metrics = program.train(lanes, carry, content, begin, end)
+        pieces.append(pick(metrics, np.s_[:, : end - begin]))
+    joined = {name: np.concatenate([piece[name] for piece in pieces], 1) for name in pieces[0]}
+    return jax.tree.map(np.asarray, carry), joined
+
+
+class Reference(NamedTuple):
+    """A run of the standard lanes over `NUM_ITERATIONS`."""
+
+    lanes: Lanes
+    content: Any
+    first: Any
+    """The carry before the first iteration."""
+    carry: Any
+    metrics: dict[str, np.ndarray]
+
+
+NUM_ITERATIONS = 24
+
+
+@cache
+def reference(algorithm: str) -> Reference:
+    """Train the standard lanes once for the whole test session; do not change what it returns."""
+    program, lanes = traced(algorithm).program, standard_lanes(algorithm)
+    content, first = start(program, lanes)
+    content, first = jax.tree.map(np.asarray, (content, first))
+    carry, metrics = train(program, lanes, first, content, (0, NUM_ITERATIONS))
+    return Reference(lanes, content, first, carry, metrics)
 
 
 def pick(tree: Any, index: Any) -> Any:
-    """The lanes ``index`` of a tree, in numpy."""
+    """Some lanes of a tree, in numpy."""
     return jax.tree.map(lambda leaf: np.asarray(leaf)[index], tree)
 
 

@@ -49,8 +49,8 @@ class Batch(NamedTuple):
 def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
     """Build DQN; see `jaxgen.algorithms.base.Algorithm` for the contract."""
     network = networks.mlp(
-        spec, spec.num_actions, config.hidden,
-        encoding=config.encoding, head_scale=1.0, activation=networks.ACTIVATIONS[config.activation],
+        spec, spec.num_actions, config.hidden, encoding=config.encoding, head_scale=1.0,
+        activation=networks.ACTIVATIONS[config.activation],
     )
     adam = Adam(config.learning_rate, decay_of(technique), config.adam_eps, config.max_grad_norm)
 
@@ -68,7 +68,7 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         return ops.epsilon_greedy(network.apply(actor.tree, obs), uniform, actor.epsilon)
 
     def loss(tree: PyTree, batch: Batch) -> tuple[Array, Metrics]:
-        value = _chosen(network.apply(tree, batch.obs), batch.action)
+        value = ops.chosen(network.apply(tree, batch.obs), batch.action)
         error = ops.huber(value - batch.target).mean()
         return error, {"loss": error, "q": value.mean()}
 
@@ -84,7 +84,7 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
             tree = network.unravel(online.params)
             chosen = network.apply(tree, transition.next_obs).argmax(-1)
             scaled = transition._replace(reward=config.reward_scale * transition.reward)
-            target = td_target(scaled, _chosen(frozen_values, chosen), config.gamma)
+            target = td_target(scaled, ops.chosen(frozen_values, chosen), config.gamma)
             batch = Batch(transition.obs, transition.action, target)
             combined, metrics = variation_gradient(technique, loss, tree, batch)
             online, agreement = adam.step(online, combined)
@@ -104,13 +104,13 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         def rest(state: State, key: Array, filled: Array) -> tuple[Optimizer, Metrics]:
             shapes = jax.eval_shape(learn, state, key, filled)[1]
             absent = {name: jnp.full((), jnp.nan, leaf.dtype) for name, leaf in shapes.items()}
-            none = {name: jnp.zeros((), shapes[name].dtype) for name in ("updates", "skipped_updates")}
+            none = {name: jnp.zeros_like(absent[name]) for name in ("updates", "skipped_updates")}
             return state.online, absent | none
 
         online, metrics = jax.lax.cond(
             after >= config.learning_starts, learn, rest, state, key, filled
         )
-        copy = after // config.target_interval > before // config.target_interval
+        copy = jnp.greater(after // config.target_interval, before // config.target_interval)
         target = jnp.where(copy, online.params, state.target)
         return State(online, target, state.ring), metrics | {"epsilon": actor.epsilon}
 
@@ -143,8 +143,3 @@ def _example(spec: EnvSpec) -> Transition:
     obs = jnp.zeros(spec.obs_shape, spec.obs_dtype)
     flag = jnp.zeros((), bool)
     return Transition(obs, jnp.int32(0), jnp.float32(0), flag, flag, obs)
-
-
-def _chosen(values: Array, action: Array) -> Array:
-    hot = action[..., None] == jnp.arange(values.shape[-1])
-    return jnp.where(hot, values, 0.0).sum(-1)

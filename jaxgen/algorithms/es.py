@@ -45,7 +45,8 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
     def prepare(state: Optimizer, iteration: Array, key: Array) -> Population:
         half = jax.random.normal(key, (config.population // 2, state.params.size))
         noise = jnp.concatenate([half, -half])
-        return Population(jax.vmap(network.unravel)(state.params + config.sigma * noise), noise)
+        members = state.params[None] + config.sigma * noise
+        return Population(jax.vmap(network.unravel)(members), noise)
 
     def act(population: Population, obs: Array, uniform: Array) -> Array:
         members = obs.reshape(obs.shape[0], config.population, -1, *obs.shape[2:])

@@ -44,7 +44,7 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
 
     def loss(tree: PyTree, batch: Batch) -> tuple[Array, Metrics]:
         logits = jax.nn.log_softmax(network.apply(tree, batch.obs))
-        log_prob = _chosen(logits, batch.action)
+        log_prob = ops.chosen(logits, batch.action)
         log_ratio = log_prob - batch.log_prob
         ratio = jnp.exp(log_ratio)
         policy_loss = clipped_surrogate(ratio, batch.advantage, config.clip).mean()
@@ -67,7 +67,7 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
         done = rollout.terminated | rollout.truncated
         advantage = ops.generalized_advantages(delta, done, config.gamma, config.gae_lambda)
         logits = jax.nn.log_softmax(network.apply(tree, rollout.obs))
-        log_prob = _chosen(logits, rollout.action)
+        log_prob = ops.chosen(logits, rollout.action)
         target = advantage + value
         batch = Batch(rollout.obs, rollout.action, log_prob, advantage, target)
         return jax.tree.map(_by_variation, batch), ops.explained_variance(value, target)
@@ -116,12 +116,6 @@ def _minibatch_order(key: Array, config: PPOConfig) -> Array:
     keys = jax.random.split(key, config.num_epochs)
     order = jnp.stack([ops.random_permutation(keys[i], samples) for i in range(len(keys))])
     return order.reshape(config.num_epochs * config.num_minibatches, -1)
-
-
-def _chosen(log_probs: Array, action: Array) -> Array:
-    # Compare and sum: a gather of one of a few columns is slower, in the gradient above all.
-    hot = action[..., None] == jnp.arange(log_probs.shape[-1])
-    return jnp.where(hot, log_probs, 0.0).sum(-1)
 
 
 def _by_variation(leaf: Array) -> Array:
