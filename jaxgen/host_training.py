@@ -101,7 +101,7 @@ def train_host_iteration(
     episodes = carry.episodes
     if program.fresh:
         total = np.zeros(episodes.total.shape, np.float32)
-        episodes = Episodes(np.array(env.reset()), (), total)  # pyright: ignore
+        episodes = Episodes(env.reset(), (), total)  # pyright: ignore
     episodes, rollout, reward = collect_host(
         env,
         lambda obs, uniform: program.act(lanes, actor, obs, uniform),

@@ -130,7 +130,7 @@ def collect_host(
     Returns:
       As `collect`, in numpy; with lanes the rollout's leaves are ``[L, T, V, N, ...]``.
     """
-    obs, total = np.asarray(episodes.obs), np.asarray(episodes.total)
+    obs, total = np.array(episodes.obs), np.array(episodes.total)
     time_axis = total.ndim - 2
     kept, ended = [], []
     for uniform_t in np.moveaxis(uniform, time_axis, 0):

@@ -111,7 +111,7 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
             after >= config.learning_starts, learn, rest, state, key, filled
         )
         copy = jnp.greater(after // config.target_interval, before // config.target_interval)
-        target = jnp.where(copy, online.params, state.target)
+        target = jax.lax.select(copy, online.params, state.target)
         return State(online, target, state.ring), metrics | {"epsilon": actor.epsilon}
 
     return Algorithm(
