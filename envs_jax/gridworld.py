@@ -340,14 +340,13 @@ def _visible(rows: Array) -> Array:
         for step in (1, 2, 4):
             sight |= to_right & (sight << step)
             to_right &= to_right << step
-        # As in MiniGrid, the last cell of a row passes nothing on in its own direction.
-        above = sight & clear & ~(1 << (VIEW - 1))
+        above = sight & clear
         shown = above | above << 1
         to_left = clear >> 1
         for step in (1, 2, 4):
             sight |= to_left & (sight >> step)
             to_left &= to_left >> step
-        above = sight & clear & ~1
+        above = sight & clear
         visible.append(sight)
         sight = shown | above | above >> 1
     return jnp.stack(visible[::-1], axis=-1)

@@ -10,7 +10,7 @@ from minigrid.core.mission import MissionSpace
 from minigrid.core.world_object import Ball, Goal, Wall
 from minigrid.minigrid_env import MiniGridEnv
 
-from envs_jax.gridworld import GridTask, GridWorld, grid_params, grid_shape, layouts_of
+from envs_jax.gridworld import GridTask, GridWorld, _visible, grid_params, grid_shape, layouts_of
 from envs_jax.layouts import parse, to_ascii
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -129,6 +129,20 @@ def test_lockstep_with_minigrid(trajectories, level):
     assert num_steps > 1000
     assert num_goals >= 3
     assert (0 in obs[level]) == (not see_through_walls)
+
+
+def test_sight_is_that_of_minigrid_in_any_clutter():
+    walls = np.random.default_rng(2).random((500, 7, 7)) < 0.4
+    walls[:, 6, 3] = False
+    expected = []
+    for view in walls:
+        grid = Grid(7, 7)
+        for y, x in np.argwhere(view):
+            grid.set(x, y, Wall())
+        expected.append(grid.process_vis((3, 6)).T)
+    rows = (walls * 4 ** np.arange(7)).sum(-1).astype(np.uint32)
+    visible = np.asarray(jax.jit(_visible)(rows))
+    np.testing.assert_array_equal(visible[..., None] >> np.arange(7) & 1 == 1, expected)
 
 
 def test_goal_at_the_time_limit_sets_both_flags():
