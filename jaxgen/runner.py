@@ -181,7 +181,7 @@ def _in_flight(session: Session, group: Group, pending: list[Lane]) -> list[Batc
     open_names = {(spec.name, seed) for spec, seed in pending}
     folder = session.store.root / "checkpoints"
     batches = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+    for path in checkpoint.saved_in(folder):
         if not path.name.startswith(f"{group.algorithm}_{group.environment}-"):
             continue
         if session.options.fresh:
@@ -425,7 +425,7 @@ def _load(trainer: _Trainer, path: Path) -> _Progress:
     content = jax.eval_shape(trainer.program.content, trainer.lanes, np.int32(0))
     shapes = jax.eval_shape(trainer.program.init, trainer.lanes, content)
     padding = len(trainer.lanes.seed) - len(trainer.batch.lanes)
-    carry = checkpoint.fit(tree["carry"], _without_padding(shapes, padding), path)
+    carry = checkpoint.fit(path, tree["carry"], _without_padding(shapes, padding))
     padded = jax.tree.map(
         lambda leaf: np.concatenate([leaf, np.repeat(leaf[-1:], padding, axis=0)]), carry
     )

@@ -74,22 +74,23 @@ class Adam(NamedTuple):
 
     def step(self, optimizer: Optimizer, combined: Combined) -> tuple[Optimizer, Metrics]:
         """Descend; where no variation agrees, leave parameters and moments bitwise as they are."""
+        gradient = combined.gradient * self._clip_scale(combined.metrics["grad_norm"])
         updates, moments = self._transform().update(
-            combined.gradient, optimizer.moments, optimizer.params
+            gradient, optimizer.moments, optimizer.params
         )
         assert isinstance(updates, jax.Array)
         stepped = Optimizer(optimizer.params + updates, moments)
         kept = jax.tree.map(lambda new, old: jnp.where(combined.live, new, old), stepped, optimizer)
         return kept, combined.metrics | {"skipped_updates": 1.0 - combined.live}
 
+    def _clip_scale(self, norm: Array) -> Array | float:
+        """Shrinks a gradient to ``max_grad_norm``; its norm is known from the agreement."""
+        if self.max_grad_norm is None:
+            return 1.0
+        return jnp.where(norm < self.max_grad_norm, 1.0, self.max_grad_norm / norm)
+
     def _transform(self) -> optax.GradientTransformation:
-        clip = (
-            optax.identity()
-            if self.max_grad_norm is None
-            else optax.clip_by_global_norm(self.max_grad_norm)  # pyright: ignore[reportArgumentType]
-        )
         return optax.chain(
-            clip,
             optax.scale_by_adam(eps=self.eps),  # pyright: ignore[reportArgumentType]
             optax.add_decayed_weights(self.weight_decay),  # pyright: ignore[reportArgumentType]
             optax.scale(-1.0 * self.learning_rate),  # pyright: ignore[reportArgumentType]
