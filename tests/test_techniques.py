@@ -172,8 +172,9 @@ def test_gradients_that_nearly_cancel_stay_bounded(rest):
     for order in ((0, 1, 2), (2, 1, 0)):
         gradients = jnp.stack([a, -(1 - rest) * a, 0 * a])[jnp.array(order)]
         combined = combine(GAR, gradients)
+        size, longest = (np.linalg.norm(np.asarray(v)) for v in (combined.gradient, a))
         assert 0 <= combined.metrics["agree_ref"] <= 1
-        assert np.linalg.norm(np.asarray(combined.gradient)) <= 1.001 * np.linalg.norm(np.asarray(a))
+        assert size <= 1.001 * longest
         if rest >= 1e-2:
             np.testing.assert_allclose(combined.gradient, a, rtol=1e-2)
 

@@ -46,7 +46,8 @@ def combine(technique: Technique, gradients: Array) -> Combined:
     norm = jnp.sqrt(jnp.diagonal(gram))
     mean_norm = jnp.sqrt(jnp.maximum(gram.sum(), 0.0)) / num
     to_mean = gram.mean(1) / jnp.maximum(norm, TINY) / jnp.maximum(mean_norm, TINY)
-    match = jnp.maximum(to_mean, 0.0)
+    # At most 1: where gradients cancel, the mean is lost in the rounding of the sums.
+    match = jnp.clip(to_mean, 0.0, 1.0)
     chosen = (1 - technique.uniform) * match + technique.uniform * match.mean()
     weights = (1 - technique.agreement) / num + technique.agreement * chosen
     # Scaled rows added up, not a product: that fuses with the optimiser's elementwise step.
