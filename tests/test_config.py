@@ -43,7 +43,7 @@ SPECIFIED: dict[tuple[str, str], dict[str, Any]] = {
         "total_steps": 1_000_000, "population": 50, "sigma": 0.1, "learning_rate": 0.03,
     },
     ("es", "minigrid"): {
-        "total_steps": 5_000_000, "population": 40, "sigma": 0.1, "learning_rate": 0.02,
+        "total_steps": 8_000_000, "population": 40, "sigma": 0.1, "learning_rate": 0.02,
     },
 }
 
