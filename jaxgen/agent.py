@@ -1,9 +1,11 @@
 """A trained policy that acts without knowing how it was configured."""
 
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import checkpoint
@@ -37,12 +39,21 @@ class Agent(NamedTuple):
 
     def functions(self) -> Algorithm:
         """The algorithm's pure functions."""
-        make = ALGORITHMS[base_algorithm(self.algorithm)]
-        return make(self.config, make_technique(self.technique), self.spec)
+        return _functions(self.algorithm, self.technique, self.config, self.spec)
 
     def preferences(self, obs: Array | np.ndarray) -> Array:
-        """Logits or Q-values: obs ``[..., *obs_shape]`` -> float32 ``[..., A]``."""
-        return self.functions().preferences(self.params, obs)  # pyright: ignore
+        """Logits or Q-values: obs ``[..., *obs_shape]`` -> float32 ``[..., A]``.
+
+        Raises:
+          ValueError: the observation has another shape than the agent's environment gives.
+        """
+        shape, own = np.shape(obs), self.spec.obs_shape
+        if shape[len(shape) - len(own) :] != own:
+            raise ValueError(
+                f"an observation of shape {shape} is not allowed; the agent was trained on "
+                f"{self.spec.name}: pass [..., {', '.join(map(str, own))}]"
+            )
+        return _preferences(self.functions(), jnp.asarray(self.params), jnp.asarray(obs))
 
     def act(self, obs: Array | np.ndarray, key: Array | None = None) -> Array:
         """Choose actions: obs ``[..., *obs_shape]`` -> int32 ``[...]``.
@@ -50,6 +61,9 @@ class Agent(NamedTuple):
         Args:
           obs: observations of the agent's environment.
           key: samples the policy (PPO, ES: its distribution; DQN: epsilon .05); None: greedy.
+
+        Raises:
+          ValueError: see `preferences`.
         """
         preferences = self.preferences(obs)
         if key is None:
@@ -92,10 +106,26 @@ def load_agent(path: str | Path) -> Agent:
     )
 
 
+@lru_cache(maxsize=64)
+def _functions(algorithm: str, technique: str, config: Config, spec: EnvSpec) -> Algorithm:
+    """Made once, so that what is compiled for them is found again."""
+    # Concrete even where an agent acts inside of a traced function.
+    with jax.ensure_compile_time_eval():
+        return ALGORITHMS[base_algorithm(algorithm)](config, make_technique(technique), spec)
+
+
+@partial(jax.jit, static_argnums=0)
+def _preferences(functions: Algorithm, params: Array, obs: Array) -> Array:
+    return functions.preferences(params, obs)
+
+
 def _config(meta: dict[str, Any]) -> Config:
     any_preset = next(iter(PRESETS[meta["base"]].values()))
     return replace(any_preset, meta["config"])
 
 
 def _spec(fields: dict[str, Any]) -> EnvSpec:
-    return EnvSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    hashable: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
+    }
+    return EnvSpec(**hashable)

@@ -1,21 +1,31 @@
 """Train and evaluate from Python: the same functions that the matrix runs."""
 
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.agent import Agent
 from jaxgen.algorithms import ALGORITHMS
+from jaxgen.algorithms.base import Algorithm
 from jaxgen.config import SHIFT_LEVELS, Config, base_algorithm, preset, replace
 from jaxgen.evaluation.episodes import MODES, Suite, episode_returns, greedy, make_suite
-from jaxgen.evaluation.scores import score_curve
+from jaxgen.evaluation.scores import check_levels, score_curve
 from jaxgen.results import make_references
-from jaxgen.study import Evaluation
+from jaxgen.study import Evaluation, check_seeds
 from jaxgen.techniques import ES_ALIASES, canonical_name, make_technique
-from jaxgen.training import budget_spent, evaluation_key, make_program, segments, stack_lanes
-from jaxgen.types import Array, Task
+from jaxgen.training import (
+    Program,
+    budget_spent,
+    evaluation_key,
+    make_program,
+    segments,
+    stack_lanes,
+)
+from jaxgen.types import Array, Environment, Task
 
 
 def train(
@@ -31,22 +41,22 @@ def train(
     Args:
       task: environment and variations, e.g. ``envs_jax.make_task("cartpole")``.
       algorithm: registry name or preset: ppo, dqn, es, ...
-      technique: baseline, reg, gar, dr, composed with ``+``.
+      technique: baseline, reg, gar, dr, composed with ``+``. ES knows no gradients to agree
+        on: its gar arms are trained, and named, as the arms that they are aliases of.
       seeds: training seeds; agent i is the same whatever the others are.
-      config: hyper-parameters; None: the preset of the task's environment.
+      config: hyper-parameters of this algorithm; None: the preset of the task's environment.
       **overrides: fields of the configuration, e.g. ``total_steps=10_000``.
 
     Raises:
       ValueError: a name, a seed or a hyper-parameter is not allowed.
     """
     technique = _trained_name(algorithm, technique)
-    config = replace(preset(algorithm, task.spec.name) if config is None else config, overrides)
-    config.validate()
+    check_seeds(seeds)
+    config = _own_config(algorithm, task, config, overrides)
     # Padded so that the lanes can be split over all devices.
     padded = list(seeds) + [seeds[-1]] * (-len(seeds) % jax.local_device_count())
     lanes = stack_lanes([(config, make_technique(technique))] * len(padded), padded)
-    make_algorithm = ALGORITHMS[base_algorithm(algorithm)]
-    program = make_program(task, make_algorithm, chunk=config.curve_iterations)
+    program = _program(task, base_algorithm(algorithm), config.curve_iterations)
     content = program.content(lanes, 0)
     carry = program.init(lanes, content)
     for segment in segments(config, task.refresh_steps, program.chunk):
@@ -76,18 +86,19 @@ def evaluate(
     Args:
       agent: from `train` or `load_agent`.
       task: its task.
-      shift_levels: variation levels in [0, 1].
+      shift_levels: variation levels in [0, 1], 0 first and increasing.
       mode: greedy or sampled.
-      episodes: per level, common to all agents.
+      episodes: per level, 2 or more, common to all agents.
       study_seed: chooses the episodes.
 
     Raises:
-      ValueError: an unknown mode or a level outside [0, 1].
+      ValueError: an unknown mode, levels or a number of episodes that are not as above, an
+        agent of another environment, or one whose training diverged.
     """
-    if mode not in MODES:
-        raise ValueError(f"unknown mode {mode!r}; allowed: {', '.join(MODES)}")
-    Evaluation(tuple(shift_levels), episodes).validate()
-    suite = make_suite(task, evaluation_key(study_seed), tuple(shift_levels), episodes)
+    _check_agent(agent, task, mode)
+    levels = tuple(shift_levels)
+    Evaluation(levels, episodes).validate()
+    suite = make_suite(task, evaluation_key(study_seed), levels, episodes)
     return _returns(agent, task, suite, mode)
 
 
@@ -102,20 +113,20 @@ def compute_grs(
 ) -> dict[str, Any]:
     """Generalization Robustness Score of an agent, with all scores that belong beside it.
 
-    Arguments and errors as in `evaluate`.
+    Arguments and errors as in `evaluate`; in addition the levels end with 1.
 
     Returns:
       ``grs`` (literal), ``A``, ``A_id``, ``A_ood``, ``grs_n``, ``uplift``, ``gap``, ``s``,
       ``valid`` and ``reason`` (see `jaxgen.evaluation.scores.Scores`), and the mean ``returns``,
       ``floor`` and ``ceiling`` at each of ``levels``.
     """
+    _check_agent(agent, task, mode)
     levels = tuple(shift_levels)
     evaluation = Evaluation(levels, episodes)
     evaluation.validate()
+    check_levels(levels)
     references = make_references(task, evaluation, evaluation_key(study_seed))
-    returns = evaluate(
-        agent, task, levels, mode=mode, episodes=episodes, study_seed=study_seed
-    ).astype(np.float64)
+    returns = _returns(agent, task, references.suite, mode).astype(np.float64)
     scores = score_curve(
         levels, returns.mean(1), references.floor, references.ceiling,
         returns[0].std(ddof=1) / episodes**0.5, references.floor_standard_error[0],
@@ -128,22 +139,60 @@ def compute_grs(
     }
 
 
+@lru_cache(maxsize=8)
+def _program(task: Task, base: str, chunk: int) -> Program:
+    """Made once, so that other arms and seeds find what is compiled."""
+    return make_program(task, ALGORITHMS[base], chunk=chunk)
+
+
 def _returns(agent: Agent, task: Task, suite: Suite, mode: str) -> np.ndarray:
-    def act(params: Array, obs: Array, uniform: Array) -> Array:
-        functions = agent.functions()
-        preferences = functions.preferences(params, obs)
-        return greedy(preferences) if mode == "greedy" else functions.sample(preferences, uniform)
+    limit = task.spec.max_episode_steps
+    params = jnp.asarray(agent.params)
+    return np.asarray(_run(agent.functions(), task.environment, limit, mode, params, suite))
 
-    @jax.jit
-    def run(params: Array, suite: Suite) -> Array:
-        limit = task.spec.max_episode_steps
-        return episode_returns(
-            task.environment, suite, lambda obs, uniform: act(params, obs, uniform), limit
-        )
 
-    return np.asarray(run(jax.numpy.asarray(agent.params), suite))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _run(
+    algorithm: Algorithm, environment: Environment, limit: int, mode: str, params: Array,
+    suite: Suite,
+) -> Array:
+    def act(obs: Array, uniform: Array) -> Array:
+        preferences = algorithm.preferences(params, obs)
+        return greedy(preferences) if mode == "greedy" else algorithm.sample(preferences, uniform)
+
+    return episode_returns(environment, suite, act, limit)
 
 
 def _trained_name(algorithm: str, technique: str) -> str:
     name = canonical_name(technique)
     return ES_ALIASES.get(name, name) if base_algorithm(algorithm) == "es" else name
+
+
+def _own_config(
+    algorithm: str, task: Task, config: Config | None, overrides: dict[str, Any]
+) -> Config:
+    if config is None:
+        config = preset(algorithm, task.spec.name)
+    if config.algorithm != base_algorithm(algorithm):
+        raise ValueError(
+            f"a configuration of {config.algorithm} is not one of {algorithm}; "
+            f"start from jaxgen.preset({algorithm!r}, {task.spec.name!r})"
+        )
+    config = replace(config, overrides)
+    config.validate()
+    return config
+
+
+def _check_agent(agent: Agent, task: Task, mode: str) -> None:
+    if mode not in MODES:
+        raise ValueError(f"unknown mode {mode!r}; allowed: {', '.join(MODES)}")
+    if agent.spec != task.spec:
+        raise ValueError(
+            f"an agent of {agent.spec.name} cannot act in {task.spec.name}; "
+            "make the task that it was trained on"
+        )
+    if not np.isfinite(agent.params).all():
+        raise ValueError(
+            f"the parameters of {agent.algorithm} with seed {agent.seed} are not finite: its "
+            "training diverged, so that it has no returns; lower the learning rate"
+        )

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from jaxgen.config import Config
@@ -33,7 +32,7 @@ class References(NamedTuple):
 def make_references(task: Task, evaluation: Evaluation, key: Array) -> References:
     """Lay out the evaluation episodes and measure what random and best play reach there."""
     suite = make_suite(task, key, evaluation.levels, evaluation.episodes)
-    random = np.asarray(jax.jit(lambda suite: random_returns(task, suite))(suite), np.float64)
+    random = np.asarray(random_returns(task, suite), np.float64)
     best = np.asarray(task.ceiling(suite.params, suite.words), np.float64)
     prints = task.fingerprints(suite.params)
     return References(suite, random.mean(1), _standard_error(random), best.mean(1), prints)

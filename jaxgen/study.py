@@ -168,7 +168,7 @@ def make_study(
     _check_axis("algorithm", algorithms)
     names = [canonical_name(name) for name in techniques]
     _check_axis("technique", names)
-    _check_seeds(seeds)
+    check_seeds(seeds)
     evaluation.validate()
     groups = [
         _make_group(environment, algorithm, names, tuple(seeds), evaluation, total_steps, quick,
@@ -227,7 +227,8 @@ def _check_axis(kind: str, names: Sequence[str]) -> None:
             raise ValueError(f"{kind} {name!r} is given twice; name each once")
 
 
-def _check_seeds(seeds: Sequence[int]) -> None:
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raise ValueError unless there are seeds, whole, in range and each once."""
     if not seeds:
         raise ValueError("no seeds given; name at least one")
     for seed in seeds:

@@ -6,6 +6,7 @@ it, and is common to all arms, algorithms and training seeds.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -41,8 +42,8 @@ def make_suite(task: Task, key: Array, levels: tuple[float, ...], num_episodes: 
         params, words = task.evaluation(content_key, level[None], num_episodes)
         numbers = jnp.arange(num_episodes)
         keys = jax.vmap(lambda number: jax.random.fold_in(policy_key, number))(numbers)
-        first = jax.tree.map(lambda leaf: leaf[0], (params, words))
-        return Suite(*first, keys)
+        params, words = jax.tree.map(lambda leaf: leaf[0], (params, words))
+        return Suite(params, words, keys)
 
     return jax.vmap(one_level)(level_keys, jnp.asarray(levels, jnp.float32))
 
@@ -85,6 +86,7 @@ def greedy(preferences: Array) -> Array:
     return preferences.argmax(-1).astype(jnp.int32)
 
 
+@partial(jax.jit, static_argnums=0)
 def random_returns(task: Task, suite: Suite) -> Array:
     """Returns ``[K, E]`` of the uniform random policy: the floor of the scores."""
     num_actions = task.spec.num_actions
