@@ -144,9 +144,19 @@ def test_only_the_first_episode_of_a_member_counts():
     np.testing.assert_array_equal(
         es.first_episode(done), [[1, 1], [1, 1], [1, 1], [0, 1], [0, 1]]
     )
-    assert make(BASELINE).count_steps is not None
     rollout = es.Outcome(jnp.ones((5, 2)), done)
     assert make(BASELINE).count_steps(rollout) == 8  # pyright: ignore[reportOptionalCall]
+
+
+def test_what_a_member_earns_after_its_episode_is_no_fitness():
+    """A second episode that pays the opposite, tenfold, changes no bit of the update."""
+    algorithm, first = make(BASELINE, **SINGLE_EPISODE), outcome(jnp.arange(6.0))
+    second = outcome(-10 * jnp.arange(6.0))
+    both = es.Outcome(*(jnp.concatenate(pair) for pair in zip(first, second)))
+    _, _, after, metrics = one_step(algorithm, both)
+    _, _, expected, expected_metrics = one_step(algorithm, first)
+    np.testing.assert_array_equal(after.params, expected.params)
+    assert metrics["reward"] == expected_metrics["reward"] == 2.5
 
 
 def test_a_quadratic_converges():
