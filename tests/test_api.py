@@ -1,0 +1,470 @@
+"""The Python API from end to end, at budgets of a few iterations."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from probe_envs import MATCH, PROBES, ProbeTask, tiny_config
+
+import jaxgen
+from envs_jax import make_task
+from jaxgen import api, checkpoint, compute_grs, evaluate, load_agent, save_agent, train
+from jaxgen.agent import Agent
+from jaxgen.config import SHIFT_LEVELS, preset, replace
+from jaxgen.evaluation.episodes import make_suite
+from jaxgen.evaluation.scores import Scores, score_curve
+from jaxgen.study import Evaluation
+from jaxgen.training import Program, evaluation_key
+
+ROOT = Path(__file__).parents[1]
+CARTPOLE, GRID = make_task("cartpole"), make_task("minigrid", bank_size=16)
+PROBE = ProbeTask(*PROBES.values())
+SHORT = {"total_steps": 1920}
+"""5 iterations of PPO on CartPole."""
+
+
+def trained(technique: str = "gar", seeds: Any = (3, 5), **overrides: Any) -> list[Agent]:
+    """PPO on CartPole; two seeds, or one and its padding, are one program on two devices."""
+    return train(CARTPOLE, "ppo", technique, seeds, **(SHORT | overrides))
+
+
+@pytest.fixture(scope="module")
+def agents() -> list[Agent]:
+    return trained()
+
+
+def untrained(algorithm: str, task: Any = CARTPOLE, technique: str = "baseline") -> Agent:
+    """An agent with random parameters; compiles nothing."""
+    config = preset(algorithm, task.spec.name)
+    agent = Agent(algorithm, technique, config, task.spec, np.zeros(0, np.float32))
+    functions = agent.functions()
+    shape = jax.eval_shape(lambda key: functions.params(functions.init(key)), jax.random.key(0))
+    draws = np.random.default_rng(0).normal(0, 0.3, shape.shape)
+    return agent._replace(params=draws.astype(np.float32))
+
+
+def assert_same_agent(one: Agent, other: Agent) -> None:
+    np.testing.assert_array_equal(one.params, other.params, strict=True)
+    assert one._replace(params=0) == other._replace(params=0)  # pyright: ignore
+
+
+# Training.
+
+
+def test_an_agent_per_seed(agents):
+    assert [agent.seed for agent in agents] == [3, 5]
+    for agent in agents:
+        assert (agent.algorithm, agent.technique) == ("ppo", "gar")
+        assert agent.spec == CARTPOLE.spec
+        assert agent.config == replace(preset("ppo", "cartpole"), SHORT)
+        assert np.asarray(agent.params).dtype == np.float32
+        assert np.isfinite(agent.params).all()
+    assert (np.asarray(agents[0].params) != np.asarray(agents[1].params)).any()
+
+
+def test_several_seeds_equal_each_alone(agents):
+    """Bit by bit: as many lanes on each device."""
+    assert_same_agent(trained(seeds=[5])[0], agents[1])
+    backwards = trained(seeds=[5, 3])
+    assert_same_agent(backwards[0], agents[1])
+    assert_same_agent(backwards[1], agents[0])
+
+
+def test_techniques_are_trained(agents):
+    """The same seed, other levels, weights and decay: other parameters, without a new program."""
+    programs = api._program.cache_info().misses
+    for technique in ("baseline", "dr", "reg+gar"):
+        agent = trained(technique)[0]
+        assert agent.technique == {"reg+gar": "gar+reg"}.get(technique, technique)
+        assert (np.asarray(agent.params) != np.asarray(agents[0].params)).any()
+    assert api._program.cache_info().misses == programs
+
+
+def test_overrides_and_a_config_are_the_same(agents):
+    config = replace(preset("ppo", "cartpole"), SHORT)
+    assert_same_agent(train(CARTPOLE, "ppo", "gar", [3, 5], config)[0], agents[0])
+    slower = trained(learning_rate=1e-5)[0]
+    assert slower.config.learning_rate == 1e-5
+    assert (np.asarray(slower.params) != np.asarray(agents[0].params)).any()
+
+
+def test_pitfall_12_gar_of_es_is_its_baseline():
+    """The alias is trained, and named, as what it stands for."""
+    arms = ("baseline", "gar", "reg", "gar+reg")
+    agents = [train(PROBE, "es", arm, config=tiny_config("es"))[0] for arm in arms]
+    assert [agent.technique for agent in agents] == ["baseline", "baseline", "reg", "reg"]
+    assert_same_agent(agents[0], agents[1])
+    assert_same_agent(agents[2], agents[3])
+    assert (np.asarray(agents[0].params) != np.asarray(agents[2].params)).any()
+
+
+def test_dqn_learns_from_the_first_update_on():
+    """5 iterations of 66 steps, the first updates after 132: at learning rate 0 nothing moves."""
+    agent, still = (
+        train(CARTPOLE, "dqn", total_steps=330, learning_starts=132, learning_rate=rate)[0]
+        for rate in (1e-4, 0.0)
+    )
+    assert (agent.algorithm, agent.technique, agent.seed) == ("dqn", "baseline", 0)
+    assert np.isfinite(agent.params).all()
+    assert (np.asarray(agent.params) != np.asarray(still.params)).mean() > 0.5
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[tuple[Any, ...]]:
+    """What `train` asks of its program, which computes nothing: parameters are the seeds."""
+    made = []
+
+    def content(lanes, epoch):
+        made.append(("content", int(epoch)))
+        return int(epoch)
+
+    def step(lanes, carry, content, start, stop):
+        made.extend((iteration, content) for iteration in range(start, stop))
+        return carry, {}
+
+    def params(lanes, carry):
+        made.append(("seeds", *lanes.seed.tolist()))
+        return lanes.seed[:, None].astype(np.float32)
+
+    def init(lanes, content) -> Any:
+        return None
+
+    unused: Any = None
+    program = Program(content, init, step, unused, params, unused, num_devices=2, chunk=64)
+    monkeypatch.setattr(api, "make_program", lambda *args, **kwargs: program)
+    return made
+
+
+class Refreshed(ProbeTask):
+    """Fresh content every 2 iterations of 24 steps."""
+
+    refresh_steps = 48  # pyright: ignore[reportAssignmentType]
+
+
+def test_training_content_is_refreshed(calls):
+    """5 iterations: content of epochs 0, 1 and 2, before the iterations 0, 2 and 4."""
+    train(Refreshed(MATCH), "ppo", config=tiny_config("ppo", total_steps=24 * 5))
+    expected = [("content", 0), (0, 0), (1, 0), ("content", 1), (2, 1), (3, 1), ("content", 2)]
+    assert calls[:-1] == [*expected, (4, 2)]
+
+
+def test_seeds_are_padded_to_the_devices(calls):
+    """Three seeds on two devices are four lanes, of which the last is no agent."""
+    config = tiny_config("ppo", total_steps=24)
+    agents = train(Refreshed(MATCH), "ppo", seeds=range(3, 6), config=config)
+    assert [agent.seed for agent in agents] == [3, 4, 5]
+    assert [float(agent.params[0]) for agent in agents] == [3, 4, 5]
+    assert calls[-1] == ("seeds", 3, 4, 5, 5)
+
+
+# Evaluation and scores.
+
+
+def test_evaluation_is_of_fixed_episodes(agents):
+    returns = evaluate(agents[0], CARTPOLE, episodes=200)
+    assert (returns.shape, returns.dtype) == ((5, 200), np.float32)
+    assert returns.min() >= 8 and returns.max() <= 500
+    again = evaluate(agents[0], CARTPOLE, SHIFT_LEVELS, episodes=200)
+    np.testing.assert_array_equal(again, returns)
+    others = evaluate(agents[0], CARTPOLE, episodes=200, study_seed=1)
+    sampled = evaluate(agents[0], CARTPOLE, mode="sampled", episodes=200)
+    assert (others != returns).any() and (sampled != returns).any()
+
+
+def test_pitfall_8_an_episode_does_not_depend_on_the_levels_beside_it(agents):
+    """A network over 2 x 200 observations at once instead of 5 x 200: the same returns."""
+    returns = evaluate(agents[0], CARTPOLE, episodes=200)
+    ends = evaluate(agents[0], CARTPOLE, [0, 1], episodes=200)
+    np.testing.assert_array_equal(ends, returns[[0, 4]])
+
+
+def test_pitfall_8_evaluation_changes_nothing(agents):
+    before = np.array(agents[0].params)
+    evaluate(agents[0], CARTPOLE, episodes=200)
+    np.testing.assert_array_equal(agents[0].params, before)
+
+
+def test_evaluation_is_what_acting_step_by_step_earns(agents):
+    """Three episodes through `Agent.act`, one environment and one step at a time."""
+    levels, agent = (0.0, 1.0), agents[0]
+    returns = evaluate(agent, CARTPOLE, levels, episodes=200)
+    suite = make_suite(CARTPOLE, evaluation_key(0), levels, 200)
+    advance = jax.jit(CARTPOLE.environment.advance)
+    # The shortest ones: one step of chaos is amplified by each that follows.
+    for level, episode in [(0, returns[0].argmin()), (1, returns[1].argmin()), (1, 3)]:
+        params = jax.tree.map(lambda leaf, level=level: leaf[level], suite.params)
+        obs, state = CARTPOLE.environment.reset_from(suite.words[level, episode], params)
+        total, done = 0.0, False
+        while not done:
+            obs, state, reward, terminated, truncated = advance(state, agent.act(obs), params)
+            total, done = total + float(reward), bool(terminated | truncated)
+        assert total == returns[level, episode]
+
+
+def test_an_agent_acts_in_gymnasium(agents):
+    """What it was trained on is Gymnasium's CartPole: as good there as evaluated here."""
+    environment = gymnasium.make("CartPole-v1")
+    returns = []
+    for seed in range(10):
+        obs, _ = environment.reset(seed=seed)
+        total, done = 0.0, False
+        while not done:
+            obs, reward, terminated, truncated, _ = environment.step(int(agents[0].act(obs)))
+            total, done = total + float(reward), terminated or truncated
+        returns.append(total)
+    ours = evaluate(agents[0], CARTPOLE, episodes=200)[0]
+    assert abs(np.mean(returns) - ours.mean()) < 5 * ours.std() / 10**0.5
+
+
+def test_scores_come_with_grs(agents):
+    """The call of the specification; all scores are those of the returns beside them."""
+    scores = compute_grs(agents[0], CARTPOLE, shift_levels=[0, 0.25, 0.5, 0.75, 1], episodes=200)
+    assert scores["grs"] > 0
+    assert set(scores) == {*Scores._fields, "levels", "returns", "floor", "ceiling"}
+    assert scores["levels"] == list(SHIFT_LEVELS)
+    returns = evaluate(agents[0], CARTPOLE, episodes=200).astype(np.float64)
+    np.testing.assert_array_equal(scores["returns"], returns.mean(1))
+    references = api.make_references(CARTPOLE, Evaluation(episodes=200), evaluation_key(0))
+    np.testing.assert_array_equal(scores["floor"], references.floor)
+    assert scores["ceiling"] == [500.0] * 5
+    error = returns[0].std(ddof=1) / 200**0.5
+    expected = score_curve(
+        SHIFT_LEVELS, returns.mean(1), references.floor, references.ceiling, error,
+        references.floor_standard_error[0],
+    ).to_dict()
+    assert {name: scores[name] for name in expected} == expected
+    json.dumps(scores, allow_nan=False)
+
+
+def test_scores_of_each_mode_are_its_own(agents):
+    """Pitfall 16."""
+    greedy, sampled = (
+        compute_grs(agents[0], CARTPOLE, mode=mode, episodes=200) for mode in ("greedy", "sampled")
+    )
+    assert greedy["returns"] != sampled["returns"]
+    assert greedy["floor"] == sampled["floor"]
+    ours = evaluate(agents[0], CARTPOLE, mode="sampled", episodes=200).mean(1, dtype=np.float64)
+    np.testing.assert_allclose(sampled["returns"], ours)
+
+
+# Acting.
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (2, 3)])
+@pytest.mark.parametrize("algorithm, task", [("ppo", CARTPOLE), ("dqn", GRID), ("es", GRID)])
+def test_actions_have_the_leading_shape(algorithm, task, shape):
+    agent = untrained(algorithm, task)
+    low, high = (0, 5) if task is GRID else (-1, 1)
+    draws = np.random.default_rng(0).uniform(low, high, (*shape, *task.spec.obs_shape))
+    obs = draws.astype(task.spec.obs_dtype)
+    preferences = agent.preferences(obs)
+    assert preferences.shape == (*shape, task.spec.num_actions)
+    for key in (None, jax.random.key(0)):
+        action = agent.act(obs, key)
+        assert (action.shape, action.dtype) == (shape, jnp.int32)
+        assert ((action >= 0) & (action < task.spec.num_actions)).all()
+    np.testing.assert_array_equal(agent.act(obs), np.asarray(preferences).argmax(-1))
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn", "es"])
+def test_sampled_actions_have_their_probabilities(algorithm):
+    """PPO and ES draw from the softmax, DQN takes the other of two actions with .025."""
+    agent = untrained(algorithm)
+    obs = jnp.tile(jnp.array([0.5, 0.2, 0.1, -0.4]), (20_000, 1))
+    preferences = agent.preferences(obs[0])
+    expected = jax.nn.softmax(preferences)[1]
+    if algorithm == "dqn":
+        expected = 0.975 if preferences[1] > preferences[0] else 0.025
+    share = agent.act(obs, jax.random.key(1)).mean()
+    # 5 standard errors, at most .5 / sqrt(20 000) each.
+    np.testing.assert_allclose(share, expected, atol=0.018)
+    again = agent.act(obs, jax.random.key(1))
+    np.testing.assert_array_equal(again, agent.act(obs, jax.random.key(1)))
+    assert (again != agent.act(obs, jax.random.key(2))).any()
+
+
+def test_an_agent_acts_inside_of_compiled_functions(agents):
+    obs = jax.random.normal(jax.random.key(0), (6, 4))
+    expected = agents[0].act(obs)
+    np.testing.assert_array_equal(jax.jit(agents[0].act)(obs), expected)
+    np.testing.assert_array_equal(jax.vmap(agents[0].act)(obs), expected)
+    fresh = untrained("ppo")._replace(technique="dr")
+    with jax.checking_leaks():
+        traced = jax.jit(fresh.act)(obs)
+    np.testing.assert_array_equal(fresh.act(obs), traced)
+
+
+def test_lists_are_observations_too(agents):
+    np.testing.assert_array_equal(
+        agents[0].act([[0.0, 0.0, 0.1, 0.0]]), agents[0].act(np.array([[0.0, 0.0, 0.1, 0.0]]))
+    )
+
+
+# Saving.
+
+
+@pytest.mark.parametrize(
+    "algorithm, task", [("ppo", CARTPOLE), ("dqn-onehot", GRID), ("es-matched", GRID)]
+)
+def test_a_saved_agent_comes_back(tmp_path, algorithm, task):
+    """Pitfall 23: into folders that do not exist yet; everything but the path is in there."""
+    agent = untrained(algorithm, task, "dr")._replace(seed=11)
+    save_agent(tmp_path / "deep" / "down" / "agent", agent)
+    loaded = load_agent(str(tmp_path / "deep" / "down" / "agent"))
+    assert_same_agent(loaded, agent)
+    obs = np.zeros((3, *task.spec.obs_shape), task.spec.obs_dtype)
+    np.testing.assert_array_equal(loaded.preferences(obs), agent.preferences(obs))
+
+
+def test_a_trained_agent_comes_back_and_is_evaluated_alike(tmp_path, agents):
+    save_agent(tmp_path / "agent", agents[1])
+    loaded = load_agent(tmp_path / "agent")
+    assert_same_agent(loaded, agents[1])
+    np.testing.assert_array_equal(
+        evaluate(loaded, CARTPOLE, episodes=200), evaluate(agents[1], CARTPOLE, episodes=200)
+    )
+
+
+def test_saving_replaces(tmp_path):
+    for seed in (1, 2):
+        save_agent(tmp_path / "agent", untrained("ppo")._replace(seed=seed))
+    assert load_agent(tmp_path / "agent").seed == 2
+
+
+def test_what_is_no_agent_is_refused(tmp_path):
+    checkpoint.save(tmp_path / "other", {"params": np.zeros(3)}, {"kind": "something"})
+    with pytest.raises(ValueError, match="other holds no agent; use a folder of best_models"):
+        load_agent(tmp_path / "other")
+    with pytest.raises(checkpoint.DamagedCheckpoint, match="nowhere"):
+        load_agent(tmp_path / "nowhere")
+
+
+def test_a_damaged_agent_is_refused(tmp_path):
+    save_agent(tmp_path / "agent", untrained("ppo"))
+    largest = max(
+        (path for path in (tmp_path / "agent").rglob("*") if path.is_file()),
+        key=lambda path: path.stat().st_size,
+    )
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    with pytest.raises(checkpoint.DamagedCheckpoint, match=largest.name):
+        load_agent(tmp_path / "agent")
+
+
+# What is refused.
+
+REFUSED_TRAININGS = [
+    ({"algorithm": "sac"}, "unknown algorithm 'sac'; allowed: ppo, dqn, es"),
+    ({"technique": "garr"}, "unknown technique 'garr'"),
+    ({"technique": "gar+dr"}, "both dr and gar"),
+    ({"seeds": []}, "no seeds given"),
+    ({"seeds": [-1]}, "seed -1 is not allowed; use whole numbers from 0"),
+    ({"seeds": [0.5]}, "seed 0.5 is not allowed"),
+    ({"seeds": [2**31]}, "seed 2147483648 is not allowed"),
+    ({"seeds": [1, 2, 1]}, "seed 1 is given twice"),
+    ({"total_steps": 100}, "total_steps = 100 is not allowed; use at least one iteration of 384"),
+    ({"lr": 1e-3}, "unknown configuration key 'lr'; allowed: total_steps"),
+    ({"learning_rate": float("nan")}, "learning_rate = nan is not allowed"),
+    ({"config": preset("es", "cartpole")}, "a configuration of es is not one of ppo; start from"),
+]
+
+
+@pytest.mark.parametrize("changes, message", REFUSED_TRAININGS)
+def test_bad_trainings_are_refused_before_any_compute(changes, message, monkeypatch):
+    monkeypatch.setattr(api, "_program", None)
+    with pytest.raises(ValueError, match=message):
+        train(CARTPOLE, **({"algorithm": "ppo"} | changes))
+
+
+def test_an_environment_without_a_configuration_needs_one():
+    with pytest.raises(ValueError, match="ppo has no configuration for environment 'probe'"):
+        train(PROBE, "ppo")
+
+
+NAN = untrained("ppo")._replace(params=np.full(9, np.nan, np.float32), seed=4)
+
+REFUSED_EVALUATIONS = [
+    ({"shift_levels": [0, 1.5]}, r"variation level 1.5 is outside \[0, 1\]"),
+    ({"shift_levels": [-0.1, 1]}, r"variation level -0.1 is outside \[0, 1\]"),
+    ({"shift_levels": [0, float("nan"), 1]}, r"variation level nan is outside \[0, 1\]"),
+    ({"shift_levels": [0, 1, 0.5]}, "must increase and begin with 0"),
+    ({"shift_levels": [0, 0.5, 0.5, 1]}, "must increase and begin with 0"),
+    ({"shift_levels": [0.25, 1]}, "must increase and begin with 0"),
+    ({"shift_levels": []}, "must increase and begin with 0"),
+    ({"episodes": 1}, "episodes = 1 is not allowed; use 2 or more"),
+    ({"mode": "best"}, "unknown mode 'best'; allowed: greedy, sampled"),
+    ({"task": GRID}, "an agent of cartpole cannot act in minigrid; make the task that it"),
+    ({"agent": NAN}, "parameters of ppo with seed 4 are not finite: its training diverged"),
+]
+
+
+@pytest.mark.parametrize("function", [evaluate, compute_grs])
+@pytest.mark.parametrize("changes, message", REFUSED_EVALUATIONS)
+def test_bad_evaluations_are_refused_before_any_compute(function, changes, message, monkeypatch):
+    monkeypatch.setattr(api, "make_suite", None)
+    monkeypatch.setattr(api, "make_references", None)
+    with pytest.raises(ValueError, match=message):
+        function(**({"agent": untrained("ppo"), "task": CARTPOLE} | changes))
+
+
+def test_scores_need_both_ends_before_any_compute(monkeypatch):
+    monkeypatch.setattr(api, "make_references", None)
+    with pytest.raises(ValueError, match="levels must increase strictly from 0 to 1"):
+        compute_grs(untrained("ppo"), CARTPOLE, [0, 0.5])
+
+
+@pytest.mark.parametrize(
+    "algorithm, task, obs, message",
+    [
+        ("ppo", CARTPOLE, np.zeros(5), r"shape \(5,\) .* trained on cartpole: pass \[..., 4\]"),
+        ("ppo", CARTPOLE, 0.0, r"an observation of shape \(\) is not allowed"),
+        ("dqn", GRID, np.zeros((2, 7, 7)), r"shape \(2, 7, 7\) .* minigrid: pass \[..., 49\]"),
+    ],
+)
+def test_observations_of_another_shape_are_refused(algorithm, task, obs, message):
+    with pytest.raises(ValueError, match=message):
+        untrained(algorithm, task).act(obs)
+
+
+def test_pitfall_15_a_diverged_training_has_no_returns(agents):
+    """A learning rate beyond float32: the agent is there, and its evaluation says what it is."""
+    diverged = trained(learning_rate=1e38)[0]
+    assert not np.isfinite(diverged.params).all()
+    with pytest.raises(ValueError, match="training diverged, so that it has no returns"):
+        evaluate(diverged, CARTPOLE, episodes=200)
+
+
+def test_names_of_the_package():
+    assert set(jaxgen.__all__) >= {"train", "evaluate", "compute_grs", "save_agent", "load_agent"}
+    for name in jaxgen.__all__:
+        assert getattr(jaxgen, name) is not None
+    with pytest.raises(AttributeError, match="module 'jaxgen' has no attribute 'nothing'"):
+        jaxgen.nothing  # noqa: B018
+
+
+def test_the_example_of_the_readme_runs(tmp_path):
+    """The first Python block, word for word, in a process of its own and from another folder."""
+    readme = ROOT / "README.md"
+    assert readme.is_file(), "README.md is missing: it is where users find the Python API"
+    block = re.search(r"^```python\n(.*?)^```", readme.read_text(), re.DOTALL | re.MULTILINE)
+    assert block, "README.md has no ```python block: it must show the Python API"
+    code = block.group(1)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(done.stdout.splitlines()) >= 3, done.stdout
