@@ -158,7 +158,7 @@ class DQNConfig(Config):
         actual = self.updates_per_iteration * batch / self.steps_per_iteration
         _require(self, "replay_ratio", abs(actual / self.replay_ratio - 1) < 0.01,
                  f"a ratio that whole updates meet: {self.updates_per_iteration} updates of {batch} "
-                 f"in {self.steps_per_iteration} steps give {actual:.4g}; change num_envs x num_steps")
+                 f"in {self.steps_per_iteration} steps give {actual:.4g}; change num_envs, num_steps")
         _require(self, "buffer_size", self.ring_size >= self.num_envs * self.num_steps,
                  "a ring of at least num_envs x num_steps per variation")
         _require(self, "epsilon_fraction", 0 < self.epsilon_fraction <= 1, "a share in (0, 1]")
@@ -242,7 +242,8 @@ def replace(config: Config, overrides: Mapping[str, Any]) -> Config:
     for key, value in overrides.items():
         if key not in allowed:
             raise ValueError(
-                f"{config.algorithm}: unknown configuration key {key!r}; allowed: {', '.join(allowed)}"
+                f"{config.algorithm}: unknown configuration key {key!r}; "
+                f"allowed: {', '.join(allowed)}"
             )
         converted[key] = _convert(config.algorithm, key, value, hints[key])
     return dataclasses.replace(config, **converted)

@@ -41,9 +41,11 @@ class Evaluation:
         if list(self.levels) != sorted(set(self.levels)) or 0.0 not in self.levels:
             raise ValueError(f"levels {self.levels!r} must increase and begin with 0")
         if self.episodes < 2:
-            raise ValueError(f"episodes = {self.episodes!r} is not allowed; use 2 or more per level")
+            raise ValueError(f"episodes = {self.episodes!r} is not allowed; use 2 or more")
         if self.curve_episodes < 1:
-            raise ValueError(f"curve_episodes = {self.curve_episodes!r} is not allowed; use 1 or more")
+            raise ValueError(
+                f"curve_episodes = {self.curve_episodes!r} is not allowed; use 1 or more"
+            )
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,8 @@ def make_study(
     _check_axis("technique", names)
     check_seeds(seeds)
     evaluation.validate()
+    if evaluation.levels[-1] != 1.0:
+        raise ValueError(f"levels {evaluation.levels!r} must end with 1 for the scores of a study")
     groups = [
         _make_group(environment, algorithm, names, tuple(seeds), evaluation, total_steps, quick,
                     study_seed)
@@ -233,6 +237,8 @@ def check_seeds(seeds: Sequence[int]) -> None:
         raise ValueError("no seeds given; name at least one")
     for seed in seeds:
         if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
-            raise ValueError(f"seed {seed!r} is not allowed; use whole numbers from 0 to {MAX_SEED}")
+            raise ValueError(
+                f"seed {seed!r} is not allowed; use whole numbers from 0 to {MAX_SEED}"
+            )
         if list(seeds).count(seed) > 1:
             raise ValueError(f"seed {seed!r} is given twice; name each seed once")

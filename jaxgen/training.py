@@ -6,7 +6,7 @@ The host calls it in chunks of iterations; where a chunk begins and ends changes
 no result, because the iteration's number is what its keys are folded from.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -110,7 +110,7 @@ def make_program(
     *,
     study_seed: int = 0,
     chunk: int = 64,
-    devices: list[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Program:
     """Build the programs of a task and an algorithm; nothing compiles before the first call.
 
@@ -119,9 +119,9 @@ def make_program(
       make_algorithm: (config, technique, spec) -> Algorithm, called while tracing.
       study_seed: root of all keys.
       chunk: the most iterations of one call of ``train``.
-      devices: lanes are split over them; their number must divide the number of lanes.
+      devices: JAX devices; lanes are split over them; their number must divide the number of lanes.
     """
-    devices = jax.local_devices() if devices is None else devices
+    devices = jax.local_devices() if devices is None else list(devices)
     mesh = Mesh(np.asarray(devices), ("lanes",), axis_types=(AxisType.Auto,))
     lane_functions = _LaneFunctions(task, make_algorithm, study_seed, chunk)
 
@@ -141,7 +141,7 @@ def make_program(
     )
 
 
-def lane_sharding(devices: list[jax.Device]) -> NamedSharding:
+def lane_sharding(devices: Sequence[Any]) -> NamedSharding:
     """How arrays ``[L, ...]`` lie on the devices."""
     mesh = Mesh(np.asarray(devices), ("lanes",), axis_types=(AxisType.Auto,))
     return NamedSharding(mesh, PartitionSpec("lanes"))

@@ -69,7 +69,7 @@ class Environment(Protocol):
     """How many uint32 words one reset consumes."""
 
     def reset_from(self, words: Array, params: PyTree) -> tuple[Array, PyTree]:
-        """Start episodes: words uint32 ``[*S, reset_words]`` -> obs ``[*S, ...]``, state ``[*S]``."""
+        """Start episodes: uint32 words ``[*S, reset_words]`` -> obs and state ``[*S, ...]``."""
         ...
 
     def advance(
