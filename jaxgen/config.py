@@ -154,11 +154,11 @@ class DQNConfig(Config):
         """See `Config.validate`; the replay ratio must be met by whole updates."""
         super().validate()
         _require_positive(self, "batch_size", "replay_ratio", "target_interval")
-        batch = NUM_VARIATIONS * self.batch_per_variation
-        actual = self.updates_per_iteration * batch / self.steps_per_iteration
+        batch, updates = NUM_VARIATIONS * self.batch_per_variation, self.updates_per_iteration
+        actual = updates * batch / self.steps_per_iteration
         _require(self, "replay_ratio", abs(actual / self.replay_ratio - 1) < 0.01,
-                 f"a ratio that whole updates meet: {self.updates_per_iteration} updates of {batch} "
-                 f"in {self.steps_per_iteration} steps give {actual:.4g}; change num_envs, num_steps")
+                 f"a ratio that whole updates meet: {updates} updates of {batch} in "
+                 f"{self.steps_per_iteration} steps give {actual:.4g}; change num_envs, num_steps")
         _require(self, "buffer_size", self.ring_size >= self.num_envs * self.num_steps,
                  "a ring of at least num_envs x num_steps per variation")
         _require(self, "epsilon_fraction", 0 < self.epsilon_fraction <= 1, "a share in (0, 1]")
