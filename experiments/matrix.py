@@ -76,7 +76,8 @@ def study_of(args: argparse.Namespace) -> Study:
     for name in environments:
         if name not in ENVIRONMENTS:
             reason = UNAVAILABLE.get(name, "unknown")
-            raise ValueError(f"environment {name!r} is {reason}; use one of {', '.join(ENVIRONMENTS)}")
+            allowed = ", ".join(ENVIRONMENTS)
+            raise ValueError(f"environment {name!r} is {reason}; use one of {allowed}")
     if args.num_seeds is not None and args.num_seeds < 1:
         raise ValueError(f"--num-seeds {args.num_seeds} is not allowed; use 1 or more")
     seeds = range(args.num_seeds) if args.num_seeds else args.seeds or DEFAULT_SEEDS
@@ -119,12 +120,14 @@ def _run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace, study: Study, store: Store) -> int:
     from jaxgen.console import Console
-    from jaxgen.runner import Interrupted, Options, run_study
+    from jaxgen.runner import run_study
+    from jaxgen.session import Interrupted, Options
 
     began = time.perf_counter()
     backend = platform.confirm_backend(args.device, args.allow_known_bad)
     console = Console(args.quiet)
-    console.note(f"{study.num_runs} runs ({study.num_trained} trained) on {backend}, into {args.out}")
+    counts = f"{study.num_runs} runs ({study.num_trained} trained)"
+    console.note(f"{counts} on {backend}, into {args.out}")
     if args.quick:
         console.note("QUICK: seconds of training, not a result")
     stop = _StopFlag()

@@ -1,0 +1,260 @@
+"""Train the lanes of a batch in chunks, with learning curves and checkpoints."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxgen import checkpoint, platform, progress
+from jaxgen.algorithms import ALGORITHMS
+from jaxgen.config import Config
+from jaxgen.evaluation.episodes import Suite, make_suite
+from jaxgen.progress import Progress, append
+from jaxgen.results import References, make_references
+from jaxgen.session import Batch, Interrupted, Session
+from jaxgen.store import content_hash
+from jaxgen.study import Group, RunSpec
+from jaxgen.training import (
+    Carry,
+    Lanes,
+    Program,
+    Segment,
+    evaluation_key,
+    lane_sharding,
+    make_program,
+    segments,
+    stack_lanes,
+)
+from jaxgen.types import PyTree, Task
+
+MIN_LANES = 2
+"""Lanes on each device. XLA sums the products of a single lane in another order than those of
+several, of which every number gives the same bits: so that a lane never depends on its company,
+none is alone."""
+
+
+class GroupProgram(NamedTuple):
+    """What all batches of a group share: the task, and everything that is compiled."""
+
+    task: Task
+    program: Program
+    references: References
+    curve_suite: Suite
+    devices: list[Any]
+    """Of type ``jax.Device``."""
+    compiled: dict[int, Callable]
+    """``program.train`` by the number of lanes."""
+
+
+class Trainer(NamedTuple):
+    """A batch with what trains it."""
+
+    session: Session
+    batch: Batch
+    shared: GroupProgram
+    lanes: Lanes
+    """Padded, see `num_padded`."""
+
+    @property
+    def program(self) -> Program:
+        """The compiled functions."""
+        return self.shared.program
+
+    @property
+    def config(self) -> Config:
+        """The configuration that all lanes share."""
+        return self.batch.lanes[0][0].config
+
+    def real(self, values: Any) -> np.ndarray:
+        """To the host, without padded lanes."""
+        return np.asarray(values)[: len(self.batch.lanes)]
+
+
+def num_padded(num_lanes: int, num_devices: int) -> int:
+    """Lanes of a program that trains ``num_lanes``: as many, and at least two, on each device."""
+    return num_devices * max(MIN_LANES, -(-num_lanes // num_devices))
+
+
+def make_group_program(session: Session, group: Group) -> GroupProgram:
+    """Build what the batches of a group share; training compiles at its first call."""
+    spec = group.specs[0]
+    task = session.make_task(spec.environment, **spec.task_options)
+    devices = jax.local_devices()[: session.options.num_devices]
+    chunk = max(1, -(-spec.config.curve_iterations // session.options.chunks_per_point))
+    program = make_program(
+        task, ALGORITHMS[spec.base], study_seed=spec.study_seed, chunk=chunk, devices=devices
+    )
+    curve_key = evaluation_key(spec.study_seed, purpose=1)
+    curve_suite = make_suite(task, curve_key, (0.0,), spec.evaluation.curve_episodes)
+    return GroupProgram(task, program, _references(session, spec, task), curve_suite, devices, {})
+
+
+def _references(session: Session, spec: RunSpec, task: Task) -> References:
+    asked = spec.to_dict()
+    decisive = ("environment", "task_options", "evaluation", "study_seed")
+    key = content_hash([asked[name] for name in decisive])
+    if key not in session.references:
+        suite_key = evaluation_key(spec.study_seed)
+        session.references[key] = make_references(task, spec.evaluation, suite_key)
+    return session.references[key]
+
+
+def make_trainer(session: Session, shared: GroupProgram, batch: Batch) -> Trainer:
+    """Line up the lanes of a batch."""
+    total = num_padded(len(batch.lanes), len(shared.devices))
+    padded = batch.lanes + batch.lanes[-1:] * (total - len(batch.lanes))
+    arms = [(spec.config, spec.technique_values) for spec, _ in padded]
+    return Trainer(session, batch, shared, stack_lanes(arms, [seed for _, seed in padded]))
+
+
+def train(trainer: Trainer) -> Progress:
+    """Train from the checkpoint, if there is one, to the end, and leave a checkpoint there.
+
+    Raises:
+      Interrupted: ``should_stop`` said so; the checkpoint is on the disk.
+    """
+    config, options = trainer.config, trainer.session.options
+    path = trainer.batch.checkpoint_path(trainer.session.store)
+    state = _restore(trainer, path)
+    if state is not None and state.finished(config):
+        return state
+    start = 0 if state is None else state.iteration
+    content, clock = None, _Clock(0.0 if state is None else state.env_steps)
+    refresh_steps = trainer.shared.task.refresh_steps
+    for segment in segments(config, refresh_steps, trainer.program.chunk, start):
+        if content is None or segment.fresh_content:
+            content = trainer.program.content(trainer.lanes, np.int32(segment.epoch))  # pyright: ignore
+            state = _note_seen(trainer, state or _start(trainer, content), content)
+        assert state is not None
+        state = _advance(trainer, state, content, segment, clock)
+        finished = state.finished(config)
+        if segment.curve_point or finished:
+            state = _curve_point(trainer, state)
+        stopping = options.should_stop()
+        if stopping or finished or clock.checkpoint_due(options.checkpoint_seconds):
+            progress.save(path, trainer.batch, state)
+        if finished:
+            break
+        if stopping:
+            raise Interrupted(f"stopped at iteration {state.iteration} of {trainer.batch.label}")
+    assert state is not None, "a valid configuration has at least one iteration"
+    return state
+
+
+class _Clock:
+    """Since when training runs, and when it was saved last; compiling does not count."""
+
+    def __init__(self, env_steps: float):
+        self._env_steps = env_steps
+        self.start()
+
+    def start(self) -> None:
+        self._began = self._saved = time.monotonic()
+
+    def rate(self, env_steps: float) -> float:
+        return (env_steps - self._env_steps) / max(time.monotonic() - self._began, 1e-9)
+
+    def checkpoint_due(self, seconds: float) -> bool:
+        due = time.monotonic() - self._saved >= seconds
+        if due:
+            self._saved = time.monotonic()
+        return due
+
+
+def _restore(trainer: Trainer, path: Path) -> Progress | None:
+    """The state in the checkpoint, on the devices; None: there is none, or it is damaged."""
+    session, batch = trainer.session, trainer.batch
+    if not checkpoint.exists(path):
+        return None
+    content = jax.eval_shape(trainer.program.content, trainer.lanes, np.int32(0))
+    shapes = jax.eval_shape(trainer.program.init, trainer.lanes, content)
+    try:
+        state = progress.load(path, batch, shapes)
+    except checkpoint.DamagedCheckpoint as damage:
+        session.reporter.note(f"damaged checkpoint, training starts again: {damage}")
+        checkpoint.remove(path)
+        return None
+    session.reporter.note(
+        f"{batch.label}: going on from iteration {state.iteration} "
+        f"of {trainer.config.num_iterations}"
+    )
+    # Where `init` puts them, so that the program is the one that is compiled for that.
+    carry = jax.device_put(state.carry, lane_sharding(trainer.shared.devices))
+    return state._replace(carry=carry)
+
+
+def _start(trainer: Trainer, content: PyTree) -> Progress:
+    carry = trainer.program.init(trainer.lanes, content)
+    prints = trainer.shared.references.prints
+    shape = (0, 0) if prints is None else prints.shape
+    seen = np.zeros((len(trainer.batch.lanes), *shape), bool)
+    seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
+    return Progress(carry, 0, {}, {}, seen, seconds)
+
+
+def _note_seen(trainer: Trainer, state: Progress, content: PyTree) -> Progress:
+    prints = trainer.shared.references.prints
+    if prints is None:
+        return state
+    seen = trainer.real(trainer.program.overlap(trainer.lanes, content, prints))
+    return state._replace(seen=state.seen | seen)
+
+
+def _advance(
+    trainer: Trainer, state: Progress, content: PyTree, segment: Segment, clock: _Clock
+) -> Progress:
+    """Train one chunk and tell the reporter."""
+    compiled = _compiled(trainer, state, content, clock)
+    start, stop = np.int32(segment.start), np.int32(segment.stop)
+    with timed(state.seconds, "train"):
+        carry, metrics = compiled(trainer.lanes, state.carry, content, start, stop)
+        new = {name: trainer.real(values)[:, : stop - start] for name, values in metrics.items()}
+    history = append(state.history, new)
+    state = state._replace(carry=carry, iteration=segment.stop, history=history)
+    total = float(trainer.config.total_steps * len(trainer.batch.lanes))
+    rate = clock.rate(state.env_steps)
+    trainer.session.reporter.progress(trainer.batch.label, state.env_steps, total, rate)
+    return state
+
+
+def _compiled(
+    trainer: Trainer, state: Progress, content: PyTree, clock: _Clock
+) -> Callable[..., tuple[Carry, dict[str, Any]]]:
+    programs, num_lanes = trainer.shared.compiled, len(trainer.lanes.seed)
+    if num_lanes not in programs:
+        with timed(state.seconds, "compile"):
+            lower = trainer.program.train.lower  # pyright: ignore[reportFunctionMemberAccess]
+            one = np.int32(0)
+            programs[num_lanes] = lower(trainer.lanes, state.carry, content, one, one).compile()
+        # A kill from here on costs no compilation.
+        platform.seal_cache()
+        clock.start()
+    return programs[num_lanes]
+
+
+def _curve_point(trainer: Trainer, state: Progress) -> Progress:
+    """Evaluate the policies at level 0 and tell the reporter."""
+    with timed(state.seconds, "evaluate"):
+        params = trainer.program.params(trainer.lanes, state.carry)
+        suite = trainer.shared.curve_suite
+        returns = trainer.real(trainer.program.evaluate(trainer.lanes, params, suite))
+    point = {
+        "eval_env_steps": state.history["env_steps"][:, -1:],
+        "eval_return": returns[:, 0].mean((1, 2), dtype=np.float64)[:, None].astype(np.float32),
+    }
+    state = state._replace(curve=append(state.curve, point))
+    batch = trainer.batch
+    trainer.session.reporter.curve(batch.label, batch.lanes, state.history | state.curve)
+    return state
+
+
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Add what the block takes to ``seconds[name]``."""
+    began = time.perf_counter()
+    yield
+    seconds[name] += time.perf_counter() - began

@@ -1,0 +1,91 @@
+"""What the parts of a running study share: how to run, who is told, which lanes train together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from jaxgen.results import References
+from jaxgen.store import Store, content_hash
+from jaxgen.study import RunSpec
+from jaxgen.types import Task
+
+History = dict[str, np.ndarray]
+"""Metrics by name, ``[L, I]``; learning-curve points ``[L, C]``."""
+Lane = tuple[RunSpec, int]
+"""An arm and a seed."""
+
+
+class Interrupted(Exception):
+    """A stop was asked for; what was trained until then is in a checkpoint."""
+
+
+class Reporter(Protocol):
+    """Who is told what happens; a command line prints it."""
+
+    def note(self, text: str) -> None:
+        """Something that a person should know."""
+        ...
+
+    def progress(self, label: str, env_steps: float, total: float, rate: float) -> None:
+        """How far the lanes of a program are, in env steps of all lanes, and steps/s."""
+        ...
+
+    def curve(self, label: str, lanes: list[Lane], history: History) -> None:
+        """A point of the learning curves was reached."""
+        ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run, none of which changes a result."""
+
+    vmap_seeds: bool = True
+    """All seeds in one program, or the same program seed by seed."""
+    max_lanes: int = 64
+    """Lanes in one program; more are trained in turn."""
+    num_devices: int | None = None
+    """Lanes are split over so many devices; None: over all."""
+    chunks_per_point: int = 4
+    """Calls of the compiled program between two points of a learning curve."""
+    checkpoint_seconds: float = 30.0
+    """The least time between two checkpoints."""
+    fresh: bool = False
+    """Discard what the store holds of the study's runs."""
+    should_stop: Callable[[], bool] = lambda: False
+    """Asked between chunks and between batches."""
+
+
+class Batch(NamedTuple):
+    """Lanes that are trained together."""
+
+    lanes: list[Lane]
+
+    @property
+    def identity(self) -> list[list[Any]]:
+        """JSON-ready (run name, seed) pairs."""
+        return [[spec.name, seed] for spec, seed in self.lanes]
+
+    @property
+    def label(self) -> str:
+        """Algorithm and environment for a reader."""
+        return f"{self.lanes[0][0].algorithm} {self.lanes[0][0].environment}"
+
+    def checkpoint_path(self, store: Store) -> Path:
+        """The folder of the batch's in-flight state, named by its list of lanes."""
+        spec = self.lanes[0][0]
+        name = f"{spec.algorithm}_{spec.environment}-{content_hash(self.identity)}"
+        return store.path(f"checkpoints/{name}")
+
+
+class Session(NamedTuple):
+    """What the groups of a study share while they run."""
+
+    store: Store
+    make_task: Callable[..., Task]
+    options: Options
+    reporter: Reporter
+    references: dict[str, References]
+    """By environment and evaluation: measured once."""
