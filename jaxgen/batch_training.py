@@ -15,7 +15,7 @@ from jaxgen.config import Config
 from jaxgen.evaluation.episodes import Suite, make_suite
 from jaxgen.progress import Progress, append
 from jaxgen.results import References, make_references
-from jaxgen.session import Batch, Interrupted, Session
+from jaxgen.session import Batch, Interrupted, Options, Session
 from jaxgen.store import content_hash
 from jaxgen.study import Group, RunSpec
 from jaxgen.training import (
@@ -33,8 +33,12 @@ from jaxgen.types import PyTree, Task
 
 MIN_LANES = 2
 """Lanes on each device. XLA sums the products of a single lane in another order than those of
-several, of which every number gives the same bits: so that a lane never depends on its company,
-none is alone."""
+several, of which 2 to 9 give the same bits: so that a lane never depends on its company, none is
+alone."""
+
+MAX_LANES_ON_CPU = 9
+"""Lanes on each CPU device: a group of 18 on one device sums in yet another order (PPO on the
+grid). Two devices with 9 lanes each and one with 9 and 9 in turn give the same bits."""
 
 
 class GroupProgram(NamedTuple):
@@ -77,6 +81,14 @@ class Trainer(NamedTuple):
 def num_padded(num_lanes: int, num_devices: int) -> int:
     """Lanes of a program that trains ``num_lanes``: as many, and at least two, on each device."""
     return num_devices * max(MIN_LANES, -(-num_lanes // num_devices))
+
+
+def max_batch_lanes(options: Options) -> int:
+    """Lanes that train together on the devices there are."""
+    devices = jax.local_devices()[: options.num_devices]
+    if devices[0].platform != "cpu":
+        return options.max_lanes
+    return min(options.max_lanes, MAX_LANES_ON_CPU * len(devices))
 
 
 def make_group_program(session: Session, group: Group) -> GroupProgram:

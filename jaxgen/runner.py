@@ -12,7 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jaxgen import checkpoint
-from jaxgen.batch_training import GroupProgram, make_group_program, make_trainer, train
+from jaxgen.batch_training import (
+    GroupProgram,
+    make_group_program,
+    make_trainer,
+    max_batch_lanes,
+    train,
+)
 from jaxgen.finishing import finish, lost_best
 from jaxgen.session import Batch, Interrupted, Lane, Options, Reporter, Session
 from jaxgen.store import DONE, MISSING, Store
@@ -105,7 +111,7 @@ def _batches(session: Session, group: Group, pending: list[Lane]) -> list[Batch]
         parts = [rest]
     else:
         parts = [[lane for lane in rest if lane[1] == seed] for seed in group.seeds]
-    width = session.options.max_lanes
+    width = max_batch_lanes(session.options)
     new = [Batch(part[i : i + width]) for part in parts for i in range(0, len(part), width)]
     return in_flight + new
 
