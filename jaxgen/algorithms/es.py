@@ -38,8 +38,7 @@ class Outcome(NamedTuple):
 def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
     """Build ES; see `jaxgen.algorithms.base.Algorithm` for the contract."""
     network = networks.mlp(
-        spec, spec.num_actions, config.hidden, encoding="one_hot",
-        head_scale=config.head_scale, activation=networks.ACTIVATIONS[config.activation],
+        spec, spec.num_actions, config.hidden, encoding="one_hot", head_scale=config.head_scale
     )
     adam = Adam(config.learning_rate, decay_of(technique), config.adam_eps)
 
