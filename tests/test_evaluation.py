@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from probe_envs import MAX_STEPS, ProbeTask, both, every, table
 
 from envs_jax import make_task
 from jaxgen.config import SHIFT_LEVELS
@@ -98,6 +99,18 @@ def test_pitfall_16_modes_are_apart():
     assert modes["greedy"]["mean"][0] > modes["sampled"]["mean"][0] + 90
 
 
+def test_pitfall_16_each_mode_is_valid_by_its_own_errors():
+    """Both modes are 60 above the floor at level 0; sampled with a standard error of 500 / 7."""
+    returns = returns_of()
+    draws = np.random.default_rng(1).normal(0, 1, NUM_EPISODES)
+    unit = (draws - draws.mean()) / draws.std(ddof=1)
+    returns[:, 0] = 82 + np.array([[10], [500]]) * unit
+    scores = result_of(returns=returns)["scores"]
+    assert scores["greedy"]["s"][0] == pytest.approx(scores["sampled"]["s"][0], rel=1e-4)
+    assert scores["greedy"]["valid"] and not scores["sampled"]["valid"]
+    assert scores["sampled"]["grs_n"] is None and not scores["sampled"]["grs_valid"]
+
+
 def test_levels_and_references_stand_beside_the_returns():
     result = result_of()
     assert result["evaluation"]["levels"] == list(SHIFT_LEVELS)
@@ -181,6 +194,19 @@ def test_pitfall_13_total_decay():
     ours = total_decay(config, 1e-4, 10_400)
     assert ours == pytest.approx(3e-4 * 1e-4 * 10_400, rel=1e-3) == pytest.approx(3.1e-4, rel=0.01)
     assert total_decay(config, 1000.0, 2) == pytest.approx(1 - 0.7**2)
+
+
+def test_pitfall_23_finished_episodes_earn_nothing_while_others_run():
+    """From state 0 one step pays 1 and ends in state 2, which would pay NaN; from state 1 eight
+    steps pay 1 each. Both kinds run side by side."""
+    uneven = table(
+        every([0, 1], 1.0) | every([2], math.nan), moves=every([0], 2), ends=both(0), starts=(0, 1)
+    )
+    task = ProbeTask(uneven)
+    suite = make_suite(task, evaluation_key(0), (0.0,), 64)
+    returns = np.asarray(random_returns(task, suite))
+    np.testing.assert_array_equal(returns, np.where(suite.words[..., 0] % 2 == 0, 1, MAX_STEPS))
+    assert set(returns.ravel()) == {1, MAX_STEPS}
 
 
 @pytest.fixture(scope="module")
