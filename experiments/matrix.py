@@ -6,10 +6,12 @@ Results lie in --out; the same command goes on where it was interrupted.
 """
 
 import argparse
+import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -97,13 +99,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, StoreError) as error:
         print(f"matrix.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"matrix.py: stopped at once; {_how_to_go_on(args)}", file=sys.stderr)
+        return 130
 
 
 def _run(args: argparse.Namespace) -> int:
     study = study_of(args)
-    if args.all:
+    if args.all or (args.list and not args.env):
         for name, reason in UNAVAILABLE.items():
-            print(f"{name}: {reason}; running {', '.join(ENVIRONMENTS)}")
+            print(f"{name}: {reason}, so it is left out")
     if args.list:
         print(describe_plan(study))
         return 0
@@ -130,15 +135,15 @@ def _train(args: argparse.Namespace, study: Study, store: Store) -> int:
     console.note(f"{counts} on {backend}, into {args.out}")
     if args.quick:
         console.note("QUICK: seconds of training, not a result")
-    stop = _StopFlag()
-    options = Options(
-        vmap_seeds=args.vmap_seeds, checkpoint_seconds=args.checkpoint_seconds, fresh=args.fresh,
-        should_stop=stop.is_set,
-    )
     try:
-        run_study(study, store, make_task, console, options)
+        with _stop_flag() as should_stop:
+            options = Options(
+                vmap_seeds=args.vmap_seeds, checkpoint_seconds=args.checkpoint_seconds,
+                fresh=args.fresh, should_stop=should_stop,
+            )
+            run_study(study, store, make_task, console, options)
     except Interrupted as interrupted:
-        console.note(f"{interrupted}; the same command goes on from there")
+        console.note(f"{interrupted}; {_how_to_go_on(args)}")
         return 130
     platform.seal_cache()
     _conclude(args, store, study)
@@ -146,22 +151,29 @@ def _train(args: argparse.Namespace, study: Study, store: Store) -> int:
     return 0
 
 
-class _StopFlag:
-    """Set by the first Ctrl-C or SIGTERM, looked at between chunks; a second one stops at once."""
+def _how_to_go_on(args: argparse.Namespace) -> str:
+    without = " without --fresh" if args.fresh else ""
+    return f"the same command{without} goes on from the last checkpoint"
 
-    def __init__(self) -> None:
-        self._set = False
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, self._handle)
 
-    def _handle(self, number: int, frame: object) -> None:
-        if self._set:
-            signal.default_int_handler(number, None)
-        self._set = True
-        print("\nstopping after this chunk (again: at once)", file=sys.stderr)
+@contextmanager
+def _stop_flag() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C or SIGTERM sets a flag, which is read between chunks; a second one stops at once."""
+    received: list[int] = []
 
-    def is_set(self) -> bool:
-        return self._set
+    def handle(number: int, frame: object) -> None:
+        received.append(number)
+        if len(received) > 1:
+            raise KeyboardInterrupt
+        # Not print: the signal may have come in the middle of one.
+        os.write(2, b"\nstopping after this chunk (again: at once)\n")
+
+    handlers = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _conclude(args: argparse.Namespace, store: Store, study: Study) -> None:

@@ -56,11 +56,18 @@ class Console:
 
 
 def progress_line(label: str, env_steps: float, total: float, rate: float) -> str:
-    """``ppo cartpole  45 %  1.2 M steps/s  ETA 0:13``; steps are those of all lanes."""
-    share = min(1.0, env_steps / total)
-    left = (total - env_steps) / rate if rate > 0 else float("inf")
-    eta = f"{int(left) // 60}:{int(left) % 60:02d}" if 0 <= left < 360_000 else "0:00"
+    """``ppo cartpole   45 %  1.2 M steps/s  ETA 0:13``; steps are those of all lanes."""
+    share, eta = min(1.0, env_steps / total), _eta(env_steps, total, rate)
     return f"{label}  {100 * share:3.0f} %  {rate / 1e6:.3g} M steps/s  ETA {eta}"
+
+
+def _eta(env_steps: float, total: float, rate: float) -> str:
+    if rate <= 0:
+        return "?"
+    # A population may step beyond its budget.
+    minutes, seconds = divmod(int(max(0.0, total - env_steps) / rate), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def log_lines(lanes: Sequence[Lane], history: History) -> list[str]:
@@ -80,18 +87,28 @@ def log_lines(lanes: Sequence[Lane], history: History) -> list[str]:
 def _log_line(spec: RunSpec, rows: np.ndarray, history: History) -> str:
     window = slice(-spec.config.curve_iterations, None)
 
-    def mean(name: str) -> float:
+    def mean(name: str) -> float | None:
         values = history[name][rows, window]
-        return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else np.nan
+        finite = values[np.isfinite(values)]
+        return float(finite.mean()) if len(finite) else None
 
     steps = int(history["env_steps"][rows, -1].mean())
     parts = [
         f"{spec.algorithm} {spec.environment} {spec.technique} (n={len(rows)}): Step {steps}",
-        f"Reward: {mean('reward'):.4g}",
-        f"Loss: {mean('loss'):.3g}",
+        f"Reward: {_number(mean('reward'), '.4g')}",
+        f"Loss: {_number(mean('loss'), '.3g')}",
     ]
-    if len(set(spec.technique_values.levels)) > 1 and np.isfinite(mean("agree_pair")):
-        parts.append(f"GAR Agree: {max(0.0, mean('agree_pair')):.3f}")
+    agreement = mean("agree_pair")
+    if len(set(spec.technique_values.levels)) > 1 and agreement is not None:
+        parts.append(f"GAR Agree: {max(0.0, agreement):.3f}")
     parts.append(f"Eval: {history['eval_return'][rows, -1].mean():.4g}")
+    updated = history["updates"][rows, window] > 0
+    num_diverged = (updated & np.isnan(history["loss"][rows, window])).any(1).sum()
+    if num_diverged:
+        parts.append(f"Diverged: {num_diverged}")
     return " | ".join(parts)
 
+
+def _number(value: float | None, form: str) -> str:
+    """A number, or a dash where nothing was measured: no episode ended, no update was made."""
+    return "-" if value is None else format(value, form)

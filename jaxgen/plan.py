@@ -26,6 +26,8 @@ def estimated_seconds(group: Group) -> float:
 def describe_plan(study: Study) -> str:
     """Cells, aliases, programs, env steps and estimated time as text."""
     lines = [f"{study.num_runs} runs, {study.num_trained} trained, {len(study.groups)} programs"]
+    if any(spec.quick for group in study.groups for spec in group.specs):
+        lines.append("QUICK: seconds of training, not a result")
     for group in study.groups:
         lines += ["", *_describe_group(group)]
     total = sum(estimated_seconds(group) for group in study.groups)

@@ -8,7 +8,8 @@ lanes ran beside it or on the number of devices.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from jaxgen import checkpoint
@@ -72,11 +73,15 @@ def _run_group(session: Session, group: Group) -> None:
             reporter.note(f"damaged, written again: {damage}")
     pending = [lane for lane in group.lanes if not _is_done(session, *lane)]
     shared = None
-    for batch in _batches(session, group, pending):
+    # Lazily: the second is a question about what the first has left.
+    for batch in chain(_batches(session, group, pending), _lost_best(session, group)):
         if session.options.should_stop():
             raise Interrupted(f"stopped before {batch.label}")
         shared = shared or make_group_program(session, group)
         _run_batch(session, shared, batch)
+    for batch in _in_flight(session, group):
+        # Left by a kill after its results were written.
+        checkpoint.remove(batch.checkpoint_path(store))
 
 
 def _run_batch(session: Session, shared: GroupProgram, batch: Batch) -> None:
@@ -94,44 +99,49 @@ def _is_done(session: Session, spec: RunSpec, seed: int) -> bool:
     return status == DONE
 
 
-def _batches(session: Session, group: Group, pending: list[Lane]) -> list[Batch]:
+def _batches(session: Session, group: Group, pending: list[Lane]) -> Iterator[Batch]:
     """Batches in flight first, as they were; then everything else that is pending."""
-    lost = lost_best(session.store, group)
-    wanted = pending if lost is None else [*pending, lost[0]]
-    in_flight = _in_flight(session, group, wanted)
-    taken = [lane for batch in in_flight for lane in batch.lanes]
-    rest = [lane for lane in wanted if lane not in taken]
-    if lost is not None and lost[0] in rest:
-        spec, seed = lost[0]
-        session.reporter.note(
-            f"the best model of {group.algorithm} {group.environment} is missing ({lost[1]}); "
-            f"{spec.experiment} seed {seed} is trained again for it"
-        )
+    rest = pending
+    for batch in _in_flight(session, group):
+        if any(lane in rest for lane in batch.lanes):
+            rest = [lane for lane in rest if lane not in batch.lanes]
+            yield batch
     if session.options.vmap_seeds:
         parts = [rest]
     else:
         parts = [[lane for lane in rest if lane[1] == seed] for seed in group.seeds]
     width = max_batch_lanes(session.options)
-    new = [Batch(part[i : i + width]) for part in parts for i in range(0, len(part), width)]
-    return in_flight + new
+    for part in parts:
+        yield from (Batch(part[i : i + width]) for i in range(0, len(part), width))
 
 
-def _in_flight(session: Session, group: Group, wanted: list[Lane]) -> list[Batch]:
-    """Batches of this group's lanes that have a checkpoint; one that nobody needs is removed."""
+def _lost_best(session: Session, group: Group) -> Iterator[Batch]:
+    """What brings back the model of the group's best run; asked when all runs are done."""
+    lost = lost_best(session.store, group)
+    if lost is None:
+        return
+    lane, why = lost
+    for batch in _in_flight(session, group):
+        if lane in batch.lanes:
+            yield batch
+            return
+    spec, seed = lane
+    session.reporter.note(
+        f"the best model of {group.algorithm} {group.environment} is missing ({why}); "
+        f"{spec.experiment} seed {seed} is trained again for it"
+    )
+    yield Batch([lane])
+
+
+def _in_flight(session: Session, group: Group) -> list[Batch]:
+    """Batches of nothing but lanes of this group that have a checkpoint."""
     lanes = {(spec.name, seed): (spec, seed) for spec, seed in group.lanes}
-    needed = {(spec.name, seed) for spec, seed in wanted}
     batches = []
     for path in checkpoint.saved_in(session.store.root / "checkpoints"):
-        if not path.name.startswith(f"{group.algorithm}_{group.environment}-"):
-            continue
-        identity = _read_identity(session, path)
-        if identity is None or not set(identity) <= set(lanes):
-            continue
-        if needed.isdisjoint(identity):
-            checkpoint.remove(path)
-            continue
-        needed -= set(identity)
-        batches.append(Batch([lanes[name] for name in identity]))
+        if path.name.startswith(f"{group.algorithm}_{group.environment}-"):
+            identity = _read_identity(session, path)
+            if identity and set(identity) <= set(lanes):
+                batches.append(Batch([lanes[name] for name in identity]))
     return batches
 
 

@@ -1,0 +1,157 @@
+"""Studies that train in a second, and what the tests of the matrix need around them.
+
+In one process the compiled programs of a study are kept, so that a test can start, stop and
+start again as often as it likes. What starts anew in earnest are the subprocesses.
+"""
+
+import dataclasses
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from envs_jax import make_task
+from jaxgen import runner
+from jaxgen.batch_training import GroupProgram, make_group_program
+from jaxgen.outputs import write_outputs
+from jaxgen.session import History, Lane, Options, Session
+from jaxgen.store import locked, open_store
+from jaxgen.study import Evaluation, Group, Study, make_study
+
+ROOT = Path(__file__).parents[1]
+MATRIX = ROOT / "experiments" / "matrix.py"
+BUDGETS = {"ppo": 15_360, "dqn": 2_640, "es": 30_000}
+"""Env steps: 40 iterations of PPO and DQN, with two to a point of the curve; a few of ES."""
+
+
+class Recorder:
+    """A `jaxgen.session.Reporter` that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.env_steps: list[float] = []
+        """After each chunk."""
+        self.curves: list[tuple[list[Lane], History]] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def progress(self, label: str, env_steps: float, total: float, rate: float) -> None:
+        self.env_steps.append(env_steps)
+
+    def curve(self, label: str, lanes: list[Lane], history: History) -> None:
+        self.curves.append((lanes, history))
+
+    def noted(self, text: str) -> list[str]:
+        """The notes that hold a text."""
+        return [note for note in self.notes if text in note]
+
+
+def small_study(
+    algorithm: str = "ppo",
+    environment: str = "cartpole",
+    techniques: Iterable[str] = ("baseline", "gar"),
+    seeds: Iterable[int] = (0, 1),
+    **changes: Any,
+) -> Study:
+    """Real networks and batches, few steps and episodes; changes go to `make_study`."""
+    evaluation = Evaluation(episodes=10, curve_episodes=3)
+    options = {"evaluation": evaluation, "total_steps": BUDGETS[algorithm]} | changes
+    return make_study([environment], [algorithm], list(techniques), list(seeds), **options)
+
+
+def with_config(study: Study, technique: str, **changes: Any) -> Study:
+    """Change the configuration of one arm."""
+    def changed(group: Group) -> Group:
+        specs = [
+            dataclasses.replace(spec, config=dataclasses.replace(spec.config, **changes))
+            if spec.technique == technique else spec
+            for spec in group.specs
+        ]
+        return dataclasses.replace(group, specs=tuple(specs))
+
+    return Study(tuple(changed(group) for group in study.groups))
+
+
+_programs: dict[Any, GroupProgram] = {}
+
+
+def _kept_program(session: Session, group: Group) -> GroupProgram:
+    spec, options = group.specs[0], session.options
+    content = {k: v for k, v in spec.to_dict().items() if not k.startswith("technique")}
+    floats = [k for k, v in content["config"].items() if isinstance(v, float)]
+    content["config"] = {k: v for k, v in content["config"].items() if k not in floats}
+    key = repr((content, options.num_devices, options.chunks_per_point))
+    if key not in _programs:
+        _programs[key] = make_group_program(session, group)
+    return _programs[key]
+
+
+def run(study: Study, root: Path, **options: Any) -> Recorder:
+    """Run a study into a folder as the command line does, but in this process and without plots."""
+    recorder = Recorder()
+    store = open_store(root)
+    plan = [(spec.name, seed) for group in study.groups for spec, seed in group.lanes]
+    kept, runner.make_group_program = runner.make_group_program, _kept_program
+    try:
+        with locked(store):
+            settings = dataclasses.replace(Options(checkpoint_seconds=0.0), **options)
+            runner.run_study(study, store, make_task, recorder, settings)
+            write_outputs(store, plan, plots=False)
+    finally:
+        runner.make_group_program = kept
+    return recorder
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    """Every file below a folder by its relative name."""
+    return {
+        file.relative_to(root).as_posix(): file.read_bytes()
+        for file in sorted(root.rglob("*")) if file.is_file()
+    }
+
+
+def results_of(root: Path) -> dict[str, bytes]:
+    """What must be the same however a study was run."""
+    names = ("result.json", "history.npz", "spec.json")
+    return {name: data for name, data in files_of(root / "runs").items() if name.endswith(names)}
+
+
+def assert_same_results(root: Path, expected: Path) -> None:
+    """Compare all runs of two folders byte for byte."""
+    ours, theirs = results_of(root), results_of(expected)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+def identities(root: Path) -> dict[str, tuple[int, int]]:
+    """Inode and time of change of every result: the same only if it was not written again."""
+    return {
+        file.relative_to(root).as_posix(): (file.stat().st_ino, file.stat().st_mtime_ns)
+        for file in sorted(root.glob("runs/*/*/*")) if not file.name.startswith(".")
+    }
+
+
+def digest(root: Path) -> str:
+    """A hash of all names and contents below a folder, but for the process id in the lock."""
+    content = {k: v for k, v in files_of(root).items() if k != ".lock"}
+    return hashlib.sha256(repr(sorted(content.items())).encode()).hexdigest()
+
+
+def start_matrix(*arguments: str, **variables: str) -> subprocess.Popen[str]:
+    """Start the command line in a process of its own, from another folder than the repository."""
+    return subprocess.Popen(
+        [sys.executable, str(MATRIX), *arguments],
+        cwd="/", env=os.environ | variables, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+
+
+def run_matrix(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end."""
+    with start_matrix(*arguments, **variables) as process:
+        out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
