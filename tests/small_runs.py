@@ -91,14 +91,15 @@ def _kept_program(session: Session, group: Group) -> GroupProgram:
 
 
 def run(study: Study, root: Path, **options: Any) -> Recorder:
-    """Run a study into a folder as the command line does, but in this process and without plots."""
+    """Run a study into a folder as the command line does, but in this process, without plots, and
+    with no checkpoint but the last of a batch."""
     recorder = Recorder()
     store = open_store(root)
     plan = [(spec.name, seed) for group in study.groups for spec, seed in group.lanes]
     kept, runner.make_group_program = runner.make_group_program, _kept_program
     try:
         with locked(store):
-            settings = dataclasses.replace(Options(checkpoint_seconds=0.0), **options)
+            settings = dataclasses.replace(Options(checkpoint_seconds=1e9), **options)
             runner.run_study(study, store, make_task, recorder, settings)
             write_outputs(store, plan, plots=False)
     finally:

@@ -99,7 +99,7 @@ def moments_of(root: Path, folder: Path) -> list[Moment]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "write_point", keep)
         patch.setattr(checkpoint, "write_point", keep)
-        run(STUDY, root)
+        run(STUDY, root, checkpoint_seconds=0.0)
     assert set(passages) == set(faults.WRITE_POINTS)
     return found
 
@@ -121,7 +121,7 @@ def test_from_every_write_point_a_study_goes_on(tmp_path, whole):
         before, done = trained_before(root), identities(root)
         results = [name for name in done if name.endswith("result.json")]
         finished = {Path(name).parent for name in results}
-        recorder = run(STUDY, root, checkpoint_seconds=1e9)
+        recorder = run(STUDY, root)
         assert_whole(root, whole)
         # Nothing before the checkpoint is trained again, nothing finished is written again.
         assert all(steps > before for steps in recorder.env_steps), moment
@@ -228,9 +228,9 @@ class StopAfter:
         return self.left == 0
 
 
-def stop_after(count: int, study: Study, root: Path, **options) -> None:
+def stop_after(count: int, study: Study, root: Path) -> None:
     with pytest.raises(Interrupted, match="stopped (at iteration|before)"):
-        run(study, root, should_stop=StopAfter(count), checkpoint_seconds=1e9, **options)
+        run(study, root, should_stop=StopAfter(count))
 
 
 def test_a_stop_between_any_two_chunks_loses_nothing(tmp_path, whole):

@@ -1,0 +1,236 @@
+"""How a study is run changes no bit of it; what fails is counted; the best model acts."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_runs import (
+    BUDGETS,
+    assert_same_results,
+    identities,
+    results_of,
+    run,
+    run_matrix,
+    small_study,
+    with_config,
+)
+
+import jaxgen
+from envs_jax import make_task
+from jaxgen.batch_training import num_padded
+from jaxgen.config import preset
+from jaxgen.finishing import why_diverged
+from jaxgen.outputs import read_records
+from jaxgen.session import Interrupted
+from jaxgen.store import open_store
+from jaxgen.study import Study
+
+BEST = "best_models/ppo_cartpole_best"
+SEEDS = (0, 1, 2)
+CARTPOLE = [("ppo", "cartpole"), ("dqn", "cartpole"), ("es", "cartpole")]
+GRID = ("ppo", "minigrid")
+
+
+# Determinism: no test below compares with a number, each compares two ways of running.
+
+
+def study_of(cell: tuple[str, str], **changes) -> Study:
+    """Six lanes, three on each of two devices; on the grid a few iterations with new layouts."""
+    algorithm, environment = cell
+    if environment == "minigrid":
+        steps = 8 * preset(algorithm, environment).steps_per_iteration
+        changes = {"quick": True, "total_steps": steps} | changes
+    # ES has no gar arm of its own, and dr says more about the collector than reg.
+    return small_study(
+        algorithm, environment, **{"techniques": ("dr", "reg"), "seeds": SEEDS} | changes
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """(cell) -> the folder of its study, run as by default."""
+    made: dict[tuple[str, str], Path] = {}
+
+    def make(cell: tuple[str, str]) -> Path:
+        if cell not in made:
+            made[cell] = tmp_path_factory.mktemp("_".join(cell))
+            run(study_of(cell), made[cell])
+        return made[cell]
+
+    return make
+
+
+@pytest.fixture(
+    params=[*CARTPOLE, pytest.param(GRID, marks=pytest.mark.slow)], ids=lambda cell: "-".join(cell)
+)
+def cell(request) -> tuple[str, str]:
+    return request.param
+
+
+def test_runs_differ(folder, cell):
+    """What follows means nothing if all were the same."""
+    histories = [data for name, data in results_of(folder(cell)).items() if "history" in name]
+    assert len(histories) == len(set(histories)) == 2 * len(SEEDS)
+
+
+def test_one_device_and_longer_chunks_change_no_bit(folder, cell, tmp_path):
+    study = study_of(cell)
+    recorder = run(study, tmp_path, num_devices=1, chunks_per_point=1)
+    # A chunk for each point of the curve.
+    assert len(recorder.env_steps) == len(recorder.curves) < 40
+    assert_same_results(tmp_path, folder(cell))
+
+
+def test_seed_by_seed_changes_no_bit(folder, tmp_path):
+    """Nor the best model, which is chosen again after each seed."""
+    cell = CARTPOLE[0]
+    recorder = run(study_of(cell), tmp_path, vmap_seeds=False)
+    assert len(recorder.noted("runs done")) == len(SEEDS)
+    assert_same_results(tmp_path, folder(cell))
+    assert len(recorder.noted("best model")) > 1, "choose seeds of which a later one is better"
+    scores = f"{BEST}_scores.json"
+    assert (tmp_path / scores).read_bytes() == (folder(cell) / scores).read_bytes()
+    ours, theirs = (jaxgen.load_agent(root / BEST).params for root in (tmp_path, folder(cell)))
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_seeds_and_arms_that_are_added_change_no_bit(folder, cell, tmp_path):
+    """One lane first, then the other arm of that seed, then the other seeds."""
+    run(study_of(cell, techniques=("reg",), seeds=(1,)), tmp_path)
+    before = identities(tmp_path)
+    run(study_of(cell, seeds=(1,)), tmp_path)
+    run(study_of(cell), tmp_path, max_lanes=2)
+    after = identities(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert_same_results(tmp_path, folder(cell))
+
+
+def test_another_device_goes_on_where_the_first_stopped(folder, tmp_path):
+    cell = CARTPOLE[0]
+    calls = iter(range(100))
+    with pytest.raises(Interrupted):
+        run(study_of(cell), tmp_path, should_stop=lambda: next(calls) == 7)
+    recorder = run(study_of(cell), tmp_path, num_devices=1, chunks_per_point=1)
+    assert recorder.noted("going on from iteration 7 of 40")
+    assert_same_results(tmp_path, folder(cell))
+
+
+@pytest.mark.parametrize(
+    ("num_lanes", "num_devices", "expected"),
+    [(1, 1, 2), (2, 1, 2), (3, 1, 3), (1, 2, 4), (4, 2, 4), (5, 2, 6), (18, 2, 18), (19, 4, 20)],
+)
+def test_no_lane_is_alone_on_its_device(num_lanes, num_devices, expected):
+    assert num_padded(num_lanes, num_devices) == expected
+
+
+@pytest.mark.slow
+def test_processes_with_one_and_two_devices_agree(tmp_path):
+    """Through the command line, with full networks, and with the default suite's width."""
+    command = (
+        "--env", "cartpole", "minigrid", "--algo", "ppo", "--num-seeds", "3", "--quick",
+        "--no-plots", "--quiet",
+    )  # fmt: skip
+    for count in ("1", "2"):
+        flags = f"--xla_force_host_platform_device_count={count}"
+        process = run_matrix(*command, "--out", str(tmp_path / count), XLA_FLAGS=flags)
+        assert process.returncode == 0, process.stderr
+    assert_same_results(tmp_path / "1", tmp_path / "2")
+
+
+# Failures
+
+DIVERGING = 1e30
+"""A learning rate that no network survives; finite, as a configuration must be."""
+
+
+@pytest.fixture(scope="module")
+def diverged(tmp_path_factory) -> Path:
+    """A study one arm of which diverges."""
+    root = tmp_path_factory.mktemp("diverged")
+    study = with_config(small_study(), "gar", learning_rate=DIVERGING)
+    recorder = run(study, root)
+    assert len(recorder.noted("diverged: its parameters are not finite")) == 2
+    return root
+
+
+def test_a_diverged_arm_is_marked_and_the_others_go_on(diverged, tmp_path):
+    results = {
+        name: json.loads(data) for name, data in results_of(diverged).items() if "result" in name
+    }
+    statuses = [(r["run"]["technique"], r["run"]["seed"], r["status"]) for r in results.values()]
+    assert sorted(statuses) == [
+        ("baseline", 0, "done"), ("baseline", 1, "done"),
+        ("gar", 0, "diverged"), ("gar", 1, "diverged"),
+    ]  # fmt: skip
+    for result in results.values():
+        if result["status"] == "diverged":
+            assert result["evaluation"] is result["scores"] is None
+            assert result["env_steps"]["actual"] == BUDGETS["ppo"]
+    alone = small_study(techniques=("baseline",))
+    run(alone, tmp_path)
+    ours = {k: v for k, v in results_of(diverged).items() if "baseline" in k}
+    assert ours == results_of(tmp_path)
+
+
+def test_a_diverged_run_is_counted_in_every_output(diverged):
+    summary = (diverged / "experiment_summary.txt").read_text()
+    counts = "4 of 4 planned runs are here. 0 of the runs here are aliases, 2 diverged: "
+    assert counts in summary
+    rows = list(csv.DictReader(io.StringIO((diverged / "results.csv").read_text())))
+    failed = [row for row in rows if row["status"] == "diverged"]
+    assert [(row["technique"], row["seed"], row["return"]) for row in failed] == [
+        ("gar", "0", ""), ("gar", "1", ""),
+    ]  # fmt: skip
+    best = json.loads((diverged / f"{BEST}_scores.json").read_text())
+    assert (best["technique"], best["num_candidates"]) == ("baseline", 2)
+
+
+def test_a_diverged_run_is_done(diverged):
+    before = identities(diverged)
+    study = with_config(small_study(), "gar", learning_rate=DIVERGING)
+    recorder = run(study, diverged)
+    assert (recorder.env_steps, recorder.notes) == ([], [])
+    assert identities(diverged) == before
+
+
+def test_what_counts_as_diverged():
+    params, updates = np.zeros(3), np.array([0.0, 1.0, 1.0])
+    history = {"updates": updates, "loss": np.array([np.nan, 1.0, np.inf])}
+    assert why_diverged(params, history) is None
+    assert why_diverged(np.array([0.0, np.inf, 0.0]), history) == "its parameters are not finite"
+    # A population that ranks returns which are NaN keeps finite parameters.
+    ranked = history | {"loss": np.array([1.0, np.nan, 1.0])}
+    assert why_diverged(params, ranked) == "its loss is not a number"
+
+
+# The best model
+
+
+def test_the_best_model_is_that_of_the_best_return_at_level_zero(folder):
+    root = folder(("ppo", "cartpole"))
+    records, damaged = read_records(open_store(root, create=False))
+    assert damaged == []
+    at_zero = {
+        (r.name, r.seed): r.result["evaluation"]["modes"]["greedy"]["mean"][0] for r in records
+    }
+    assert len(set(at_zero.values())) > 1
+    best = json.loads((root / f"{BEST}_scores.json").read_text())
+    assert at_zero[best["run"], best["seed"]] == max(at_zero.values()) == best["return_at_zero"]
+    assert best["num_candidates"] == len(records) == 6
+
+
+def test_the_best_model_acts_without_its_configuration(folder):
+    """Its returns over the study's own episodes are those of its result."""
+    for algorithm, environment in CARTPOLE:
+        root = folder((algorithm, environment))
+        agent = jaxgen.load_agent(root / f"best_models/{algorithm}_{environment}_best")
+        name = root / f"best_models/{algorithm}_{environment}_best_scores.json"
+        best = json.loads(name.read_text())
+        assert (agent.technique, agent.seed) == (best["technique"], best["seed"])
+        returns = jaxgen.evaluate(agent, make_task(environment), episodes=10)
+        assert returns.mean(1, dtype=np.float64).tolist() == best["returns"]
+        actions = agent.act(np.zeros((5, *agent.spec.obs_shape), np.float32))
+        assert actions.shape == (5,)
