@@ -9,7 +9,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from jaxgen.batch_training import GroupProgram, make_group_program
 from jaxgen.outputs import write_outputs
 from jaxgen.session import History, Lane, Options, Session
 from jaxgen.store import locked, open_store
-from jaxgen.study import Evaluation, Group, Study, make_study
+from jaxgen.study import Evaluation, Group, RunSpec, Study, make_study
 
 ROOT = Path(__file__).parents[1]
 MATRIX = ROOT / "experiments" / "matrix.py"
@@ -65,15 +65,28 @@ def small_study(
 
 def with_config(study: Study, technique: str, **changes: Any) -> Study:
     """Change the configuration of one arm."""
-    def changed(group: Group) -> Group:
-        specs = [
-            dataclasses.replace(spec, config=dataclasses.replace(spec.config, **changes))
-            if spec.technique == technique else spec
-            for spec in group.specs
-        ]
-        return dataclasses.replace(group, specs=tuple(specs))
 
-    return Study(tuple(changed(group) for group in study.groups))
+    def changed(spec: RunSpec) -> RunSpec:
+        if spec.technique != technique:
+            return spec
+        return dataclasses.replace(spec, config=dataclasses.replace(spec.config, **changes))
+
+    return _each_spec(study, changed)
+
+
+def with_task_options(study: Study, **changes: Any) -> Study:
+    """Change options of the environment."""
+    return _each_spec(
+        study, lambda spec: dataclasses.replace(spec, task_options=spec.task_options | changes)
+    )
+
+
+def _each_spec(study: Study, change: Callable[[RunSpec], RunSpec]) -> Study:
+    groups = [
+        dataclasses.replace(group, specs=tuple(change(spec) for spec in group.specs))
+        for group in study.groups
+    ]
+    return Study(tuple(groups))
 
 
 _programs: dict[Any, GroupProgram] = {}

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import pytest
 from small_runs import (
@@ -28,12 +29,14 @@ from small_runs import (
     start_matrix,
 )
 
-from jaxgen import checkpoint, faults, load_agent, store
+from jaxgen import checkpoint, faults, load_agent, progress, store
 from jaxgen.checkpoint import DamagedCheckpoint
 from jaxgen.config import preset
-from jaxgen.session import Interrupted
-from jaxgen.store import TEMP_PREFIX, locked, open_store
+from jaxgen.progress import Progress
+from jaxgen.session import Batch, Interrupted
+from jaxgen.store import TEMP_PREFIX, Store, locked, open_store
 from jaxgen.study import Evaluation, Study
+from jaxgen.training import Carry
 
 NUM_ITERATIONS = 4
 STEPS = NUM_ITERATIONS * preset("ppo", "cartpole").steps_per_iteration
@@ -138,6 +141,25 @@ def test_a_whole_study_is_left_alone(copied, whole):
     assert (recorder.notes, recorder.env_steps) == ([], [])
     assert identities(copied) == before
     assert files_of(copied) == files_of(whole)
+
+
+def test_a_checkpoint_gives_back_all_that_it_was_given(tmp_path):
+    """Of the real lanes; the padded ones become copies of the last."""
+    numbers = np.random.default_rng(0)
+    batch = Batch(STUDY.groups[0].lanes)
+    carry = Carry({"params": numbers.normal(size=(6, 3))}, (), np.arange(6))  # pyright: ignore
+    state = Progress(
+        carry, 7, {"loss": numbers.normal(size=(4, 7))}, {"point": numbers.normal(size=(4, 2))},
+        numbers.random((4, 5, 10)) < 0.5, {"compile": 1.5, "train": 2.5, "evaluate": 3.5},
+    )  # fmt: skip
+    path = batch.checkpoint_path(Store(tmp_path))
+    progress.save(path, batch, state)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), carry)
+    loaded = progress.load(path, batch, shapes)
+    padded = jax.tree.map(lambda leaf: leaf[[0, 1, 2, 3, 3, 3]], carry)
+    expected = state._replace(carry=padded)
+    assert jax.tree.structure(loaded) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, loaded, expected)
 
 
 # Kills in earnest
