@@ -47,7 +47,7 @@ def encode(spec: EnvSpec, encoding: str) -> Callable[[Array], Array]:
 
     def one_hot(obs: Array) -> Array:
         # Code-major: one comparison per element and no reshuffling of the codes.
-        codes = np.arange(num_codes, dtype=spec.obs_dtype)[:, None]
+        codes = np.arange(num_codes or 0, dtype=spec.obs_dtype)[:, None]
         hot = obs[..., None, :] == _expand(codes, obs[..., None, :])
         return hot.astype(jnp.float32).reshape(*obs.shape[:batch_end], -1)
 
