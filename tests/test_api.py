@@ -22,6 +22,7 @@ from jaxgen.agent import Agent
 from jaxgen.config import SHIFT_LEVELS, preset, replace
 from jaxgen.evaluation.episodes import make_suite
 from jaxgen.evaluation.scores import Scores, score_curve
+from jaxgen.results import References
 from jaxgen.study import Evaluation
 from jaxgen.training import Program, evaluation_key
 
@@ -254,6 +255,20 @@ def test_scores_of_each_mode_are_its_own(agents):
     assert greedy["floor"] == sampled["floor"]
     ours = evaluate(agents[0], CARTPOLE, mode="sampled", episodes=200).mean(1, dtype=np.float64)
     np.testing.assert_allclose(sampled["returns"], ours)
+
+
+@pytest.mark.parametrize("deviation, valid", [(100.0, True), (500.0, False)])
+def test_validity_is_by_the_standard_error_at_level_zero(deviation, valid, monkeypatch):
+    """60 above the floor of 22 in 50 episodes: 4.2 standard errors of 100 / sqrt(50) = 14.1, or
+    .85 of 70.7. At the other levels nothing varies."""
+    unit = np.tile([-1.0, 1.0], 25) * np.sqrt(49 / 50)
+    returns = np.full((5, 50), 82, np.float32)
+    returns[0] += deviation * unit
+    unused: Any = None
+    references = References(unused, np.full(5, 22.0), np.zeros(5), np.full(5, 500.0), None)
+    monkeypatch.setattr(api, "make_references", lambda *args: references)
+    monkeypatch.setattr(api, "_returns", lambda *args: returns)
+    assert compute_grs(untrained("ppo"), CARTPOLE, episodes=50)["valid"] is valid
 
 
 # Acting.
