@@ -6,6 +6,7 @@ looks up, 2 bits a cell. A view is one gather of 7 adjacent words and a shift.
 A reset picks a layout of the bank by index; nothing is generated in a step.
 """
 
+from dataclasses import replace
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -139,6 +140,9 @@ class GridWorld(Environment):
 
     def __init__(self, see_through_walls: bool = True) -> None:
         self.see_through_walls = see_through_walls
+        if see_through_walls:
+            # Nothing is unseen.
+            self.spec = replace(GridWorld.spec, first_code=EMPTY)
 
     @property
     def default_params(self) -> GridParams:
@@ -194,8 +198,6 @@ class GridTask:
       see_through_walls: False hides what walls occlude, as MiniGrid does.
     """
 
-    spec = GridWorld.spec
-
     def __init__(
         self,
         bank_size: int = 4096,
@@ -211,6 +213,7 @@ class GridTask:
         self.bank_size = bank_size
         self.refresh_steps = refresh_steps
         self.environment = GridWorld(see_through_walls)
+        self.spec = self.environment.spec
 
     def training_params(self, key: Array, levels: Array) -> GridParams:
         """A bank of fresh layouts per variation: levels ``[V]`` -> ``[V]`` banks."""

@@ -15,16 +15,8 @@ from typing import Any, ClassVar, get_type_hints
 SHIFT_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The variation levels of evaluation; 0 is the training environment."""
 
-NUM_VARIATIONS = 3
-"""V: every arm splits its batches, replay and steps into this many variations."""
 
-
-def per_variation(batch: int) -> int:
-    """The batch of one variation: ``ceil(batch / V)``, so 64 becomes 3 x 22 = 66."""
-    return -(-batch // NUM_VARIATIONS)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """What every algorithm's configuration holds."""
 
@@ -39,11 +31,13 @@ class Config:
     """N, parallel environments per variation."""
     num_steps: int
     """T, time steps per iteration."""
+    num_variations: int = 3
+    """V: every arm splits its batches, replay and steps into this many variations."""
 
     @property
     def steps_per_iteration(self) -> int:
         """Environment steps that one iteration adds to the count: V x N x T."""
-        return NUM_VARIATIONS * self.num_envs * self.num_steps
+        return self.num_variations * self.num_envs * self.num_steps
 
     @property
     def num_iterations(self) -> int:
@@ -63,7 +57,7 @@ class Config:
 
     def validate(self) -> None:
         """Raise ValueError, naming field, value and what is allowed, before any compute."""
-        _require_positive(self, "num_envs", "num_steps")
+        _require_positive(self, "num_envs", "num_steps", "num_variations")
         _require(self, "total_steps", self.num_iterations >= 1,
                  f"at least one iteration of {self.steps_per_iteration} env steps")
         _require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) > 0,
@@ -75,7 +69,7 @@ class Config:
                          "a finite number, 0 or larger")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PPOConfig(Config):
     """Proximal policy optimisation (Schulman et al. 2017)."""
 
@@ -103,7 +97,7 @@ class PPOConfig(Config):
                  f"a divisor of num_envs x num_steps = {samples}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DQNConfig(Config):
     """Deep Q-learning with double Q targets (Mnih et al. 2015; van Hasselt et al. 2016)."""
 
@@ -136,25 +130,25 @@ class DQNConfig(Config):
 
     @property
     def batch_per_variation(self) -> int:
-        """B, sampled transitions per variation and update."""
-        return per_variation(self.batch_size)
+        """B, sampled transitions per variation and update: ``ceil(batch / V)``, 64 is 3 x 22."""
+        return -(-self.batch_size // self.num_variations)
 
     @property
     def ring_size(self) -> int:
         """Transitions that the ring of one variation holds."""
-        return self.buffer_size // NUM_VARIATIONS
+        return self.buffer_size // self.num_variations
 
     @property
     def updates_per_iteration(self) -> int:
         """Gradient steps per iteration that keep the replay ratio."""
-        batch = NUM_VARIATIONS * self.batch_per_variation
+        batch = self.num_variations * self.batch_per_variation
         return max(1, round(self.replay_ratio * self.steps_per_iteration / batch))
 
     def validate(self) -> None:
         """See `Config.validate`; the replay ratio must be met by whole updates."""
         super().validate()
         _require_positive(self, "batch_size", "replay_ratio", "target_interval")
-        batch, updates = NUM_VARIATIONS * self.batch_per_variation, self.updates_per_iteration
+        batch, updates = self.num_variations * self.batch_per_variation, self.updates_per_iteration
         actual = updates * batch / self.steps_per_iteration
         _require(self, "replay_ratio", abs(actual / self.replay_ratio - 1) < 0.01,
                  f"a ratio that whole updates meet: {updates} updates of {batch} in "
@@ -167,7 +161,7 @@ class DQNConfig(Config):
         _require(self, "activation", self.activation in ("relu", "tanh"), "relu or tanh")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ESConfig(Config):
     """OpenAI evolution strategies (Salimans et al. 2017)."""
 
@@ -188,7 +182,7 @@ class ESConfig(Config):
     @property
     def num_iterations(self) -> int:
         """The most generations that the budget can hold: every member fails at its first step."""
-        episodes = NUM_VARIATIONS * self.num_envs
+        episodes = self.num_variations * self.num_envs
         return -(-self.total_steps // episodes)
 
     @property

@@ -6,7 +6,7 @@ expressions with one kernel each, instead of one per layer.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,10 +46,11 @@ def encode(spec: EnvSpec, encoding: str) -> Callable[[Array], Array]:
     num_codes = spec.num_codes
 
     def one_hot(obs: Array) -> Array:
-        # Code-major: one comparison per element and no reshuffling of the codes.
-        codes = np.arange(num_codes or 0, dtype=spec.obs_dtype)[:, None]
-        hot = obs[..., None, :] == _expand(codes, obs[..., None, :])
-        return hot.astype(jnp.float32).reshape(*obs.shape[:batch_end], -1)
+        flat = obs.reshape(*obs.shape[:batch_end], -1)
+        codes = range(spec.first_code, num_codes or 0)
+        # Code-major, a block per code: a single comparison of all codes with all elements looks
+        # every element up by a division, which takes several times as long.
+        return jnp.concatenate([(flat == code).astype(jnp.float32) for code in codes], axis=-1)
 
     def numbers(obs: Array) -> Array:
         inputs = obs.astype(jnp.float32)
@@ -72,7 +73,37 @@ class _MLP(linen.Module):
             x = linen.Dense(width, kernel_init=linen.initializers.orthogonal(2**0.5))(x)
             x = self.activation(x)
         head = linen.initializers.orthogonal(self.head_scale)
-        return linen.Dense(self.num_outputs, kernel_init=head)(x)
+        return linen.Dense(self.num_outputs, kernel_init=head, dot_general=_head_product)(x)
+
+
+def _head_product(
+    inputs: Array, kernel: Array, dimension_numbers: Any, precision: Any = None, **_: Any
+) -> Array:
+    """Product of ``[..., H]`` and ``[H, A]`` for a handful of outputs A, as `linen.Dense` asks."""
+    del dimension_numbers, precision  # Dense contracts the last axis with the first.
+    return _narrow_product(inputs, kernel)
+
+
+@jax.custom_vjp
+def _narrow_product(inputs: Array, kernel: Array) -> Array:
+    return inputs @ kernel
+
+
+def _narrow_forward(inputs: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return inputs @ kernel, (inputs, kernel)
+
+
+def _narrow_backward(residuals: tuple[Array, Array], outer: Array) -> tuple[Array, Array]:
+    # Products over so few columns are a CPU's slowest: as sums they fuse with their neighbours.
+    inputs, kernel = residuals
+    width, num_outputs = kernel.shape
+    rows, weights = inputs.reshape(-1, width), outer.reshape(-1, num_outputs)
+    by_row = [weights[:, a, None] * kernel[None, :, a] for a in range(num_outputs)]
+    by_output = [(weights[:, a, None] * rows).sum(0) for a in range(num_outputs)]
+    return sum(by_row[1:], by_row[0]).reshape(inputs.shape), jnp.stack(by_output, axis=1)
+
+
+_narrow_product.defvjp(_narrow_forward, _narrow_backward)
 
 
 def mlp(
@@ -87,42 +118,52 @@ def mlp(
     """A multilayer perceptron with orthogonal initialisation (gain sqrt 2 in hidden layers)."""
     module = _MLP(hidden, num_outputs, head_scale, activation)
     inputs = encode(spec, encoding)
-
-    def init_tree(key: Array) -> PyTree:
-        return module.init(key, inputs(jnp.zeros(spec.obs_shape, spec.obs_dtype)))
-
-    def apply(tree: PyTree, obs: Array) -> Array:
-        output = module.apply(tree, inputs(obs))
-        assert isinstance(output, jax.Array)
-        return output
-
-    return _flat(init_tree, apply)
+    return _flat(
+        lambda key: module.init(key, _example(spec, inputs)),
+        lambda tree, obs: _outputs(module, tree, inputs(obs)),
+    )
 
 
-def actor_critic(
-    spec: EnvSpec, hidden: tuple[int, ...], *, encoding: str
-) -> tuple[Network, Callable[[PyTree, Array], Array]]:
-    """Separate policy and value networks over one parameter vector.
+class ActorCritic(NamedTuple):
+    """Separate policy and value networks over one parameter vector; see `Network`."""
 
-    Returns:
-      The network, whose ``apply`` gives action logits ``[..., A]``, and the
-      function (tree, obs) -> state values ``[...]``.
-    """
-    actor = mlp(spec, spec.num_actions, hidden, encoding=encoding, head_scale=0.01)
-    critic = mlp(spec, 1, hidden, encoding=encoding, head_scale=1.0)
+    init: Callable[[Array], Array]
+    unravel: Callable[[Array], PyTree]
+    apply: Callable[[PyTree, Array], tuple[Array, Array]]
+    """(tree, observations ``[..., *obs_shape]``) -> logits ``[..., A]``, values ``[...]``."""
+
+
+def actor_critic(spec: EnvSpec, hidden: tuple[int, ...], *, encoding: str) -> ActorCritic:
+    """A policy and a value network that read the same encoded observations."""
+    actor = _MLP(hidden, spec.num_actions, 0.01, jnp.tanh)
+    critic = _MLP(hidden, 1, 1.0, jnp.tanh)
+    inputs = encode(spec, encoding)
 
     def init_tree(key: Array) -> PyTree:
         actor_key, critic_key = jax.random.split(key)
-        return {
-            "actor": actor.unravel(actor.init(actor_key)),
-            "critic": critic.unravel(critic.init(critic_key)),
-        }
+        example = _example(spec, inputs)
+        return {"actor": actor.init(actor_key, example), "critic": critic.init(critic_key, example)}
 
-    network = _flat(init_tree, lambda tree, obs: actor.apply(tree["actor"], obs))
-    return network, lambda tree, obs: critic.apply(tree["critic"], obs)[..., 0]
+    def apply(tree: PyTree, obs: Array) -> tuple[Array, Array]:
+        encoded = inputs(obs)
+        logits = _outputs(actor, tree["actor"], encoded)
+        return logits, _outputs(critic, tree["critic"], encoded)[..., 0]
+
+    init, unravel, _ = _flat(init_tree, apply)
+    return ActorCritic(init, unravel, apply)
 
 
-def _flat(init_tree: Callable[[Array], PyTree], apply: Callable[[PyTree, Array], Array]) -> Network:
+def _example(spec: EnvSpec, inputs: Callable[[Array], Array]) -> Array:
+    return inputs(jnp.zeros(spec.obs_shape, spec.obs_dtype))
+
+
+def _outputs(module: linen.Module, tree: PyTree, encoded: Array) -> Array:
+    output = module.apply(tree, encoded)
+    assert isinstance(output, jax.Array)
+    return output
+
+
+def _flat(init_tree: Callable[[Array], PyTree], apply: Callable[[PyTree, Array], Any]) -> Network:
     shapes = jax.eval_shape(init_tree, jax.random.key(0))
     leaves, treedef = jax.tree.flatten(shapes)
 

@@ -32,6 +32,7 @@ MAX_VIRTUAL_DEVICES = 8
 """More CPU devices than this are only made if asked for."""
 
 _DEVICE_FLAG = "--xla_force_host_platform_device_count"
+_VECTORS_FLAG = "--xla_cpu_prefer_vector_width"
 _SUMS = "sums.json"
 _REMEDY = f'pip install "jax=={KNOWN_GOOD}" "jaxlib=={KNOWN_GOOD}"'
 
@@ -69,6 +70,10 @@ def configure(
         count = num_devices or min(num_cores(), MAX_VIRTUAL_DEVICES)
         _set("XLA_FLAGS", f"{flags} {_DEVICE_FLAG}={count}".strip(), needs_start=True)
     if _will_use_cpu(device):
+        flags = os.environ["XLA_FLAGS"]
+        if _VECTORS_FLAG not in flags and not _jax_started():
+            # XLA keeps to 256 bits of its own accord; where a CPU has no 512, nothing changes.
+            _set("XLA_FLAGS", f"{flags} {_VECTORS_FLAG}=512")
         # Each program from the cache would print pages that say its tuning hints
         # (+prefer-no-gather) are no CPU features; the cache is kept apart by CPU. Errors raise.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

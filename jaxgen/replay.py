@@ -5,10 +5,31 @@ a fixed size were inserted, which is the iteration's number and common to all
 lanes, so that lanes share their indices and insertion stays in place.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
-from jaxgen.types import Array, PyTree
+from jaxgen.types import Array, EnvSpec, PyTree
+
+
+def pack(spec: EnvSpec, obs: Array) -> Array:
+    """Bytes as words, which are looked up four at a time: uint8 ``[..., *obs_shape]`` ->
+    uint32 ``[..., W]``; observations of another dtype stay as they are."""
+    if spec.obs_dtype != "uint8":
+        return obs
+    lead = obs.shape[: obs.ndim - len(spec.obs_shape)]
+    flat = obs.reshape(*lead, -1)
+    padded = jnp.pad(flat, [(0, 0)] * len(lead) + [(0, -flat.shape[-1] % 4)])
+    return jax.lax.bitcast_convert_type(padded.reshape(*lead, -1, 4), jnp.uint32)
+
+
+def unpack(spec: EnvSpec, words: Array) -> Array:
+    """The inverse of `pack`."""
+    if spec.obs_dtype != "uint8":
+        return words
+    flat = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(*words.shape[:-1], -1)
+    return flat[..., : math.prod(spec.obs_shape)].reshape(*words.shape[:-1], *spec.obs_shape)
 
 
 def init(example: PyTree, num_variations: int, size: int) -> PyTree:

@@ -75,8 +75,15 @@ def stack_lanes(arms: list[tuple[Config, Technique]], seeds: list[int]) -> Lanes
     """Line up (configuration, technique) and seed of every lane.
 
     Raises:
-      ValueError: static fields differ, so the lanes are not one program.
+      ValueError: static fields differ, so the lanes are not one program, or a technique has not
+        a level for each variation.
     """
+    for config, technique in arms:
+        if len(technique.levels) != config.num_variations:
+            raise ValueError(
+                f"the technique trains on levels {technique.levels}, so num_variations = "
+                f"{config.num_variations} is not allowed; use {len(technique.levels)}"
+            )
     structures = {jax.tree.structure(config) for config, _ in arms}
     if len(structures) != 1:
         raise ValueError("lanes of one program share all fields of the configuration but floats")
@@ -260,7 +267,7 @@ class _LaneFunctions(NamedTuple):
     def overlap(self, lane: Lanes, env_params: PyTree, prints: Array) -> Array:
         own = self.task.fingerprints(env_params)
         assert own is not None, f"{self.task.spec.name} generates nothing that could overlap"
-        return jnp.isin(prints, own)
+        return jnp.isin(prints, own, method="binary_search")
 
     def train(
         self, lane: Lanes, carry: Carry, env_params: PyTree, start: Array, stop: Array

@@ -55,6 +55,8 @@ class EnvSpec:
     max_episode_steps: int
     num_codes: int | None = None
     """Observations are integer codes in [0, num_codes), for a one-hot encoding; None: numbers."""
+    first_code: int = 0
+    """The lowest code that occurs: a one-hot encoding spends no inputs on those below it."""
     obs_low: tuple[float, ...] = (0.0,)
     """Lower end of each number's range, or one for all; nominal where it has no bounds."""
     obs_high: tuple[float, ...] = (1.0,)

@@ -16,7 +16,6 @@ from jaxgen.config import (
     VARIANTS,
     algorithm_names,
     base_algorithm,
-    per_variation,
     preset,
     replace,
     to_dict,
@@ -80,8 +79,16 @@ def test_every_preset_is_specified():
 
 def test_batches_split_by_the_ceiling():
     """ceil(64 / 3) = 22, so 64 becomes 66; ceil(32 / 3) = 11, so 32 becomes 33."""
-    assert [3 * per_variation(batch) for batch in (64, 32, 66, 1)] == [66, 33, 66, 3]
-    assert preset("dqn", "cartpole").batch_per_variation == 22  # pyright: ignore
+    config: Any = preset("dqn", "cartpole")
+    batches = [dataclasses.replace(config, batch_size=size) for size in (64, 32, 66, 1)]
+    assert [3 * batch.batch_per_variation for batch in batches] == [66, 33, 66, 3]
+
+
+def test_a_single_variation_takes_whole_batches():
+    """batch 64 and buffer 100 000 undivided; 2 x 11 steps an iteration."""
+    config: Any = dataclasses.replace(preset("dqn", "cartpole"), num_variations=1)
+    assert (config.batch_per_variation, config.ring_size) == (64, 100_000)
+    assert config.steps_per_iteration == 22
 
 
 def test_replay_splits_by_the_floor():

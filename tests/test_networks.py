@@ -44,12 +44,13 @@ def test_an_unknown_encoding_is_refused():
 
 @pytest.mark.parametrize("shape", [(), (5,), (3, 2)])
 def test_networks_take_any_leading_shape(shape):
-    network, value_of = networks.actor_critic(CODES, (8, 6), encoding="one_hot")
+    network = networks.actor_critic(CODES, (8, 6), encoding="one_hot")
     params = network.init(jax.random.key(0))
     tree = network.unravel(params)
     obs = jax.random.randint(jax.random.key(1), (*shape, 4), 0, 5).astype(jnp.uint8)
-    assert network.apply(tree, obs).shape == (*shape, 3)
-    assert value_of(tree, obs).shape == shape
+    logits, values = network.apply(tree, obs)
+    assert logits.shape == (*shape, 3)
+    assert values.shape == shape
     # (20 x 8 + 8) + (8 x 6 + 6) = 222 for each trunk, 6 x 3 + 3 and 6 + 1 for the heads.
     assert params.shape == (2 * 222 + 21 + 7,)
 
@@ -78,16 +79,16 @@ def test_layers_start_orthogonal(head_scale):
 
 def test_actor_and_critic_share_nothing():
     """The value does not depend on the policy's half of the parameters, nor the other way."""
-    network, value_of = networks.actor_critic(NUMBERS, (8,), encoding="raw")
+    network = networks.actor_critic(NUMBERS, (8,), encoding="raw")
     params, obs = network.init(jax.random.key(0)), jnp.array([0.3, -0.4])
-    of_value = jax.grad(lambda p: value_of(network.unravel(p), obs))(params)
-    of_policy = jax.grad(lambda p: network.apply(network.unravel(p), obs)[0])(params)
+    of_value = jax.grad(lambda p: network.apply(network.unravel(p), obs)[1])(params)
+    of_policy = jax.grad(lambda p: network.apply(network.unravel(p), obs)[0][0])(params)
     assert not np.any((np.asarray(of_value) != 0) & (np.asarray(of_policy) != 0))
     assert (np.asarray(of_value) != 0).sum() > 10 and (np.asarray(of_policy) != 0).sum() > 10
 
 
 def test_actor_and_critic_start_with_their_gains():
-    network, _ = networks.actor_critic(NUMBERS, (8,), encoding="raw")
+    network = networks.actor_critic(NUMBERS, (8,), encoding="raw")
     tree = network.unravel(network.init(jax.random.key(0)))
     heads = {name: tree[name]["params"]["Dense_1"]["kernel"] for name in ("actor", "critic")}
     for name, gain in (("actor", 0.01), ("critic", 1.0)):

@@ -107,18 +107,21 @@ def test_settings_that_come_too_late_are_refused():
 def test_the_device_flag_is_appended_or_respected():
     call = "platform.configure('cpu', num_devices=3, cache_dir=None)"
     flag = "--xla_force_host_platform_device_count="
-    assert configured(call)["XLA_FLAGS"] == f"{flag}3"
+    wide = "--xla_cpu_prefer_vector_width=512"
+    assert configured(call)["XLA_FLAGS"] == f"{flag}3 {wide}"
     assert configured(call)["JAX_PLATFORMS"] == "cpu"
     other = "--xla_cpu_enable_fast_math=false"
-    assert configured(call, XLA_FLAGS=other)["XLA_FLAGS"] == f"{other} {flag}3"
-    assert configured(call, XLA_FLAGS=f"{flag}5")["XLA_FLAGS"] == f"{flag}5"
+    assert configured(call, XLA_FLAGS=other)["XLA_FLAGS"] == f"{other} {flag}3 {wide}"
+    narrow = wide.replace("512", "128")
+    own = f"{flag}5 {narrow}"
+    assert configured(call, XLA_FLAGS=own)["XLA_FLAGS"] == own
 
 
 def test_the_default_is_a_device_for_each_core_up_to_eight():
     for cores, devices in ((1, 1), (2, 2), (64, 8)):
         call = f"platform.num_cores = lambda: {cores}\nplatform.configure(cache_dir=None)"
         variables = configured(call)
-        assert variables["XLA_FLAGS"].endswith(f"_device_count={devices}")
+        assert f"_device_count={devices} " in variables["XLA_FLAGS"]
         assert "JAX_PLATFORMS" not in variables
     assert 1 <= platform.num_cores() <= (os.cpu_count() or 1)
 

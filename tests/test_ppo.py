@@ -135,9 +135,10 @@ def test_targets_follow_the_recursion_with_truncation_bootstrapping():
     trace; the target is A + v."""
     rollout = random_rollout()
     batches, params = minibatches(rollout, num_minibatches=1, num_epochs=1)
-    network, value_of = networks.actor_critic(SPEC, (16,), encoding="one_hot")
+    network = networks.actor_critic(SPEC, (16,), encoding="one_hot")
     tree = network.unravel(params)
-    values, successors = (np.asarray(value_of(tree, o)) for o in (rollout.obs, rollout.next_obs))
+    observations = rollout.obs, rollout.next_obs
+    values, successors = (np.asarray(network.apply(tree, obs)[1]) for obs in observations)
     terminated = np.asarray(rollout.terminated)
     done = terminated | np.asarray(rollout.truncated)
     assert terminated.any() and (done & ~terminated).any()
@@ -210,9 +211,9 @@ def trained() -> np.ndarray:
 
 
 def value(name: str, state: int) -> float:
-    network, value_of = networks.actor_critic(SPEC, (16,), encoding="one_hot")
+    network = networks.actor_critic(SPEC, (16,), encoding="one_hot")
     tree = network.unravel(jnp.asarray(trained()[NAMES.index(name)]))
-    return float(value_of(tree, look(PROBES[name], state)))
+    return float(network.apply(tree, look(PROBES[name], state))[1])
 
 
 def probability(name: str, state: int, action: int) -> float:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxgen import networks, ops, replay
 from jaxgen.algorithms.base import Adam, Algorithm, Optimizer, decay_of, mean_metrics
-from jaxgen.config import NUM_VARIATIONS, DQNConfig
+from jaxgen.config import DQNConfig
 from jaxgen.techniques import Technique
 from jaxgen.techniques.base import variation_gradient
 from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
@@ -54,9 +54,17 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
     )
     adam = Adam(config.learning_rate, decay_of(technique), config.adam_eps, config.max_grad_norm)
 
+    def pack(transition: Transition) -> Transition:
+        obs, next_obs = (replay.pack(spec, o) for o in (transition.obs, transition.next_obs))
+        return transition._replace(obs=obs, next_obs=next_obs)
+
+    def unpack(transition: Transition) -> Transition:
+        obs, next_obs = (replay.unpack(spec, o) for o in (transition.obs, transition.next_obs))
+        return transition._replace(obs=obs, next_obs=next_obs)
+
     def init(key: Array) -> State:
         params = network.init(key)
-        ring = replay.init(_example(spec), NUM_VARIATIONS, config.ring_size)
+        ring = replay.init(pack(_example(spec)), config.num_variations, config.ring_size)
         # The target starts as a copy with a buffer of its own, so that a carry can be donated.
         return State(adam.init(params), params + 0.0, ring)
 
@@ -73,14 +81,14 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         return error, {"loss": error, "q": value.mean()}
 
     def learn(state: State, key: Array, filled: Array) -> tuple[Optimizer, Metrics]:
-        shape = (config.updates_per_iteration, NUM_VARIATIONS, config.batch_per_variation)
+        shape = (config.updates_per_iteration, config.num_variations, config.batch_per_variation)
         index = jax.random.randint(key, shape, 0, filled)
-        sampled = replay.sample(state.ring, index)
-        # The target network rests within an iteration: all its values in one product.
-        frozen = network.apply(network.unravel(state.target), sampled.next_obs)
+        frozen = network.unravel(state.target)
 
-        def step(online: Optimizer, inputs: tuple[Transition, Array]):
-            transition, frozen_values = inputs
+        def step(online: Optimizer, packed: Transition) -> tuple[Optimizer, Metrics]:
+            transition = unpack(packed)
+            # Not for all updates at once, although it rests: small products stay in the cache.
+            frozen_values = network.apply(frozen, transition.next_obs)
             tree = network.unravel(online.params)
             chosen = network.apply(tree, transition.next_obs).argmax(-1)
             scaled = transition._replace(reward=config.reward_scale * transition.reward)
@@ -90,7 +98,7 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
             online, agreement = adam.step(online, combined)
             return online, metrics | agreement
 
-        online, metrics = jax.lax.scan(step, state.online, (sampled, frozen))
+        online, metrics = jax.lax.scan(step, state.online, replay.sample(state.ring, index))
         return online, mean_metrics(metrics)
 
     def update(
@@ -99,7 +107,7 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         state = state._replace(ring=replay.insert(state.ring, rollout, iteration))
         before = iteration * config.steps_per_iteration
         after = before + config.steps_per_iteration
-        filled = jnp.minimum(after // NUM_VARIATIONS, config.ring_size)
+        filled = jnp.minimum(after // config.num_variations, config.ring_size)
 
         def rest(state: State, key: Array, filled: Array) -> tuple[Optimizer, Metrics]:
             shapes = jax.eval_shape(learn, state, key, filled)[1]
@@ -120,7 +128,7 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         act=act,
         preferences=lambda params, obs: network.apply(network.unravel(params), obs),
         params=lambda state: state.online.params,
-        record=lambda transition: transition,
+        record=pack,
         update=update,
         sample=lambda values, uniform: ops.epsilon_greedy(values, uniform, EVALUATION_EPSILON),
         num_envs=config.num_envs,

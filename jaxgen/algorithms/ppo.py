@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 
 def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
     """Build PPO; see `jaxgen.algorithms.base.Algorithm` for the contract."""
-    network, value_of = networks.actor_critic(spec, config.hidden, encoding="one_hot")
+    network = networks.actor_critic(spec, config.hidden, encoding="one_hot")
     adam = Adam(
         config.learning_rate, decay_of(technique), config.adam_eps, config.max_grad_norm
     )
@@ -40,15 +40,16 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
         return adam.init(network.init(key))
 
     def act(tree: PyTree, obs: Array, uniform: Array) -> Array:
-        return ops.categorical(network.apply(tree, obs), uniform)
+        return ops.categorical(network.apply(tree, obs)[0], uniform)
 
     def loss(tree: PyTree, batch: Batch) -> tuple[Array, Metrics]:
-        logits = jax.nn.log_softmax(network.apply(tree, batch.obs))
+        logits, value = network.apply(tree, batch.obs)
+        logits = jax.nn.log_softmax(logits)
         log_prob = ops.chosen(logits, batch.action)
         log_ratio = log_prob - batch.log_prob
         ratio = jnp.exp(log_ratio)
         policy_loss = clipped_surrogate(ratio, batch.advantage, config.clip).mean()
-        value_loss = 0.5 * jnp.square(value_of(tree, batch.obs) - batch.target).mean()
+        value_loss = 0.5 * jnp.square(value - batch.target).mean()
         entropy = -(jnp.exp(logits) * logits).sum(-1).mean()
         total = policy_loss + config.value_weight * value_loss - config.entropy * entropy
         return total, {
@@ -61,13 +62,12 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
         }
 
     def prepare_batch(tree: PyTree, rollout: Transition) -> tuple[Batch, Array]:
-        value = value_of(tree, rollout.obs)
-        next_value = value_of(tree, rollout.next_obs)
+        logits, value = network.apply(tree, rollout.obs)
+        next_value = network.apply(tree, rollout.next_obs)[1]
         delta = rollout.reward + config.gamma * (1.0 - rollout.terminated) * next_value - value
         done = rollout.terminated | rollout.truncated
         advantage = ops.generalized_advantages(delta, done, config.gamma, config.gae_lambda)
-        logits = jax.nn.log_softmax(network.apply(tree, rollout.obs))
-        log_prob = ops.chosen(logits, rollout.action)
+        log_prob = ops.chosen(jax.nn.log_softmax(logits), rollout.action)
         target = advantage + value
         batch = Batch(rollout.obs, rollout.action, log_prob, advantage, target)
         return jax.tree.map(_by_variation, batch), ops.explained_variance(value, target)
@@ -94,7 +94,7 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
         init=init,
         prepare=lambda state, iteration, key: network.unravel(state.params),
         act=act,
-        preferences=lambda params, obs: network.apply(network.unravel(params), obs),
+        preferences=lambda params, obs: network.apply(network.unravel(params), obs)[0],
         params=lambda state: state.params,
         record=lambda transition: transition,
         update=update,

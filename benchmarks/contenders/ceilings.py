@@ -1,0 +1,63 @@
+"""What the machine can do at most: matrix products of a network's sizes, memory traffic."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, PartitionSpec
+
+from worker import Run, timed
+
+ROWS = (128, 512, 2048)
+WIDTHS = (64, 128)
+"""Sizes of the small products: ``[rows, 128] @ [128, width]`` and back."""
+MEGABYTES = 64
+
+
+def _on_all_devices(work: Any, *arguments: Any) -> Any:
+    devices = jax.devices()
+    mesh = Mesh(np.asarray(devices), ("devices",), axis_types=(AxisType.Auto,))
+    split = PartitionSpec("devices")
+    copies = [jnp.stack([argument] * len(devices)) for argument in arguments]
+    mapped = jax.shard_map(jax.vmap(work), mesh=mesh, in_specs=split, out_specs=split,
+                           check_vma=False)
+    compiled = jax.jit(mapped).lower(*copies).compile()
+    return lambda: jax.block_until_ready(compiled(*copies))
+
+
+def small_products() -> tuple[Run, dict]:
+    """The fastest small matrix product, on all devices at once; a step is one operation."""
+    programs = []
+    for rows in ROWS:
+        for width in WIDTHS:
+            left = jnp.ones((rows, 128), jnp.float32)
+            right = jnp.full((128, width), 1 / 128, jnp.float32)
+            back = jnp.full((width, 128), 1 / width, jnp.float32)
+            count = max(8, int(2e9 / (4 * rows * width * 128)))
+
+            def work(left: Any, right: Any, back: Any, count: int = count) -> Any:
+                return jax.lax.fori_loop(0, count, lambda _, x: (x @ right) @ back, left)
+
+            flops = 4 * rows * width * 128 * count * jax.device_count()
+            programs.append((flops, _on_all_devices(work, left, right, back)))
+
+    def run() -> dict[str, Any]:
+        best = max((flops / timed(program)[0], flops) for flops, program in programs)
+        return {"steps": best[1], "seconds": best[1] / best[0]}
+
+    return run, {}
+
+
+def stream() -> tuple[Run, dict]:
+    """Adding two large arrays on all devices at once; a step is a byte read or written."""
+    size = MEGABYTES * 2**20 // 4
+    program = _on_all_devices(
+        lambda a, b: a + 2 * b, jnp.ones(size, jnp.float32), jnp.ones(size, jnp.float32)
+    )
+
+    def run() -> dict[str, Any]:
+        seconds, _ = timed(program)
+        return {"steps": 3 * 4 * size * jax.device_count(), "seconds": seconds}
+
+    return run, {}

@@ -1,0 +1,110 @@
+"""JAX environments, ours and the peers', one batch of each."""
+
+# Peers live in an environment of their own.
+# pyright: reportMissingImports=false
+
+from typing import Any
+
+import jax
+
+from contenders.scanning import Batch, drive, random_actions, step_with_key
+from worker import Run
+
+
+def jaxgen(environment: str, num_envs: int, num_devices: int) -> tuple[Run, dict]:
+    """Our environments at level 1/3, where the grid is 8 x 8; one draw of bits serves a step."""
+    import jax.numpy as jnp
+
+    from envs_jax import make_task
+
+    task = make_task(environment)
+    env, num_actions = task.environment, task.spec.num_actions
+    banks = task.training_params(jax.random.key(1), jnp.full(1, 1 / 3))
+    params = jax.tree.map(lambda leaf: leaf[0], banks)
+
+    def make(num: int) -> Batch:
+        def start(key: jax.Array) -> Any:
+            return env.reset_from(jax.random.bits(key, (num, env.reset_words)), params)[1]
+
+        def step(state: Any, key: jax.Array) -> tuple[Any, Any]:
+            bits = jax.random.bits(key, (num * (1 + env.reset_words),))
+            action = (bits[:num] >> 8) % num_actions
+            final, state, reward, terminated, truncated = env.advance(
+                state, action.astype(jnp.int32), params
+            )
+            fresh = env.reset_from(bits[num:].reshape(num, -1), params)
+            done = terminated | truncated
+            obs, state = jax.tree.map(
+                lambda a, b: jnp.where(done.reshape(-1, *(1,) * (a.ndim - 1)), a, b),
+                fresh, (final, state),
+            )
+            return state, (obs, reward, terminated, truncated)
+
+        return Batch(start, step)
+
+    return drive(make, num_envs, num_devices)
+
+
+def gymnax(num_envs: int, num_devices: int) -> tuple[Run, dict]:
+    """gymnax's CartPole, vmapped as its documentation does."""
+    import gymnax as peer
+
+    env, params = peer.make("CartPole-v1")
+
+    def make(num: int) -> Batch:
+        step_all = step_with_key(env.step, num)
+
+        def start(key: jax.Array) -> Any:
+            return jax.vmap(env.reset, (0, None))(jax.random.split(key, num), params)[1]
+
+        def step(state: Any, key: jax.Array) -> tuple[Any, Any]:
+            act_key, step_key = jax.random.split(key)
+            action = random_actions(act_key, num, env.num_actions)
+            obs, state, reward, *ends = step_all(step_key, state, action, params)
+            return state, (obs, reward, *(end for end in ends if not isinstance(end, dict)))
+
+        return Batch(start, step)
+
+    return drive(make, num_envs, num_devices)
+
+
+def xminigrid(num_envs: int, num_devices: int) -> tuple[Run, dict]:
+    """XLand-MiniGrid's Empty-8x8 with its auto-reset wrapper."""
+    import xminigrid as peer
+    from xminigrid.wrappers import GymAutoResetWrapper
+
+    env, params = peer.make("MiniGrid-Empty-8x8")
+    env = GymAutoResetWrapper(env)
+
+    def make(num: int) -> Batch:
+        def start(key: jax.Array) -> Any:
+            return jax.vmap(env.reset, (None, 0))(params, jax.random.split(key, num))
+
+        def step(timestep: Any, key: jax.Array) -> tuple[Any, Any]:
+            action = random_actions(key, num, 3)
+            timestep = jax.vmap(env.step, (None, 0, 0))(params, timestep, action)
+            return timestep, (timestep.observation, timestep.reward, timestep.step_type)
+
+        return Batch(start, step)
+
+    return drive(make, num_envs, num_devices)
+
+
+def navix(num_envs: int, num_devices: int) -> tuple[Run, dict]:
+    """NAVIX's Empty-8x8 with what it observes by default; its step resets by itself."""
+    import navix as peer
+
+    env = peer.make("Navix-Empty-8x8-v0")
+
+    def make(num: int) -> Batch:
+        def start(key: jax.Array) -> Any:
+            return jax.vmap(env.reset)(jax.random.split(key, num))
+
+        def step(timestep: Any, key: jax.Array) -> tuple[Any, Any]:
+            action = random_actions(key, num, 3)
+            timestep = jax.vmap(env.step)(timestep, action)
+            return timestep, (timestep.observation, timestep.reward, timestep.step_type)
+
+        return Batch(start, step)
+
+    return drive(make, num_envs, num_devices)

@@ -1,0 +1,203 @@
+"""Our training programs, at the peers' configurations, and single updates of them."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, PartitionSpec
+
+from envs_jax import make_task
+from jaxgen import config as configuration
+from jaxgen.algorithms import ALGORITHMS
+from jaxgen.evaluation.episodes import make_suite
+from jaxgen.rollout import collect, start_episodes
+from jaxgen.techniques import MULTI_LEVELS, Technique
+from jaxgen.training import (
+    Carry,
+    Lanes,
+    Program,
+    evaluation_key,
+    iteration_keys,
+    lane_sharding,
+    make_program,
+    stack_lanes,
+    stream_key,
+)
+from jaxgen.types import Task
+from worker import Run, timed
+
+WARM_UP_SHARE = 0.1
+"""Share of its budget that a policy trains for before its updates are timed."""
+CHUNK = 64
+
+
+def train(
+    algorithm: str, num_seeds: int, overrides: dict[str, Any], num_iterations: int | None = None,
+    environment: str = "cartpole",
+) -> tuple[Run, dict]:
+    """Train seeds together as the matrix does: lanes over devices, one call for the whole run.
+
+    Args:
+      algorithm: registry name.
+      num_seeds: lanes, which are padded to a multiple of the devices.
+      overrides: of the preset's fields.
+      num_iterations: None: as many as the budget holds; steps that count are counted.
+      environment: registry name.
+    """
+    config = _config(algorithm, environment, overrides)
+    task = make_task(environment)
+    devices = jax.devices()[: min(num_seeds, jax.device_count())]
+    seeds = list(range(num_seeds + -num_seeds % len(devices)))
+    technique = Technique(levels=(0.0,) * config.num_variations)
+    lanes = stack_lanes([(config, technique)] * len(seeds), seeds)
+    count = num_iterations or config.num_iterations
+    program = make_program(task, ALGORITHMS[algorithm], chunk=count, devices=devices)
+    content = program.content(lanes, 0)
+    start, stop = np.int32(0), np.int32(count)
+    carry = program.init(lanes, content)
+    lower = program.train.lower  # pyright: ignore[reportFunctionMemberAccess]
+    tracing, lowered = timed(lambda: lower(lanes, carry, content, start, stop))
+    compiling, compiled = timed(lowered.compile)
+    suite = make_suite(task, evaluation_key(0), (0.0,), 128)
+    reached: list[float] = []
+
+    def train_all() -> Any:
+        return jax.block_until_ready(
+            compiled(lanes, program.init(lanes, content), content, start, stop)
+        )
+
+    def run() -> dict[str, Any]:
+        seconds, (carry, metrics) = timed(train_all)
+        if not reached:
+            returns = program.evaluate(lanes, program.params(lanes, carry), suite)
+            reached.append(float(returns[:num_seeds, 0].mean()))
+        steps = int(metrics["env_steps"][:num_seeds, -1].sum())
+        return {"steps": steps, "seconds": seconds, "return": round(reached[0], 1)}
+
+    return run, {"compile_seconds": tracing + compiling, "trace_seconds": tracing}
+
+
+class Begun(NamedTuple):
+    """Lanes that have trained a little, so that what they do is what most of training does."""
+
+    task: Task
+    make_algorithm: Any
+    lanes: Lanes
+    program: Program
+    content: Any
+    carry: Carry
+    iteration: int
+
+
+def _begin(algorithm: str, environment: str, num_lanes: int, pooled: bool) -> Begun:
+    config = _config(algorithm, environment, _pooled(algorithm, environment) if pooled else {})
+    task, make_algorithm = make_task(environment), ALGORITHMS[algorithm]
+    levels = (0.0,) if pooled else MULTI_LEVELS
+    technique = Technique(levels=levels, agreement=0.0 if pooled else 1.0)
+    lanes = stack_lanes([(config, technique)] * num_lanes, list(range(num_lanes)))
+    program = make_program(task, make_algorithm, chunk=CHUNK)
+    content = program.content(lanes, 0)
+    carry = program.init(lanes, content)
+    iteration = max(1, round(WARM_UP_SHARE * config.num_iterations))
+    for start in range(0, iteration, CHUNK):
+        stop = np.int32(min(start + CHUNK, iteration))
+        carry, _ = program.train(lanes, carry, content, np.int32(start), stop)  # pyright: ignore
+    return Begun(task, make_algorithm, lanes, program, content, carry, iteration)
+
+
+def iterate(algorithm: str, environment: str, num_lanes: int, num_updates: int) -> tuple[Run, dict]:
+    """Time whole iterations of training; a step is one iteration of one lane."""
+    begun = _begin(algorithm, environment, num_lanes, pooled=False)
+    state = [begun.carry, begun.iteration]
+
+    def go_on() -> None:
+        carry, start = state
+        for first in range(start, start + num_updates, CHUNK):
+            stop = np.int32(min(first + CHUNK, start + num_updates))
+            carry, _ = begun.program.train(
+                begun.lanes, carry, begun.content, np.int32(first), stop  # pyright: ignore
+            )
+        state[:] = jax.block_until_ready(carry), start + num_updates
+
+    def run() -> dict[str, Any]:
+        return {"seconds": timed(go_on)[0], "steps": num_lanes * num_updates}
+
+    return run, {}
+
+
+def update(
+    algorithm: str, environment: str, num_lanes: int, pooled: bool, num_updates: int
+) -> tuple[Run, dict]:
+    """Time ``update`` alone, on rollouts of a policy that has begun to learn.
+
+    Args:
+      algorithm: registry name.
+      environment: registry name.
+      num_lanes: lanes, split over all devices.
+      pooled: one gradient of the pooled batch, of as many samples, in place of three and their
+        agreement: a single variation with three times the environments.
+      num_updates: calls of ``update`` in one turn.
+    """
+    begun = _begin(algorithm, environment, num_lanes, pooled)
+
+    task = begun.task
+
+    def built(lane: Lanes) -> Any:
+        return begun.make_algorithm(lane.config, lane.technique, task.spec)
+
+    def act_once(lane: Lanes, state: Any, env_params: Any) -> tuple[Any, Any]:
+        keys = iteration_keys(stream_key(0, lane.seed, "train"), begun.iteration)
+        actor = built(lane).prepare(state, jnp.int32(begun.iteration), keys.prepare)
+        episodes = start_episodes(task.environment, env_params, built(lane), keys.start)
+        return actor, collect(
+            task.environment, env_params, built(lane), actor, episodes, keys.collect
+        )[1]
+
+    def learn(lane: Lanes, state: Any, actor: Any, rollout: Any) -> Any:
+        key = stream_key(0, lane.seed, "train")
+
+        def step(number: jax.Array, state: Any) -> Any:
+            own_key = jax.random.fold_in(key, number)
+            return built(lane).update(state, actor, rollout, number, own_key)[0]
+
+        stop = begun.iteration + num_updates
+        return jax.lax.fori_loop(begun.iteration, stop, step, state)
+
+    state = begun.carry.state
+    actor, rollout = _over_devices(act_once)(begun.lanes, state, begun.content)
+    arguments = jax.device_put(
+        (begun.lanes, state, actor, rollout), lane_sharding(jax.devices())
+    )
+    compiling, compiled = timed(lambda: _over_devices(learn).lower(*arguments).compile())
+
+    def run() -> dict[str, Any]:
+        seconds, _ = timed(lambda: jax.block_until_ready(compiled(*arguments)))
+        return {"steps": num_lanes * num_updates, "seconds": seconds}
+
+    return run, {"compile_seconds": compiling}
+
+
+def _over_devices(function: Any) -> Any:
+    mesh = Mesh(np.asarray(jax.devices()), ("lanes",), axis_types=(AxisType.Auto,))
+    split = PartitionSpec("lanes")
+    return jax.jit(jax.shard_map(
+        jax.vmap(function), mesh=mesh, in_specs=split, out_specs=split, check_vma=False
+    ))
+
+
+def _config(
+    algorithm: str, environment: str, overrides: dict[str, Any]
+) -> configuration.Config:
+    config = configuration.replace(configuration.preset(algorithm, environment), overrides)
+    config.validate()
+    return config
+
+
+def _pooled(algorithm: str, environment: str) -> dict[str, Any]:
+    """What makes one variation of three: as many samples in a rollout and in a batch."""
+    config = configuration.preset(algorithm, environment)
+    changes = {"num_variations": 1, "num_envs": config.num_variations * config.num_envs}
+    if isinstance(config, configuration.DQNConfig):
+        changes["batch_size"] = config.num_variations * config.batch_per_variation
+    return changes

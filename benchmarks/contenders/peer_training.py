@@ -1,0 +1,158 @@
+"""The peers' training, as their documentation runs it."""
+
+# Peers live in an environment of their own.
+# pyright: reportMissingImports=false
+
+import time
+from typing import Any
+
+from worker import Run, timed
+
+NUM_EPISODES = 128
+"""Episodes of the evaluation after training, which is not timed."""
+
+
+def rejax_ppo(num_seeds: int, total_steps: int, num_devices: int, **ppo: Any) -> tuple[Run, dict]:
+    """rejax's PPO, seeds vmapped; without its evaluations during training, which ours has none of.
+
+    Args:
+      num_seeds: trained together.
+      total_steps: per seed.
+      num_devices: with more than one the seeds are split over devices.
+      **ppo: its hyper-parameters.
+    """
+    import jax
+    import numpy as np
+    from rejax import PPO
+    from rejax.evaluate import evaluate
+
+    algorithm = PPO.create(
+        env="CartPole-v1", total_timesteps=total_steps, eval_freq=total_steps,
+        skip_initial_evaluation=True, **ppo,
+    ).replace(eval_callback=lambda algorithm, state, key: ())
+    train = jax.vmap(lambda key: algorithm.train(key)[0])
+    padded = num_seeds + -num_seeds % num_devices
+    keys = jax.random.split(jax.random.key(0), padded)
+    if num_devices > 1:
+        mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:num_devices]), ("seeds",))
+        split = jax.sharding.PartitionSpec("seeds")
+        train = jax.shard_map(train, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
+    compiling, compiled = timed(lambda: jax.jit(train).lower(keys).compile())
+    reached: list[float] = []
+
+    def episode_returns(state: Any, key: Any) -> Any:
+        act = algorithm.make_act(state)
+        env, params = algorithm.env, algorithm.env_params
+        return evaluate(act, key, env, params, NUM_EPISODES, params.max_steps_in_episode)[1]
+
+    def run() -> dict[str, Any]:
+        seconds, state = timed(lambda: jax.block_until_ready(compiled(keys)))
+        if not reached:
+            reached.append(float(jax.jit(jax.vmap(episode_returns))(state, keys).mean()))
+        steps = num_seeds * int(state.global_step[0])
+        return {"steps": steps, "seconds": seconds, "return": round(reached[0], 1)}
+
+    return run, {"compile_seconds": compiling}
+
+
+def evosax_es(num_seeds: int, num_generations: int, population: int) -> tuple[Run, dict]:
+    """evosax's Open_ES with gymnax's CartPole and a 64 x 64 tanh policy; live steps are counted."""
+    import gymnax
+    import jax
+    import jax.numpy as jnp
+    import optax
+    from evosax.algorithms import Open_ES
+    from flax import linen
+
+    env, env_params = gymnax.make("CartPole-v1")
+    network = linen.Sequential(
+        [linen.Dense(64), jnp.tanh, linen.Dense(64), jnp.tanh, linen.Dense(2)]
+    )
+    solution = network.init(jax.random.key(0), jnp.zeros(4))
+    strategy = Open_ES(
+        population, solution, optimizer=optax.adam(0.03),
+        std_schedule=optax.constant_schedule(0.1),
+    )
+    params = strategy.default_params
+
+    def act(policy: Any, obs: Any) -> Any:
+        values: Any = network.apply(policy, obs)
+        return values.argmax(-1)
+
+    def episode(policy: Any, key: Any) -> Any:
+        """One member's return, which on CartPole is its number of live steps."""
+        reset_key, step_key = jax.random.split(key)
+        obs, state = env.reset(reset_key, env_params)
+
+        def step(carry: Any, key: Any) -> tuple[Any, Any]:
+            obs, state, alive = carry
+            action = act(policy, obs)
+            obs, state, reward, terminated, truncated, _ = env.step(key, state, action, env_params)
+            return (obs, state, alive & ~(terminated | truncated)), reward * alive
+
+        carry = obs, state, jnp.array(True)
+        return jax.lax.scan(step, carry, jax.random.split(step_key, 500))[1].sum()
+
+    def generation(state: Any, key: Any) -> tuple[Any, Any]:
+        ask_key, tell_key, episode_key = jax.random.split(key, 3)
+        members, state = strategy.ask(ask_key, state, params)
+        keys = jnp.broadcast_to(episode_key, (population,))
+        fitness: Any = jax.vmap(episode)(members, keys)
+        state, _ = strategy.tell(tell_key, members, -fitness, state, params)
+        return state, fitness.sum()
+
+    def train(key: Any) -> tuple[Any, Any]:
+        state = strategy.init(key, solution, params)
+        return jax.lax.scan(generation, state, jax.random.split(key, num_generations))[1]
+
+    keys = jax.random.split(jax.random.key(1), num_seeds)
+    compiling, compiled = timed(lambda: jax.jit(jax.vmap(train)).lower(keys).compile())
+
+    def run() -> dict[str, Any]:
+        seconds, live = timed(lambda: jax.block_until_ready(compiled(keys)))
+        return {
+            "steps": int(live.sum()), "seconds": seconds,
+            "return": round(float(live[:, -1].mean()) / population, 1),
+        }
+
+    return run, {"compile_seconds": compiling}
+
+
+def sb3(
+    algorithm: str, num_seeds: int, total_steps: int, num_envs: int, activation: str,
+    **settings: Any,
+) -> tuple[Run, dict]:
+    """stable-baselines3 on Gymnasium's CartPole; its seeds train in turn, so that one is timed.
+
+    On one thread, which for networks of this size is faster than several.
+    """
+    import stable_baselines3 as peer
+    import torch
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.evaluation import evaluate_policy
+
+    torch.set_num_threads(1)
+    policy = {
+        "net_arch": [64, 64],
+        "activation_fn": {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[activation],
+    }
+    turns: list[int] = []
+    reached: list[float] = []
+
+    def run() -> dict[str, Any]:
+        env = make_vec_env("CartPole-v1", num_envs, seed=len(turns))
+        model = getattr(peer, algorithm)(
+            "MlpPolicy", env, policy_kwargs=policy, device="cpu", seed=len(turns), **settings
+        )
+        start = time.perf_counter()
+        model.learn(total_steps)
+        seconds = time.perf_counter() - start
+        turns.append(len(turns))
+        if not reached:
+            reached.append(float(evaluate_policy(model, env, 20)[0]))
+        return {
+            "steps": model.num_timesteps, "seconds": seconds, "return": round(reached[0], 1),
+            "seeds_after_each_other": num_seeds,
+        }
+
+    return run, {"compile_seconds": 0.0}

@@ -1,0 +1,81 @@
+"""Drives a batch of JAX environments with random actions; every output of every step is written."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, PartitionSpec
+
+from worker import Run, timed
+
+MIN_SECONDS = 0.5
+"""One turn repeats its rollout for at least so long."""
+
+
+class Batch(NamedTuple):
+    """N environments as pure functions."""
+
+    start: Callable[[jax.Array], Any]
+    """key -> carry."""
+    step: Callable[[Any, jax.Array], tuple[Any, Any]]
+    """(carry, key) -> carry and what is written: observation, reward, end of episode."""
+
+
+def drive(make: Callable[[int], Batch], num_envs: int, num_devices: int) -> tuple[Run, dict]:
+    """Set up T steps of N environments as one compiled program.
+
+    Args:
+      make: N -> environments.
+      num_envs: in all.
+      num_devices: the environments are split over so many.
+    """
+    num_steps = max(32, min(1024, 2**20 // num_envs))
+    batch = make(num_envs // num_devices)
+
+    def rollout(keys: jax.Array, carry: Any) -> tuple[jax.Array, Any, Any]:
+        key, carry_key = jax.random.split(keys[0])
+        one = jax.tree.map(lambda leaf: leaf[0], carry)
+        one, written = jax.lax.scan(batch.step, one, jax.random.split(carry_key, num_steps))
+        return key[None], *jax.tree.map(lambda leaf: leaf[None], (one, written))
+
+    mesh = Mesh(np.asarray(jax.devices()[:num_devices]), ("devices",),
+                axis_types=(AxisType.Auto,))
+    split = PartitionSpec("devices")
+    program = jax.jit(
+        jax.shard_map(rollout, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
+        if num_devices > 1 else rollout
+    )
+    keys = jax.random.split(jax.random.key(0), num_devices)
+    carry = jax.jit(jax.vmap(batch.start))(keys)
+    seconds, compiled = timed(lambda: program.lower(keys, carry).compile())
+    state = [compiled(keys, carry)]
+
+    def repeat(count: int) -> None:
+        for _ in range(count):
+            keys, carry, _ = state[0]
+            state[0] = jax.block_until_ready(compiled(keys, carry))
+
+    repeat(1)
+    once, _ = timed(partial(repeat, 1))
+    count = max(1, round(MIN_SECONDS / once))
+
+    def run() -> dict[str, Any]:
+        elapsed, _ = timed(partial(repeat, count))
+        return {"steps": count * num_steps * num_envs, "seconds": elapsed}
+
+    return run, {"compile_seconds": seconds}
+
+
+def step_with_key(step: Callable, num_envs: int) -> Callable:
+    """Vmap a gymnax-shaped ``step(key, state, action, params)`` over states and keys."""
+    return lambda key, state, action, params: jax.vmap(step, (0, 0, 0, None))(
+        jax.random.split(key, num_envs), state, action, params
+    )
+
+
+def random_actions(key: jax.Array, num_envs: int, num_actions: int) -> jax.Array:
+    """Uniform actions int32 ``[N]``."""
+    return jax.random.randint(key, (num_envs,), 0, num_actions, jnp.int32)

@@ -1,0 +1,72 @@
+"""What gar costs: the time of an update with a gradient per variation, their agreement and their
+combination, over that of an update with one gradient of the pooled batch, equal samples.
+
+All arms of the matrix share one program, so that comparing arms would show nothing.
+"""
+
+import sys
+from typing import Any
+
+from harness import (
+    Case,
+    Contender,
+    by_case,
+    measure,
+    parse,
+    parser,
+    plot_rates,
+    readable,
+    write_records,
+)
+
+UPDATE = "contenders.own_training:update"
+NUM_LANES = 18
+"""As in the default matrix: 6 arms x 3 seeds."""
+
+UPDATES = {"ppo cartpole": 200, "ppo minigrid": 3, "dqn cartpole": 200, "dqn minigrid": 15}
+"""Calls of ``update`` in a turn of about a second."""
+
+
+def cases(quick: bool) -> list[Case]:
+    """Both gradient-based algorithms on both environments."""
+    names = ("per variation", False), ("pooled", True)
+    contenders = [Contender(name, UPDATE, args={"pooled": pooled}) for name, pooled in names]
+    found = []
+    for label, count in UPDATES.items():
+        algorithm, environment = label.split()
+        args = {
+            "algorithm": algorithm, "environment": environment,
+            "num_lanes": 2 if quick else NUM_LANES, "num_updates": 1 if quick else count,
+        }
+        found.append(Case(label, args, contenders, repeats=9))
+    return found
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """A Markdown table: updates of a lane per second and the ratio of the times."""
+    lines = ["| update | per variation | pooled | time ratio |", "|---|---|---|---|"]
+    for label, (own, pooled) in by_case(records).items():
+        rates = own["steps_per_second"], pooled["steps_per_second"]
+        lines.append(f"| {label} | {readable(rates[0])}/s | {readable(rates[1])}/s "
+                     f"| **{rates[1] / rates[0]:.3f}** |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure, print how many times as long the update per variation takes."""
+    options = parse(parser(__doc__, "gar_overhead"))
+    chosen = [case for case in cases(options.quick) if options.only in case.label]
+    records = []
+    for record in measure(chosen, "gar_overhead", options.quick):
+        records.append(record)
+        print(f"{record['case']:16s} {record['contender']:16s} "
+              f"{readable(record['steps_per_second'])}/s", flush=True)
+    print("\n" + table(records))
+    write_records(options.out / "gar_overhead.jsonl", records)
+    title = "Updates of a lane per second: a gradient per variation against one of the pooled batch"
+    plot_rates(records, options.out / "gar_overhead.png", title)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Writes the tables of the committed records into the README, between its markers."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import gar_overhead
+import matrix
+import roofline
+import train_throughput
+from harness import HERE, by_case, read_records, readable, table
+
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+
+
+def tables(folder: Path) -> str:
+    """Markdown of all benchmarks whose records are there, with machine and versions."""
+    sections = []
+    for name, (title, render) in SECTIONS.items():
+        path = folder / f"{name}.jsonl"
+        if path.exists():
+            records = read_records(path)
+            sections.append(f"**{title}** ({provenance(records)})\n\n{render(records)}")
+    return "\n\n".join(sections)
+
+
+def provenance(records: list[dict[str, Any]]) -> str:
+    """The machine and the versions that the records name."""
+    hardware = records[0]["hardware"]
+    found: dict[str, str] = {}
+    for record in records:
+        found |= record["versions"]
+    hidden = ("python", "jaxgen", "jaxlib", "flax", "optax", "numpy", "torch")
+    listed = ", ".join(f"{name} {found[name]}" for name in found if name not in hidden)
+    note = "; QUICK, not a result" if records[0]["quick"] else ""
+    return f"{hardware['num_cores']} cores, {hardware['cpu']}; {listed}{note}"
+
+
+def _environments(records: list[dict[str, Any]]) -> str:
+    return table(records)
+
+
+def _training(records: list[dict[str, Any]]) -> str:
+    lines = [table(records)]
+    for own in by_case(records).get(train_throughput.RECORDED_CASE, []):
+        ratio = own["steps_per_second"] / train_throughput.PUREJAXRL_DQN
+        lines.append(
+            f"purejaxrl is no package; its DQN was recorded at "
+            f"{readable(train_throughput.PUREJAXRL_DQN)} steps/s on such a machine, not in the "
+            f"same run: **{ratio:.3g}** times that."
+        )
+    compiling = {
+        record["case"]: record["facts"]["compile_seconds"]
+        for record in records if record["contender"] == "jaxgen"
+    }
+    longest = max(compiling, key=compiling.__getitem__)
+    lines.append(f"Our longest trace and compile: {compiling[longest]:.1f} s ({longest}).")
+    return "\n\n".join(lines)
+
+
+SECTIONS = {
+    "env_throughput": ("Environment steps per second", _environments),
+    "train_throughput": ("Training steps per second at equal work, CartPole", _training),
+    "gar_overhead": ("What gradients per variation cost", gar_overhead.table),
+    "matrix": ("Wall time of the default matrix, seconds", matrix.table),
+    "roofline": ("Share of the machine's limit", roofline.summary),
+}
+
+
+def updated(text: str, folder: Path) -> str:
+    """The README's text with fresh tables.
+
+    Raises ValueError if a marker is missing.
+    """
+    if BEGIN not in text or END not in text:
+        raise ValueError(f"{README} lacks the marker {BEGIN} or {END}")
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{tables(folder)}\n{END}{rest.split(END)[1]}"
+
+
+def main() -> int:
+    """Rewrite the README."""
+    README.write_text(updated(README.read_text(), HERE / "results"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

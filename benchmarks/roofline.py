@@ -1,0 +1,131 @@
+"""How close one training iteration comes to what the machine can do.
+
+Counts the floating-point operations of the networks' matrix products and the least memory
+traffic of optimiser and agreement, measures the ceilings of both on all cores, and prints the
+share that is reached and which part of an iteration is the largest.
+"""
+
+import math
+import sys
+from typing import Any, NamedTuple
+
+from envs_jax import make_task
+from harness import Case, Contender, measure, parse, parser, plot_rates, readable, write_records
+from jaxgen.config import DQNConfig, PPOConfig, preset
+
+NUM_LANES = 18
+ITERATIONS = {"ppo cartpole": 200, "ppo minigrid": 3, "dqn cartpole": 200, "dqn minigrid": 15}
+"""Iterations in a turn of about a second."""
+CEILINGS = {"small products": "small_products", "stream": "stream"}
+
+
+class Work(NamedTuple):
+    """What one iteration of one lane has to do."""
+
+    collect_flops: float
+    update_flops: float
+    update_bytes: float
+    """The least traffic: gradients written and read, parameters and moments read and written."""
+
+
+def work_of(algorithm: str, environment: str) -> Work:
+    """Count by the configuration's sizes; a multiplication with its addition are two operations."""
+    config = preset(algorithm, environment)
+    spec = make_task(environment).spec
+    one_hot = config.algorithm == "ppo" or getattr(config, "encoding", "") == "one_hot"
+    codes = spec.num_codes - spec.first_code if one_hot and spec.num_codes else 1
+    inputs = codes * math.prod(spec.obs_shape)
+    policy = _products(inputs, config.hidden, spec.num_actions)
+    first = inputs * config.hidden[0]
+    samples = config.steps_per_iteration
+    if isinstance(config, PPOConfig):
+        value = _products(inputs, config.hidden, 1)
+        prepare = samples * (policy + 2 * value)
+        # Forwards, weights' and inputs' gradients; the first layer's inputs need none.
+        learn = config.num_epochs * samples * (3 * (policy + value) - 2 * first)
+        size, updates = policy + value, config.num_epochs * config.num_minibatches
+        products = prepare + learn
+    else:
+        assert isinstance(config, DQNConfig)
+        updates = config.updates_per_iteration
+        batch = config.num_variations * config.batch_per_variation
+        size = policy
+        # The frozen and the current network on the next observation, then a gradient.
+        products = updates * batch * (5 * policy - first)
+    traffic = 4 * size * updates * (6 + 2 * config.num_variations)
+    return Work(2.0 * samples * policy, 2.0 * products, float(traffic))
+
+
+def _products(inputs: int, hidden: tuple[int, ...], outputs: int) -> int:
+    sizes = (inputs, *hidden, outputs)
+    return sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+
+
+def cases(quick: bool) -> list[Case]:
+    """The ceilings, then whole iterations and their updates."""
+    module = "contenders.own_training"
+    found = [Case(label, {}, [Contender(label, f"contenders.ceilings:{function}")])
+             for label, function in CEILINGS.items()]
+    for label, count in ITERATIONS.items():
+        algorithm, environment = label.split()
+        args = {"algorithm": algorithm, "environment": environment,
+                "num_lanes": 2 if quick else NUM_LANES, "num_updates": 1 if quick else count}
+        parts = [
+            Contender("iteration", f"{module}:iterate"),
+            Contender("update", f"{module}:update", args={"pooled": False}),
+        ]
+        found.append(Case(label, args, parts))
+    return found
+
+
+def summary(records: list[dict[str, Any]]) -> str:
+    """A Markdown table: time, operations, the share of the ceiling, the largest term."""
+    rates = {(record["case"], record["contender"]): record["steps_per_second"]
+             for record in records}
+    ceiling, stream = (rates[label, label] for label in CEILINGS)
+    lines = [
+        f"Ceilings: small products {ceiling / 1e9:.0f} GFLOP/s, stream {stream / 1e9:.1f} GB/s.\n",
+        "| program | iteration ms | update ms | update GFLOP/s | share of the products' ceiling "
+        "| least traffic GB/s | largest term |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for label in ITERATIONS:
+        if (label, "update") not in rates:
+            continue
+        work = work_of(*label.split())
+        iteration, update = (1 / rates[label, part] for part in ("iteration", "update"))
+        products = work.update_flops / ceiling
+        terms = {
+            "the update's products": products,
+            "the rest of the update": update - products,
+            "collecting": iteration - update,
+        }
+        largest = max(terms, key=terms.__getitem__)
+        lines.append(
+            f"| {label} | {1e3 * iteration:.3g} | {1e3 * update:.3g} "
+            f"| {work.update_flops / update / 1e9:.0f} | {products / update:.0%} "
+            f"| {work.update_bytes / update / 1e9:.1f} "
+            f"| {largest}, {terms[largest] / iteration:.0%} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure, print the shares; times are of one lane with all lanes running."""
+    options = parse(parser(__doc__, "roofline"))
+    chosen = [case for case in cases(options.quick)
+              if options.only in case.label or case.label in CEILINGS]
+    records = []
+    for record in measure(chosen, "roofline", options.quick):
+        records.append(record)
+        print(f"{record['case']:16s} {record['contender']:16s} "
+              f"{readable(record['steps_per_second'])}/s", flush=True)
+    print("\n" + summary(records))
+    write_records(options.out / "roofline.jsonl", records)
+    lanes = [record for record in records if record["case"] not in CEILINGS]
+    plot_rates(lanes, options.out / "roofline.png", "Iterations and updates of a lane per second")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""Runs one contender in a process of its own, also in another interpreter than the benchmark's.
+
+Imports nothing but the standard library and the contender, so that it starts wherever a peer is
+installed. Speaks lines of JSON: the first on standard input says what to set up
+(``{"contender": "module:function", "args": {...}}``), each ``run`` after it asks for one
+measurement. Answers go to the standard output that the process started with; what a library
+prints goes to standard error.
+"""
+
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+Run = Callable[[], dict[str, Any]]
+"""Runs once, waits for the end, and returns at least ``steps`` and ``seconds``."""
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Call it -> wall seconds, what it returned."""
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
+
+
+def peak_megabytes() -> float:
+    """The largest resident memory that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def versions(packages: list[str]) -> dict[str, str]:
+    """Python's and those of the packages that are installed here."""
+    found = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def main() -> int:
+    """Serve one contender until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(**fields: Any) -> None:
+        print(json.dumps(fields), file=answers, flush=True)
+
+    request = json.loads(sys.stdin.readline())
+    module, _, function = request["contender"].partition(":")
+    try:
+        setup = getattr(importlib.import_module(module), function)
+        run, facts = setup(**request["args"])
+    except ImportError as error:
+        answer(missing=str(error))
+        return 0
+    answer(facts=facts, versions=versions(request["packages"]))
+    for line in sys.stdin:
+        if line.strip() == "run":
+            answer(result=run(), peak_megabytes=peak_megabytes())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
