@@ -5,6 +5,7 @@ replay ratio (sampled transitions per environment step) is explicit and does not
 change with the number of environments. Truncations bootstrap, terminations do not.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 from jaxgen import networks, ops, replay
 from jaxgen.algorithms.base import Adam, Algorithm, Optimizer, decay_of, mean_metrics
 from jaxgen.config import DQNConfig
+from jaxgen.networks import Network
 from jaxgen.techniques import Technique
 from jaxgen.techniques.base import variation_gradient
 from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
@@ -54,17 +56,9 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
     )
     adam = Adam(config.learning_rate, decay_of(technique), config.adam_eps, config.max_grad_norm)
 
-    def pack(transition: Transition) -> Transition:
-        obs, next_obs = (replay.pack(spec, o) for o in (transition.obs, transition.next_obs))
-        return transition._replace(obs=obs, next_obs=next_obs)
-
-    def unpack(transition: Transition) -> Transition:
-        obs, next_obs = (replay.unpack(spec, o) for o in (transition.obs, transition.next_obs))
-        return transition._replace(obs=obs, next_obs=next_obs)
-
     def init(key: Array) -> State:
         params = network.init(key)
-        ring = replay.init(pack(_example(spec)), config.num_variations, config.ring_size)
+        ring = replay.init(_pack(spec, _example(spec)), config.num_variations, config.ring_size)
         # The target starts as a copy with a buffer of its own, so that a carry can be donated.
         return State(adam.init(params), params + 0.0, ring)
 
@@ -75,31 +69,7 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
     def act(actor: Actor, obs: Array, uniform: Array) -> Array:
         return ops.epsilon_greedy(network.apply(actor.tree, obs), uniform, actor.epsilon)
 
-    def loss(tree: PyTree, batch: Batch) -> tuple[Array, Metrics]:
-        value = ops.chosen(network.apply(tree, batch.obs), batch.action)
-        error = ops.huber(value - batch.target).mean()
-        return error, {"loss": error, "q": value.mean()}
-
-    def learn(state: State, key: Array, filled: Array) -> tuple[Optimizer, Metrics]:
-        shape = (config.updates_per_iteration, config.num_variations, config.batch_per_variation)
-        index = jax.random.randint(key, shape, 0, filled)
-        frozen = network.unravel(state.target)
-
-        def step(online: Optimizer, packed: Transition) -> tuple[Optimizer, Metrics]:
-            transition = unpack(packed)
-            # Not for all updates at once, although it rests: small products stay in the cache.
-            frozen_values = network.apply(frozen, transition.next_obs)
-            tree = network.unravel(online.params)
-            chosen = network.apply(tree, transition.next_obs).argmax(-1)
-            scaled = transition._replace(reward=config.reward_scale * transition.reward)
-            target = td_target(scaled, ops.chosen(frozen_values, chosen), config.gamma)
-            batch = Batch(transition.obs, transition.action, target)
-            combined, metrics = variation_gradient(technique, loss, tree, batch)
-            online, agreement = adam.step(online, combined)
-            return online, metrics | agreement
-
-        online, metrics = jax.lax.scan(step, state.online, replay.sample(state.ring, index))
-        return online, mean_metrics(metrics)
+    learn = partial(_learn, config, technique, spec, network, adam)
 
     def update(
         state: State, actor: Actor, rollout: Transition, iteration: Array, key: Array
@@ -128,12 +98,43 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         act=act,
         preferences=lambda params, obs: network.apply(network.unravel(params), obs),
         params=lambda state: state.online.params,
-        record=pack,
+        record=partial(_pack, spec),
         update=update,
         sample=lambda values, uniform: ops.epsilon_greedy(values, uniform, EVALUATION_EPSILON),
         num_envs=config.num_envs,
         num_steps=config.num_steps,
     )
+
+
+def _learn(
+    config: DQNConfig, technique: Technique, spec: EnvSpec, network: Network, adam: Adam,
+    state: State, key: Array, filled: Array,
+) -> tuple[Optimizer, Metrics]:
+    """The updates of an iteration on batches from the first ``filled`` entries of each ring."""
+    shape = (config.updates_per_iteration, config.num_variations, config.batch_per_variation)
+    index = jax.random.randint(key, shape, 0, filled)
+    frozen = network.unravel(state.target)
+
+    def loss(tree: PyTree, batch: Batch) -> tuple[Array, Metrics]:
+        value = ops.chosen(network.apply(tree, batch.obs), batch.action)
+        error = ops.huber(value - batch.target).mean()
+        return error, {"loss": error, "q": value.mean()}
+
+    def step(online: Optimizer, packed: Transition) -> tuple[Optimizer, Metrics]:
+        transition = _unpack(spec, packed)
+        # Not for all updates at once, although it rests: small products stay in the cache.
+        frozen_values = network.apply(frozen, transition.next_obs)
+        tree = network.unravel(online.params)
+        chosen = network.apply(tree, transition.next_obs).argmax(-1)
+        scaled = transition._replace(reward=config.reward_scale * transition.reward)
+        target = td_target(scaled, ops.chosen(frozen_values, chosen), config.gamma)
+        batch = Batch(transition.obs, transition.action, target)
+        combined, metrics = variation_gradient(technique, loss, tree, batch)
+        online, agreement = adam.step(online, combined)
+        return online, metrics | agreement
+
+    online, metrics = jax.lax.scan(step, state.online, replay.sample(state.ring, index))
+    return online, mean_metrics(metrics)
 
 
 def td_target(transition: Transition, next_value: Array, gamma: Array | float) -> Array:
@@ -151,3 +152,13 @@ def _example(spec: EnvSpec) -> Transition:
     obs = jnp.zeros(spec.obs_shape, spec.obs_dtype)
     flag = jnp.zeros((), bool)
     return Transition(obs, jnp.int32(0), jnp.float32(0), flag, flag, obs)
+
+
+def _pack(spec: EnvSpec, transition: Transition) -> Transition:
+    obs, next_obs = (replay.pack(spec, o) for o in (transition.obs, transition.next_obs))
+    return transition._replace(obs=obs, next_obs=next_obs)
+
+
+def _unpack(spec: EnvSpec, transition: Transition) -> Transition:
+    obs, next_obs = (replay.unpack(spec, o) for o in (transition.obs, transition.next_obs))
+    return transition._replace(obs=obs, next_obs=next_obs)

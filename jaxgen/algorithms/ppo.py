@@ -6,6 +6,7 @@ orthogonal initialisation, separate policy and value trunks, Adam with epsilon
 through truncations with the true final observation.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 from jaxgen import networks, ops
 from jaxgen.algorithms.base import Adam, Algorithm, Optimizer, decay_of, mean_metrics
 from jaxgen.config import PPOConfig
+from jaxgen.networks import ActorCritic
 from jaxgen.techniques import Technique
 from jaxgen.techniques.base import variation_gradient
 from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
@@ -42,40 +44,10 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
     def act(tree: PyTree, obs: Array, uniform: Array) -> Array:
         return ops.categorical(network.apply(tree, obs)[0], uniform)
 
-    def loss(tree: PyTree, batch: Batch) -> tuple[Array, Metrics]:
-        logits, value = network.apply(tree, batch.obs)
-        logits = jax.nn.log_softmax(logits)
-        log_prob = ops.chosen(logits, batch.action)
-        log_ratio = log_prob - batch.log_prob
-        ratio = jnp.exp(log_ratio)
-        policy_loss = clipped_surrogate(ratio, batch.advantage, config.clip).mean()
-        value_loss = 0.5 * jnp.square(value - batch.target).mean()
-        entropy = -(jnp.exp(logits) * logits).sum(-1).mean()
-        total = policy_loss + config.value_weight * value_loss - config.entropy * entropy
-        return total, {
-            "loss": total,
-            "value_loss": value_loss,
-            "entropy": entropy,
-            # The k3 estimator of Schulman 2020: unbiased and never negative.
-            "approx_kl": (ratio - 1 - log_ratio).mean(),
-            "clip_fraction": (jnp.abs(ratio - 1) > config.clip).mean(),
-        }
-
-    def prepare_batch(tree: PyTree, rollout: Transition) -> tuple[Batch, Array]:
-        logits, value = network.apply(tree, rollout.obs)
-        next_value = network.apply(tree, rollout.next_obs)[1]
-        delta = rollout.reward + config.gamma * (1.0 - rollout.terminated) * next_value - value
-        done = rollout.terminated | rollout.truncated
-        advantage = ops.generalized_advantages(delta, done, config.gamma, config.gae_lambda)
-        log_prob = ops.chosen(jax.nn.log_softmax(logits), rollout.action)
-        target = advantage + value
-        batch = Batch(rollout.obs, rollout.action, log_prob, advantage, target)
-        return jax.tree.map(_by_variation, batch), ops.explained_variance(value, target)
-
     def update(
         state: Optimizer, actor: PyTree, rollout: Transition, iteration: Array, key: Array
     ) -> tuple[Optimizer, Metrics]:
-        data, explained = prepare_batch(actor, rollout)
+        data, explained = _make_batch(config, network, actor, rollout)
         order = _minibatch_order(key, config)
 
         def step(optimizer: Optimizer, index: Array) -> tuple[Optimizer, Metrics]:
@@ -83,6 +55,7 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
             # Over the whole minibatch, before variations part, alike in every arm.
             batch = batch._replace(advantage=_normalise(batch.advantage))
             tree = network.unravel(optimizer.params)
+            loss = partial(_loss, config, network)
             combined, metrics = variation_gradient(technique, loss, tree, batch)
             optimizer, agreement = adam.step(optimizer, combined)
             return optimizer, metrics | agreement
@@ -102,6 +75,43 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
         num_envs=config.num_envs,
         num_steps=config.num_steps,
     )
+
+
+def _loss(
+    config: PPOConfig, network: ActorCritic, tree: PyTree, batch: Batch
+) -> tuple[Array, Metrics]:
+    """The loss of one variation's minibatch, leaves ``[B, ...]``."""
+    logits, value = network.apply(tree, batch.obs)
+    logits = jax.nn.log_softmax(logits)
+    log_ratio = ops.chosen(logits, batch.action) - batch.log_prob
+    ratio = jnp.exp(log_ratio)
+    policy_loss = clipped_surrogate(ratio, batch.advantage, config.clip).mean()
+    value_loss = 0.5 * jnp.square(value - batch.target).mean()
+    entropy = -(jnp.exp(logits) * logits).sum(-1).mean()
+    total = policy_loss + config.value_weight * value_loss - config.entropy * entropy
+    return total, {
+        "loss": total,
+        "value_loss": value_loss,
+        "entropy": entropy,
+        # The k3 estimator of Schulman 2020: unbiased and never negative.
+        "approx_kl": (ratio - 1 - log_ratio).mean(),
+        "clip_fraction": (jnp.abs(ratio - 1) > config.clip).mean(),
+    }
+
+
+def _make_batch(
+    config: PPOConfig, network: ActorCritic, tree: PyTree, rollout: Transition
+) -> tuple[Batch, Array]:
+    """Targets and the collecting policy's probabilities, and how much the values explained."""
+    logits, value = network.apply(tree, rollout.obs)
+    next_value = network.apply(tree, rollout.next_obs)[1]
+    delta = rollout.reward + config.gamma * (1.0 - rollout.terminated) * next_value - value
+    done = rollout.terminated | rollout.truncated
+    advantage = ops.generalized_advantages(delta, done, config.gamma, config.gae_lambda)
+    log_prob = ops.chosen(jax.nn.log_softmax(logits), rollout.action)
+    target = advantage + value
+    batch = Batch(rollout.obs, rollout.action, log_prob, advantage, target)
+    return jax.tree.map(_by_variation, batch), ops.explained_variance(value, target)
 
 
 def clipped_surrogate(ratio: Array, advantage: Array, clip: Array | float) -> Array:
