@@ -18,13 +18,15 @@ def contenders(environment: str, num_envs: int) -> list[Contender]:
     devices = [1, platform.num_cores()] if num_envs > 1 else [1]
     own = {"environment": environment}
     cartpole = environment == "cartpole"
-    jax_peers = ["gymnax"] if cartpole else ["xminigrid", "navix"]
     python_peers = ["gymnasium"] if cartpole else ["minigrid"]
     module = "contenders.jax_environments"
+    jax_peers = [Contender("gymnax", f"{module}:gymnax")] if cartpole else [
+        Contender("xminigrid", f"{module}:xminigrid", True),
+        Contender("navix", f"{module}:navix", True, {"view": "symbolic_first_person"}),
+        Contender("navix, whole grid", f"{module}:navix", True, {"view": "symbolic"}),
+    ]
     found = [_on(Contender("jaxgen", f"{module}:jaxgen", args=own), devices[-1])]
-    for name in jax_peers:
-        second = name != "gymnax"
-        peer = Contender(name, f"{module}:{name}", second)
+    for peer in jax_peers:
         found += [_on(peer, number) for number in devices]
     if num_envs <= 1024:
         numpy_module = "contenders.numpy_environments"

@@ -7,6 +7,7 @@ median of its turns, and what is reported is the ratio to the peer of the same m
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -78,9 +79,8 @@ class Process:
 
     def close(self) -> None:
         """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        # Closes both pipes, with which the worker ends, and waits for it.
+        self._process.communicate()
 
     def _ask(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -88,9 +88,9 @@ class Process:
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError(
-                f"{self.contender.name} ended with code {self._process.wait()}; see its messages"
-            )
+            self.close()
+            code = self._process.returncode
+            raise RuntimeError(f"{self.contender.name} ended with code {code}; see its messages")
         return json.loads(answer)
 
 
@@ -164,7 +164,10 @@ def parser(description: str | None, benchmark: str) -> argparse.ArgumentParser:
     summary = (description or "").strip().splitlines()[0]
     options = argparse.ArgumentParser(description=summary)
     options.add_argument("--quick", action="store_true", help="smallest cases, once: not a result")
-    options.add_argument("--only", metavar="TEXT", default="", help="cases whose name holds TEXT")
+    options.add_argument(
+        "--only", metavar="REGEX", default="",
+        help="cases whose name matches; the records of the others stay as they are",
+    )
     options.add_argument(
         "--out", type=Path,
         help=f"folder of {benchmark}.jsonl and {benchmark}.png (default: benchmarks/results, "
@@ -264,17 +267,21 @@ def run_benchmark(
     cases: Sequence[Case], benchmark: str, title: str, options: argparse.Namespace
 ) -> int:
     """Measure, print the table, write records and plot."""
-    chosen = [case for case in cases if options.only in case.label]
+    chosen = [case for case in cases if re.search(options.only, case.label)]
+    labels = [case.label for case in cases]
     if not chosen:
-        labels = ", ".join(case.label for case in cases)
-        print(f"no case holds {options.only!r}; there are: {labels}", file=sys.stderr)
+        print(f"no case matches {options.only!r}; there are: {', '.join(labels)}", file=sys.stderr)
         return 2
-    records = []
+    path = options.out / f"{benchmark}.jsonl"
+    measured = {case.label for case in chosen}
+    records = [record for record in (read_records(path) if path.exists() else [])
+               if record["case"] in labels and record["case"] not in measured]
     for record in measure(chosen, benchmark, options.quick):
         records.append(record)
         rate = readable(record["steps_per_second"])
         print(f"{record['case']:40s} {record['contender']:20s} {rate}/s", flush=True)
-        write_records(options.out / f"{benchmark}.jsonl", records)
+        write_records(path, sorted(records, key=lambda record: labels.index(record["case"])))
+    records = read_records(path)
     print("\n" + table(records))
     plot_rates(records, options.out / f"{benchmark}.png", title)
     print(f"\nwritten: {options.out / benchmark}.jsonl and .png")

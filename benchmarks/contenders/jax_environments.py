@@ -90,11 +90,12 @@ def xminigrid(num_envs: int, num_devices: int) -> tuple[Run, dict]:
     return drive(make, num_envs, num_devices)
 
 
-def navix(num_envs: int, num_devices: int) -> tuple[Run, dict]:
-    """NAVIX's Empty-8x8 with what it observes by default; its step resets by itself."""
+def navix(view: str, num_envs: int, num_devices: int) -> tuple[Run, dict]:
+    """NAVIX's Empty-8x8, whose step resets by itself; it observes the ``symbolic`` whole grid, or
+    as ``symbolic_first_person`` the 7x7 cells that MiniGrid, XLand-MiniGrid and ours show."""
     import navix as peer
 
-    env = peer.make("Navix-Empty-8x8-v0")
+    env = peer.make("Navix-Empty-8x8-v0", observation_fn=getattr(peer.observations, view))
 
     def make(num: int) -> Batch:
         def start(key: jax.Array) -> Any:

@@ -32,7 +32,7 @@ def drive(make: Callable[[int], Batch], num_envs: int, num_devices: int) -> tupl
       num_envs: in all.
       num_devices: the environments are split over so many.
     """
-    num_steps = max(32, min(1024, 2**20 // num_envs))
+    num_steps = max(32, min(1024, 2**18 // num_envs))
     batch = make(num_envs // num_devices)
 
     def rollout(keys: jax.Array, carry: Any) -> tuple[jax.Array, Any, Any]:

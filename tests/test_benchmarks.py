@@ -1,0 +1,203 @@
+"""The benchmarks: turns, ratios, skipped peers, what is counted, and the README's tables."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gar_overhead
+import harness
+import readme
+import roofline
+import train_throughput
+from contenders import own_training
+from harness import Case, Contender
+from jaxgen.config import preset, replace
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ("env_throughput", "train_throughput", "gar_overhead", "matrix", "roofline")
+
+
+@pytest.fixture
+def log(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    return tmp_path / "turns"
+
+
+def contender(function, name="", **args):
+    name = name or function
+    return Contender(name, f"fake_contenders:{function}", args={"name": name} | args)
+
+
+def measured(log, *contenders, repeats=3, quick=False):
+    case = Case("a case", {"log": str(log)}, list(contenders), repeats)
+    return list(harness.measure([case], "test", quick))
+
+
+def test_contenders_take_turns_after_a_warm_up(log):
+    measured(log, contender("steady", "a"), contender("steady", "b"))
+    assert log.read_text().split() == ["a", "b"] * 4
+
+
+def test_a_figure_is_the_median_of_its_turns_with_their_range(log):
+    """The warm-up takes 1 s and is not counted; 60 steps in 2, 3, 4 s are 30, 20, 15 a second."""
+    (record,) = measured(log, contender("slowing"))
+    assert (record["steps_per_second"], record["lowest"], record["highest"]) == (20, 15, 30)
+    assert (record["repeats"], record["seconds"]) == (3, 3.0)
+
+
+def test_a_record_names_versions_hardware_and_facts(log):
+    (record,) = measured(log, contender("steady"), quick=True)
+    assert record["facts"] == {"compile_seconds": 1.5, "return": 7.0}
+    assert {"python", "jax", "jaxlib", "numpy"} <= set(record["versions"])
+    assert record["hardware"]["num_cores"] >= 1 and record["quick"] and record["repeats"] == 1
+    assert record["peak_megabytes"] >= 1
+    json.dumps(record, allow_nan=False)
+
+
+def test_a_peer_that_is_not_installed_is_skipped_by_name(log, capfd):
+    records = measured(log, contender("steady"), contender("absent"))
+    assert [record["contender"] for record in records] == ["steady"]
+    assert "absent: skipped, No module named 'a_package_that_nobody_has'" in capfd.readouterr().err
+
+
+def test_without_the_second_environment_its_peers_are_skipped(log, capfd, monkeypatch):
+    monkeypatch.delenv(harness.PEERS_PYTHON, raising=False)
+    peer = contender("steady", "peer")._replace(second_environment=True)
+    assert len(measured(log, contender("steady"), peer)) == 1
+    assert f"peer: skipped, {harness.PEERS_PYTHON} names no interpreter" in capfd.readouterr().err
+    monkeypatch.setenv(harness.PEERS_PYTHON, sys.executable)
+    assert len(measured(log, contender("steady"), peer)) == 2
+
+
+def test_what_a_contender_prints_does_not_disturb(log):
+    assert len(measured(log, contender("talkative"))) == 1
+
+
+def test_a_contender_that_dies_is_an_error_with_its_name(log):
+    with pytest.raises(RuntimeError, match="dying ended with code 3"):
+        measured(log, contender("dying"))
+
+
+def test_the_table_holds_the_ratio_to_each_peer():
+    def record(name, rate):
+        return {"case": "c", "contender": name, "steps_per_second": rate}
+
+    table = harness.table([record("jaxgen", 3e6), record("x", 1.5e6), record("y", 4e3)])
+    assert table.splitlines()[-1] == "| c | 3 M | x 1.5 M (**2**), y 4 k (**750**) |"
+
+
+def test_a_quick_run_does_not_write_over_a_real_one(monkeypatch):
+    for flags, folder in (([], "results"), (["--quick"], "quick"), (["--out", "x"], "x")):
+        monkeypatch.setattr(sys, "argv", ["script", *flags])
+        parsed = harness.parse(harness.parser("Says what it is.", "name"))
+        assert isinstance(parsed, argparse.Namespace) and parsed.out.name == folder
+
+
+def test_the_plot_is_written(tmp_path):
+    rates = {"steps_per_second": 2e6, "lowest": 1e6, "highest": 3e6}
+    records = [{"case": c, "contender": n} | rates for c in "ab" for n in ("jaxgen", "peer")]
+    harness.plot_rates(records, tmp_path / "new" / "rates.png", "title")
+    assert (tmp_path / "new" / "rates.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_measuring_one_case_keeps_the_records_of_the_others(log, tmp_path):
+    """In the order of the cases; what is no case any more goes."""
+    args = {"log": str(log)}
+    cases = [Case(label, args, [contender("steady")], 1) for label in ("one", "two", "three")]
+    for chosen, given in (("o$", cases), ("one", cases), ("three", cases[:1] + cases[2:])):
+        options = argparse.Namespace(only=chosen, quick=True, out=tmp_path)
+        assert harness.run_benchmark(given, "test", "title", options) == 0
+    kept = [record["case"] for record in harness.read_records(tmp_path / "test.jsonl")]
+    assert kept == ["one", "three"]
+
+
+def test_an_unknown_case_lists_those_there_are(tmp_path, capsys):
+    options = argparse.Namespace(only="nothing", quick=True, out=tmp_path)
+    assert harness.run_benchmark([Case("one", {}, [])], "test", "title", options) == 2
+    assert "there are: one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_explain_themselves(script):
+    path = ROOT / "benchmarks" / f"{script}.py"
+    shown = subprocess.run(
+        [sys.executable, path, "--help"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "--quick" in shown.stdout and "--out" in shown.stdout
+
+
+# What is counted
+
+
+def test_our_training_counts_the_steps_of_the_seeds_that_were_asked_for():
+    """Three seeds are padded to four lanes; 2 iterations of 4 x 32 steps each count three times."""
+    rollouts = {"num_variations": 1, "num_envs": 4, "num_steps": 32, "num_minibatches": 4}
+    run, facts = own_training.train("ppo", 3, rollouts | {"total_steps": 256})
+    result = run()
+    assert result["steps"] == 3 * 256 and result["return"] > 5
+    assert facts["compile_seconds"] > facts["trace_seconds"] > 0
+
+
+@pytest.mark.parametrize("cell", [("ppo", "cartpole"), ("dqn", "cartpole"), ("dqn", "minigrid")])
+def test_the_pooled_update_has_as_many_samples_in_as_many_updates(cell):
+    config: Any = preset(*cell)
+    pooled: Any = replace(config, own_training._pooled(*cell))
+    pooled.validate()
+    assert pooled.num_variations == 1
+    assert pooled.steps_per_iteration == config.steps_per_iteration
+    for name in ("num_epochs", "num_minibatches", "updates_per_iteration"):
+        assert getattr(pooled, name, None) == getattr(config, name, None)
+    if cell[0] == "dqn":
+        assert pooled.batch_per_variation == 3 * config.batch_per_variation
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_updates_and_iterations_run(pooled, monkeypatch):
+    monkeypatch.setattr(own_training, "WARM_UP_SHARE", 0.0)
+    run, _ = own_training.update("ppo", "cartpole", 2, pooled, 1)
+    assert run()["steps"] == 2
+    run, _ = own_training.iterate("ppo", "cartpole", 2, 1)
+    assert run()["steps"] == 2 and run()["seconds"] > 0
+
+
+def test_operations_of_an_iteration_by_hand():
+    """DQN on CartPole: 4 x 64 + 64 x 64 + 64 x 2 = 4480 products. An iteration of 3 x 2 x 11 = 66
+    steps has 32 x 66 / 66 = 32 updates of 66 transitions; each transition goes through the frozen
+    and the current network, forwards, and backwards without the first layer's inputs:
+    5 x 4480 - 256 = 22 144."""
+    work = roofline.work_of("dqn", "cartpole")
+    assert work.collect_flops == 2 * 66 * 4480
+    assert work.update_flops == 2 * 32 * 66 * 22_144
+    # Parameters, gradients: 4 bytes x 4480 x 32 updates x (6 + 2 x 3) reads and writes.
+    assert work.update_bytes == 4 * 4480 * 32 * 12
+
+
+def test_operations_of_ppo_on_the_grid():
+    """49 cells of 4 codes: 196 inputs."""
+    policy, value = 196 * 128 + 128 * 128 + 128 * 3, 196 * 128 + 128 * 128 + 128
+    work = roofline.work_of("ppo", "minigrid")
+    samples = 3 * 16 * 32
+    learn = 4 * samples * (3 * (policy + value) - 2 * 196 * 128)
+    assert work.update_flops == 2 * (samples * (policy + 2 * value) + learn)
+
+
+def test_equal_work_is_asked_of_all():
+    (case,) = train_throughput.ppo_cases([1], 500_000)
+    own, peer = case.contenders
+    for name, value in train_throughput.ROLLOUTS.items():
+        assert own.args["overrides"][name] == peer.args[name] == value
+    assert own.args["overrides"]["total_steps"] == peer.args["total_steps"] == 500_000
+    labels = [case.label for case in gar_overhead.cases(quick=False)]
+    assert labels == ["ppo cartpole", "ppo minigrid", "dqn cartpole", "dqn minigrid"]
+
+
+def test_the_tables_of_the_readme_are_those_of_the_records():
+    text = (ROOT / "README.md").read_text()
+    assert readme.updated(text, ROOT / "benchmarks" / "results") == text
+    with pytest.raises(ValueError, match="lacks the marker"):
+        readme.updated("nothing", ROOT / "benchmarks" / "results")
