@@ -1,46 +1,53 @@
 """Environment steps per second: CartPole and the grid against gymnax, XLand-MiniGrid, NAVIX,
 envpool, Gymnasium and minigrid, with random actions and all outputs written.
 
-JAX environments run a scan; on one device as a user of vmap would, and with the batch split over
-all devices, peers as well. Gymnasium, minigrid and envpool are stepped from Python.
+JAX environments, ours and the peers', run a scan on one device, as a user of vmap would, and with
+the batch split over all devices. Gymnasium, minigrid and envpool are stepped from Python; minigrid
+and envpool's grid, which take minutes there, not with 8192.
 """
 
 import sys
 
-from harness import Case, Contender, parse, parser, run_benchmark
-from jaxgen import platform
+from harness import ONE, OWN, Case, Contender, parse, parser, run_benchmark
 
 SIZES = (1, 64, 1024, 8192)
+FIRST_PERSON = "symbolic_first_person"
 
 
 def contenders(environment: str, num_envs: int) -> list[Contender]:
     """Who has an environment of this kind, jaxgen first."""
-    devices = [1, platform.num_cores()] if num_envs > 1 else [1]
-    own = {"environment": environment}
-    cartpole = environment == "cartpole"
-    python_peers = ["gymnasium"] if cartpole else ["minigrid"]
-    module = "contenders.jax_environments"
-    jax_peers = [Contender("gymnax", f"{module}:gymnax")] if cartpole else [
-        Contender("xminigrid", f"{module}:xminigrid", True),
-        Contender("navix", f"{module}:navix", True, {"view": "symbolic_first_person"}),
-        Contender("navix, whole grid", f"{module}:navix", True, {"view": "symbolic"}),
-    ]
-    found = [_on(Contender("jaxgen", f"{module}:jaxgen", args=own), devices[-1])]
-    for peer in jax_peers:
-        found += [_on(peer, number) for number in devices]
-    if num_envs <= 1024:
-        numpy_module = "contenders.numpy_environments"
-        found += [Contender(name, f"{numpy_module}:{name}") for name in python_peers]
-        task = "CartPole-v1" if cartpole else "MiniGrid-Empty-8x8-v0"
-        found.append(Contender("envpool", f"{numpy_module}:envpool", True, {"task": task}))
-    return found
+    module, numpy_module = "contenders.jax_environments", "contenders.numpy_environments"
+    own = Contender(OWN, f"{module}:jaxgen", args={"environment": environment})
+    if environment == "cartpole":
+        peers = [Contender("gymnax", f"{module}:gymnax")]
+        stepped = [
+            Contender("gymnasium", f"{numpy_module}:gymnasium"),
+            Contender("envpool", f"{numpy_module}:envpool", True, {"task": "CartPole-v1"}),
+        ]
+    else:
+        peers = [
+            Contender("xminigrid", f"{module}:xminigrid", True),
+            Contender("navix, 7x7 view", f"{module}:navix", True, {"view": FIRST_PERSON}),
+            Contender("navix, whole grid", f"{module}:navix", True, {"view": "symbolic"}),
+        ]
+        task = {"task": "MiniGrid-Empty-8x8-v0"}
+        stepped = [] if num_envs > 1024 else [
+            Contender("minigrid", f"{numpy_module}:minigrid"),
+            Contender("envpool", f"{numpy_module}:envpool", True, task),
+        ]
+    found = [_on(own, OWN, all_devices=num_envs > 1)]
+    if num_envs > 1:
+        found.append(_on(own, f"{OWN}, {ONE}", all_devices=False))
+    for peer in peers:
+        found.append(_on(peer, f"{peer.name}, {ONE}", all_devices=False))
+        if num_envs > 1:
+            found.append(_on(peer, f"{peer.name}, all devices", all_devices=True))
+    return found + stepped
 
 
-def _on(contender: Contender, num_devices: int) -> Contender:
-    name = contender.name
-    if name != "jaxgen" and num_devices > 1:
-        name = f"{name}, {num_devices} devices"
-    return contender._replace(name=name, args=contender.args | {"num_devices": num_devices})
+def _on(contender: Contender, name: str, all_devices: bool) -> Contender:
+    args = contender.args | {"all_devices": all_devices}
+    return contender._replace(name=name, args=args)
 
 
 def main() -> int:

@@ -4,21 +4,10 @@ combination, over that of an update with one gradient of the pooled batch, equal
 All arms of the matrix share one program, so that comparing arms would show nothing.
 """
 
-import re
 import sys
 from typing import Any
 
-from harness import (
-    Case,
-    Contender,
-    by_case,
-    measure,
-    parse,
-    parser,
-    plot_rates,
-    readable,
-    write_records,
-)
+from harness import Case, Contender, by_case, parse, parser, readable, run_benchmark
 
 UPDATE = "contenders.own_training:update"
 NUM_LANES = 18
@@ -56,17 +45,8 @@ def table(records: list[dict[str, Any]]) -> str:
 def main() -> int:
     """Measure, print how many times as long the update per variation takes."""
     options = parse(parser(__doc__, "gar_overhead"))
-    chosen = [case for case in cases(options.quick) if re.search(options.only, case.label)]
-    records = []
-    for record in measure(chosen, "gar_overhead", options.quick):
-        records.append(record)
-        print(f"{record['case']:16s} {record['contender']:16s} "
-              f"{readable(record['steps_per_second'])}/s", flush=True)
-    print("\n" + table(records))
-    write_records(options.out / "gar_overhead.jsonl", records)
     title = "Updates of a lane per second: a gradient per variation against one of the pooled batch"
-    plot_rates(records, options.out / "gar_overhead.png", title)
-    return 0
+    return run_benchmark(cases(options.quick), "gar_overhead", title, options, table)
 
 
 if __name__ == "__main__":

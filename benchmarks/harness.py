@@ -11,8 +11,8 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from jaxgen import platform
 
 HERE = Path(__file__).resolve().parent
+OWN, ONE = "jaxgen", "one device"
 PEERS_PYTHON = "JAXGEN_PEERS_PYTHON"
 """The environment variable that names the interpreter of the second environment."""
 
@@ -48,6 +49,10 @@ class Case(NamedTuple):
     args: dict[str, Any]
     contenders: list[Contender]
     repeats: int = 5
+
+
+class ContenderFailed(RuntimeError):
+    """A contender's process ended before its answer."""
 
 
 class Process:
@@ -79,23 +84,32 @@ class Process:
 
     def close(self) -> None:
         """End the process."""
-        # Closes both pipes, with which the worker ends, and waits for it.
-        self._process.communicate()
+        assert self._process.stdin is not None and self._process.stdout is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
 
     def _ask(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
         if not answer:
             self.close()
-            code = self._process.returncode
-            raise RuntimeError(f"{self.contender.name} ended with code {code}; see its messages")
+            name, code = self.contender.name, self._process.returncode
+            raise ContenderFailed(f"{name} ended with code {code}; see its messages")
         return json.loads(answer)
 
 
-def measure(cases: Sequence[Case], benchmark: str, quick: bool) -> Iterator[dict[str, Any]]:
-    """Measure case after case; each yields a record per contender that is installed."""
+def measure(cases: Sequence[Case], benchmark: str, quick: bool) -> Iterator[list[dict[str, Any]]]:
+    """Measure case after case; each yields a record per contender that is installed.
+
+    Raises ContenderFailed if one of ours, or one that had started well, ends.
+    """
     for case in cases:
         with ExitStack() as stack:
             processes = [process for contender in case.contenders
@@ -105,19 +119,28 @@ def measure(cases: Sequence[Case], benchmark: str, quick: bool) -> Iterator[dict
             for _ in range(1 if quick else case.repeats):
                 for process in processes:
                     process.take_turn()
-            for process in processes:
-                yield _record(benchmark, case, process, quick)
+            records = [_record(benchmark, case, process, quick) for process in processes]
+        yield records
 
 
 def _start(contender: Contender, case: Case, stack: ExitStack) -> Process | None:
-    python = os.environ.get(PEERS_PYTHON) if contender.second_environment else sys.executable
-    if python is None:
+    """Set a contender up; a peer that is missing or fails is skipped by name, ours never."""
+    python = os.environ.get(PEERS_PYTHON, "") if contender.second_environment else sys.executable
+    # Not resolved: an environment's interpreter is a link.
+    python = os.path.abspath(python) if python else ""
+    if not os.access(python, os.X_OK):
         print(f"{contender.name}: skipped, {PEERS_PYTHON} names no interpreter", file=sys.stderr)
         return None
-    process = Process(contender, case, python)
-    stack.callback(process.close)
-    if process.missing:
-        print(f"{contender.name}: skipped, {process.missing}", file=sys.stderr)
+    try:
+        process = Process(contender, case, python)
+        stack.callback(process.close)
+        problem = process.missing
+    except ContenderFailed as failure:
+        process, problem = None, str(failure)
+    if problem and contender.name.startswith(OWN):
+        raise ContenderFailed(problem)
+    if problem:
+        print(f"{contender.name}: skipped, {problem}", file=sys.stderr)
         return None
     return process
 
@@ -142,14 +165,14 @@ def _record(benchmark: str, case: Case, process: Process, quick: bool) -> dict[s
     others = {key: value for key, value in process.turns[-1].items()
               if key not in ("steps", "seconds")}
     return {
-        "benchmark": benchmark, "case": case.label, "args": case.args,
+        "benchmark": benchmark, "case": case.label, "args": case.args | process.contender.args,
         "contender": process.contender.name,
         "steps_per_second": statistics.median(rates),
         "lowest": min(rates), "highest": max(rates), "repeats": len(rates),
         "seconds": statistics.median(turn["seconds"] for turn in process.turns),
         "peak_megabytes": round(process.peak_megabytes),
         "facts": process.facts | others, "versions": process.versions,
-        "hardware": hardware(), "quick": quick,
+        "hardware": hardware(), "quick": quick, "xla_flags": _environment()["XLA_FLAGS"],
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
 
@@ -159,15 +182,18 @@ def hardware() -> dict[str, Any]:
     return {"cpu": platform.cpu_model(), "num_cores": platform.num_cores()}
 
 
-def parser(description: str | None, benchmark: str) -> argparse.ArgumentParser:
-    """The options that all benchmarks have."""
+def parser(
+    description: str | None, benchmark: str, with_cases: bool = True
+) -> argparse.ArgumentParser:
+    """The options that all benchmarks have, and ``--only`` for those with cases."""
     summary = (description or "").strip().splitlines()[0]
     options = argparse.ArgumentParser(description=summary)
     options.add_argument("--quick", action="store_true", help="smallest cases, once: not a result")
-    options.add_argument(
-        "--only", metavar="REGEX", default="",
-        help="cases whose name matches; the records of the others stay as they are",
-    )
+    if with_cases:
+        options.add_argument(
+            "--only", metavar="REGEX", default="",
+            help="cases whose name matches; the records of the others stay as they are",
+        )
     options.add_argument(
         "--out", type=Path,
         help=f"folder of {benchmark}.jsonl and {benchmark}.png (default: benchmarks/results, "
@@ -206,15 +232,22 @@ def by_case(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:
-    """A Markdown table: jaxgen's steps/s, each peer's, and how many times each peer jaxgen is."""
-    lines = ["| case | jaxgen | peers (jaxgen is so many times as fast) |", "|---|---|---|"]
-    for label, (own, *peers) in by_case(records).items():
-        listed = ", ".join(
-            f"{peer['contender']} {readable(peer['steps_per_second'])} "
-            f"(**{own['steps_per_second'] / peer['steps_per_second']:.3g}**)"
-            for peer in peers
-        )
-        lines.append(f"| {label} | {readable(own['steps_per_second'])} | {listed} |")
+    """A Markdown table: jaxgen's steps/s, each peer's, and how many times each peer jaxgen is.
+
+    Where both ran on one device, a second ratio compares just these.
+    """
+    head = "jaxgen, all devices", "one device", "peers (jaxgen is so many times as fast)"
+    lines = [f"| case | {' | '.join(head)} |", "|---|---|---|---|"]
+    for label, group in by_case(records).items():
+        rates = {record["contender"]: record["steps_per_second"] for record in group}
+        own, single = rates[OWN], rates.get(f"{OWN}, one device")
+        listed = []
+        for name, rate in rates.items():
+            if not name.startswith(OWN):
+                equal = f"; {single / rate:.3g} on one" if single and ONE in name else ""
+                listed.append(f"{name} {readable(rate)} (**{own / rate:.3g}**{equal})")
+        alone = readable(single) if single else ""
+        lines.append(f"| {label} | {readable(own)} | {alone} | {', '.join(listed)} |")
     return "\n".join(lines)
 
 
@@ -236,7 +269,8 @@ def plot_rates(records: Sequence[dict[str, Any]], path: Path, title: str) -> Non
 
     groups = by_case(records)
     names = list(dict.fromkeys(record["contender"] for record in records))
-    colours = dict(zip(names, plt.get_cmap("tab10").colors, strict=False))  # pyright: ignore
+    palette = plt.get_cmap("tab20")
+    colours = {name: palette(index % palette.N) for index, name in enumerate(names)}
     bars = sum(len(group) + 1 for group in groups.values())
     figure, axes = plt.subplots(figsize=(8, 0.6 + 0.24 * bars), layout="constrained")
     position, ticks = 0.0, []
@@ -264,25 +298,28 @@ def plot_rates(records: Sequence[dict[str, Any]], path: Path, title: str) -> Non
 
 
 def run_benchmark(
-    cases: Sequence[Case], benchmark: str, title: str, options: argparse.Namespace
+    cases: Sequence[Case], benchmark: str, title: str, options: argparse.Namespace,
+    render: Callable[[list[dict[str, Any]]], str] = table,
 ) -> int:
-    """Measure, print the table, write records and plot."""
+    """Measure, print the table, write records and plot.
+
+    A case that was measured takes the place of its old records at once; those of the others stay.
+    """
     chosen = [case for case in cases if re.search(options.only, case.label)]
     labels = [case.label for case in cases]
     if not chosen:
         print(f"no case matches {options.only!r}; there are: {', '.join(labels)}", file=sys.stderr)
         return 2
     path = options.out / f"{benchmark}.jsonl"
-    measured = {case.label for case in chosen}
-    records = [record for record in (read_records(path) if path.exists() else [])
-               if record["case"] in labels and record["case"] not in measured]
-    for record in measure(chosen, benchmark, options.quick):
-        records.append(record)
-        rate = readable(record["steps_per_second"])
-        print(f"{record['case']:40s} {record['contender']:20s} {rate}/s", flush=True)
-        write_records(path, sorted(records, key=lambda record: labels.index(record["case"])))
+    groups = by_case(read_records(path)) if path.exists() else {}
+    for group in measure(chosen, benchmark, options.quick):
+        for record in group:
+            rate = readable(record["steps_per_second"])
+            print(f"{record['case']:40s} {record['contender']:20s} {rate}/s", flush=True)
+            groups[record["case"]] = group
+        write_records(path, [record for label in labels for record in groups.get(label, [])])
     records = read_records(path)
-    print("\n" + table(records))
+    print("\n" + render(records))
     plot_rates(records, options.out / f"{benchmark}.png", title)
     print(f"\nwritten: {options.out / benchmark}.jsonl and .png")
     return 0

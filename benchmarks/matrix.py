@@ -18,7 +18,8 @@ from worker import versions
 
 ROOT = Path(__file__).resolve().parent.parent
 PHASES = ("import", "compile", "train", "evaluate", "rest")
-"""``rest``: training content, references, writing, tables and plots."""
+"""``compile`` is of training; ``evaluate`` holds its own compilation; ``rest``: training content,
+references, writing, tables and plots."""
 
 
 def run_matrix(folder: Path, name: str, extra: list[str]) -> dict[str, Any]:
@@ -48,7 +49,14 @@ def run_matrix(folder: Path, name: str, extra: list[str]) -> dict[str, Any]:
 def _programs(results: Path) -> dict[str, dict[str, float]]:
     """Seconds of each compiled program, from the provenance of any of its runs."""
     files = [json.loads(path.read_text()) for path in results.glob("runs/*/*/provenance.json")]
-    return {file["program"]: file["seconds"] for file in files}
+    # A group may take several batches of lanes; all runs of a batch name the same seconds.
+    batches = {(file["program"], *file["seconds"].items()): file["seconds"] for file in files}
+    programs: dict[str, dict[str, float]] = {}
+    for (name, *_), seconds in sorted(batches.items(), key=str):
+        total = programs.setdefault(name, dict.fromkeys(seconds, 0.0))
+        for phase, value in seconds.items():
+            total[phase] += value
+    return programs
 
 
 def _import_seconds(environment: dict[str, str]) -> float:
@@ -97,7 +105,7 @@ def plot(records: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> int:
     """Run cold, then warm."""
-    options = parser(__doc__, "matrix")
+    options = parser(__doc__, "matrix", with_cases=False)
     options.add_argument("--full", dest="quick", action="store_false", help="the default")
     arguments = parse(options)
     quick = arguments.quick

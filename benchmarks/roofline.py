@@ -6,12 +6,11 @@ share that is reached and which part of an iteration is the largest.
 """
 
 import math
-import re
 import sys
 from typing import Any, NamedTuple
 
 from envs_jax import make_task
-from harness import Case, Contender, measure, parse, parser, plot_rates, readable, write_records
+from harness import Case, Contender, parse, parser, run_benchmark
 from jaxgen.config import DQNConfig, PPOConfig, preset
 
 NUM_LANES = 18
@@ -114,18 +113,11 @@ def summary(records: list[dict[str, Any]]) -> str:
 def main() -> int:
     """Measure, print the shares; times are of one lane with all lanes running."""
     options = parse(parser(__doc__, "roofline"))
-    chosen = [case for case in cases(options.quick)
-              if re.search(options.only, case.label) or case.label in CEILINGS]
-    records = []
-    for record in measure(chosen, "roofline", options.quick):
-        records.append(record)
-        print(f"{record['case']:16s} {record['contender']:16s} "
-              f"{readable(record['steps_per_second'])}/s", flush=True)
-    print("\n" + summary(records))
-    write_records(options.out / "roofline.jsonl", records)
-    lanes = [record for record in records if record["case"] not in CEILINGS]
-    plot_rates(lanes, options.out / "roofline.png", "Iterations and updates of a lane per second")
-    return 0
+    if options.only:
+        # Shares are of the ceilings of the same run.
+        options.only = "|".join((options.only, *CEILINGS))
+    title = "Iterations and updates of a lane, and the machine's ceilings, per second"
+    return run_benchmark(cases(options.quick), "roofline", title, options, summary)
 
 
 if __name__ == "__main__":

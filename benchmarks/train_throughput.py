@@ -1,17 +1,18 @@
 """Training steps per second at equal work: PPO against rejax and stable-baselines3, DQN against
 stable-baselines3, ES against evosax with gymnax, all on CartPole.
 
-Equal work: the same network, batch, epochs and number of steps, one variation. Compile seconds,
-peak memory and the return that was reached stand in the records.
+Equal work: the same network, batch, epochs and number of steps, one variation. Where seeds are
+trained together, JAX contenders run on one device and on all; stable-baselines3 trains seeds in
+turn, in one process on one thread. Compile seconds, peak memory and the return that was reached
+stand in the records.
 """
 
 import sys
 from typing import Any
 
-from harness import Case, Contender, parse, parser, readable, run_benchmark
-from jaxgen import platform
+from harness import ONE, OWN, Case, Contender, parse, parser, readable, run_benchmark
 
-OWN = "contenders.own_training:train"
+TRAIN = "contenders.own_training:train"
 PEERS = "contenders.peer_training"
 
 ROLLOUTS = {"num_envs": 4, "num_steps": 128, "num_epochs": 4, "num_minibatches": 4}
@@ -31,13 +32,22 @@ def _ppo_case(num_seeds: int, total_steps: int) -> Case:
         "total_steps": total_steps, "learning_rate": 3e-4, "max_grad_norm": 0.5,
         "agent_kwargs": {"activation": "tanh"},
     }
-    contenders = [Contender("jaxgen", OWN, args=own)]
-    for number in {1, min(num_seeds, platform.num_cores())}:
-        name = "rejax" if number == 1 else f"rejax, {number} devices"
-        args = rejax | {"num_devices": number}
-        contenders.append(Contender(name, f"{PEERS}:rejax_ppo", True, args))
+    peer = Contender("rejax", f"{PEERS}:rejax_ppo", True, rejax)
+    contenders = _on_devices(Contender(OWN, TRAIN, args=own), peer, num_seeds)
     label = f"ppo {readable(total_steps)} steps, seeds={num_seeds}"
     return Case(label, {"num_seeds": num_seeds}, contenders)
+
+
+def _on_devices(own: Contender, peer: Contender, num_seeds: int) -> list[Contender]:
+    """Both with their seeds on one device; if there are several seeds, also over all devices."""
+    found = [own._replace(args=own.args | {"all_devices": True})]
+    for contender in (own, peer) if num_seeds > 1 else (peer,):
+        args = contender.args | {"all_devices": False}
+        found.append(contender._replace(name=f"{contender.name}, {ONE}", args=args))
+    if num_seeds > 1:
+        args = peer.args | {"all_devices": True}
+        found.append(peer._replace(name=f"{peer.name}, all devices", args=args))
+    return found
 
 
 def sb3_ppo_case(total_steps: int) -> Case:
@@ -48,7 +58,7 @@ def sb3_ppo_case(total_steps: int) -> Case:
         "n_steps": 128, "batch_size": 128, "n_epochs": 4, "learning_rate": 3e-4,
     }
     contenders = [
-        Contender("jaxgen", OWN, args=own),
+        Contender(OWN, TRAIN, args=own),
         Contender("stable-baselines3", f"{PEERS}:sb3", True, sb3),
     ]
     label = f"ppo {readable(total_steps)} steps against sb3, seeds=10"
@@ -66,7 +76,7 @@ def dqn_cases(seed_counts: list[int], total_steps: int) -> list[Case]:
         "gradient_steps": 1, "target_update_interval": 500, "learning_rate": 1e-4,
     }
     contenders = [
-        Contender("jaxgen", OWN, args=own),
+        Contender(OWN, TRAIN, args=own),
         Contender("stable-baselines3", f"{PEERS}:sb3", True, sb3),
     ]
     return [
@@ -81,20 +91,20 @@ def recorded_dqn_case(total_steps: int) -> Case:
         total_steps, num_envs=10, num_steps=1, batch_size=130, replay_ratio=13,
         buffer_size=10_000, activation="relu",
     )}
-    return Case(RECORDED_CASE, {"num_seeds": 10}, [Contender("jaxgen", OWN, args=own)])
+    return Case(RECORDED_CASE, {"num_seeds": 10}, [Contender(OWN, TRAIN, args=own)])
 
 
 def es_cases(seed_counts: list[int], num_generations: int) -> list[Case]:
     """A population of 50, one episode of up to 500 steps each; live steps count."""
+    # A budget that all generations can live through, so that none rests.
+    budget = num_generations * 50 * 500
     own = {"algorithm": "es", "num_iterations": num_generations,
-           "overrides": {"num_variations": 1}}
+           "overrides": _one_variation(budget)}
     evosax = {"num_generations": num_generations, "population": 50}
-    contenders = [
-        Contender("jaxgen", OWN, args=own),
-        Contender("evosax", f"{PEERS}:evosax_es", args=evosax),
-    ]
+    peer = Contender("evosax", f"{PEERS}:evosax_es", args=evosax)
     return [
-        Case(f"es {num_generations} generations, seeds={count}", {"num_seeds": count}, contenders)
+        Case(f"es {num_generations} generations, seeds={count}", {"num_seeds": count},
+             _on_devices(Contender(OWN, TRAIN, args=own), peer, count))
         for count in seed_counts
     ]
 
@@ -112,8 +122,8 @@ def main() -> int:
         cases = (
             ppo_cases([1, 3, 10, 30], 500_000) + ppo_cases([100], 100_000)
             + [sb3_ppo_case(50_000)]
-            + dqn_cases([1, 10, 100], 50_000) + [recorded_dqn_case(100_000)]
-            + es_cases([1, 10, 100], 50)
+            + dqn_cases([1, 3, 10, 30, 100], 50_000) + [recorded_dqn_case(100_000)]
+            + es_cases([1, 3, 10, 30, 100], 50)
         )
     return run_benchmark(cases, "train_throughput", "Training on CartPole at equal work", options)
 

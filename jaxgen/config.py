@@ -126,7 +126,8 @@ class DQNConfig(Config):
     """Rewards are multiplied by it before targets are made; returns are reported unscaled."""
     encoding: str = "unit"
     """Network inputs: ``unit`` scales observations into [0, 1], as specified, where they have
-    bounds; ``one_hot`` gives integer codes an input each; ``raw`` passes numbers as they are."""
+    bounds; ``one_hot`` gives every integer code that occurs an input; ``raw`` passes numbers as
+    they are."""
 
     @property
     def batch_per_variation(self) -> int:

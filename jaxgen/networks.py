@@ -37,7 +37,7 @@ def encode(spec: EnvSpec, encoding: str) -> Callable[[Array], Array]:
     """Return the map from observations ``[..., *obs_shape]`` to network inputs ``[..., F]``.
 
     ``raw`` passes numbers as they are, ``unit`` brings each into [0, 1] by the spec's
-    range, ``one_hot`` gives every integer code an input of its own (numbers stay raw).
+    range, ``one_hot`` gives every integer code that occurs an input (numbers stay raw).
     """
     if encoding not in ENCODINGS:
         raise ValueError(f"unknown encoding {encoding!r}; allowed: {', '.join(ENCODINGS)}")

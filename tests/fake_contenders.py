@@ -31,6 +31,11 @@ def absent(log, name):
     import a_package_that_nobody_has  # noqa: F401  # pyright: ignore[reportMissingImports]
 
 
+def broken(log, name):
+    """A peer whose newest version has changed."""
+    raise KeyError("no such map")
+
+
 def talkative(log, name):
     """Prints where the harness listens."""
     print("loading...")

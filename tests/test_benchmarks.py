@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 import gar_overhead
@@ -14,7 +16,7 @@ import harness
 import readme
 import roofline
 import train_throughput
-from contenders import own_training
+from contenders import own_training, scanning
 from harness import Case, Contender
 from jaxgen.config import preset, replace
 
@@ -35,7 +37,8 @@ def contender(function, name="", **args):
 
 def measured(log, *contenders, repeats=3, quick=False):
     case = Case("a case", {"log": str(log)}, list(contenders), repeats)
-    return list(harness.measure([case], "test", quick))
+    (records,) = harness.measure([case], "test", quick)
+    return records
 
 
 def test_contenders_take_turns_after_a_warm_up(log):
@@ -79,16 +82,35 @@ def test_what_a_contender_prints_does_not_disturb(log):
 
 
 def test_a_contender_that_dies_is_an_error_with_its_name(log):
-    with pytest.raises(RuntimeError, match="dying ended with code 3"):
+    with pytest.raises(harness.ContenderFailed, match="dying ended with code 3"):
         measured(log, contender("dying"))
+
+
+def test_a_peer_that_cannot_be_set_up_is_skipped_and_ours_is_not(log, capfd):
+    assert len(measured(log, contender("steady"), contender("broken"))) == 1
+    shown = capfd.readouterr().err
+    assert "broken: skipped, broken ended with code 1" in shown and "no such map" in shown
+    for name, message in (("broken", "ended with code 1"), ("absent", "a_package_that")):
+        with pytest.raises(harness.ContenderFailed, match=message):
+            measured(log, contender(name, "jaxgen, one device"))
 
 
 def test_the_table_holds_the_ratio_to_each_peer():
     def record(name, rate):
         return {"case": "c", "contender": name, "steps_per_second": rate}
 
-    table = harness.table([record("jaxgen", 3e6), record("x", 1.5e6), record("y", 4e3)])
-    assert table.splitlines()[-1] == "| c | 3 M | x 1.5 M (**2**), y 4 k (**750**) |"
+    table = harness.table([record("x", 1.5e6), record("jaxgen", 3e6), record("y", 4e3)])
+    assert table.splitlines()[-1] == "| c | 3 M |  | x 1.5 M (**2**), y 4 k (**750**) |"
+
+
+def test_the_table_compares_one_device_with_one():
+    def record(name, rate):
+        return {"case": "c", "contender": name, "steps_per_second": rate}
+
+    names = {"jaxgen": 8e6, "jaxgen, one device": 5e6, "x, one device": 1e6, "x, all devices": 2e6}
+    table = harness.table([record(name, rate) for name, rate in names.items()])
+    expected = "x, one device 1 M (**8**; 5 on one), x, all devices 2 M (**4**)"
+    assert table.splitlines()[-1] == f"| c | 8 M | 5 M | {expected} |"
 
 
 def test_a_quick_run_does_not_write_over_a_real_one(monkeypatch):
@@ -100,7 +122,8 @@ def test_a_quick_run_does_not_write_over_a_real_one(monkeypatch):
 
 def test_the_plot_is_written(tmp_path):
     rates = {"steps_per_second": 2e6, "lowest": 1e6, "highest": 3e6}
-    records = [{"case": c, "contender": n} | rates for c in "ab" for n in ("jaxgen", "peer")]
+    names = [f"peer {number}" for number in range(25)]
+    records = [{"case": c, "contender": name} | rates for c in "ab" for name in names]
     harness.plot_rates(records, tmp_path / "new" / "rates.png", "title")
     assert (tmp_path / "new" / "rates.png").read_bytes().startswith(b"\x89PNG")
 
@@ -108,7 +131,8 @@ def test_the_plot_is_written(tmp_path):
 def test_measuring_one_case_keeps_the_records_of_the_others(log, tmp_path):
     """In the order of the cases; what is no case any more goes."""
     args = {"log": str(log)}
-    cases = [Case(label, args, [contender("steady")], 1) for label in ("one", "two", "three")]
+    own = contender("steady", "jaxgen")
+    cases = [Case(label, args, [own], 1) for label in ("one", "two", "three")]
     for chosen, given in (("o$", cases), ("one", cases), ("three", cases[:1] + cases[2:])):
         options = argparse.Namespace(only=chosen, quick=True, out=tmp_path)
         assert harness.run_benchmark(given, "test", "title", options) == 0
@@ -131,7 +155,42 @@ def test_scripts_explain_themselves(script):
     assert "--quick" in shown.stdout and "--out" in shown.stdout
 
 
+def test_the_tables_name_the_version_that_each_contender_ran_on():
+    """gymnax is in both environments; the versions of peers without a record are not named."""
+    def record(name, versions, quick=False):
+        hardware = {"num_cores": 2, "cpu": "a processor"}
+        return {"contender": name, "versions": versions, "hardware": hardware, "quick": quick}
+
+    records = [
+        record("gymnax, one device", {"jax": "0.9", "gymnax": "1.0", "evosax": "0.3"}),
+        record("rejax", {"jax": "0.9", "gymnax": "0.0.9", "rejax": "0.1"}),
+    ]
+    expected = "2 cores, a processor; gymnax 1.0, jax 0.9, rejax 0.1"
+    assert readme.provenance(records) == expected
+    records.append(record("rejax", {"rejax": "0.1"}, quick=True))
+    assert readme.provenance(records) == f"{expected}; QUICK, not a result"
+
+
 # What is counted
+
+
+@pytest.mark.parametrize("all_devices", [False, True])
+def test_driven_environments_are_all_counted(all_devices, monkeypatch):
+    """6 environments for 1024 steps a call, over one device or both."""
+    sizes = []
+
+    def make(num):
+        sizes.append(num)
+        return scanning.Batch(
+            lambda key: jnp.zeros(num), lambda carry, key: (carry + 1, jax.random.uniform(key))
+        )
+
+    run, facts = scanning.drive(make, 6, all_devices)
+    assert sizes == [3 if all_devices else 6] and facts["num_devices"] == 1 + all_devices
+    monkeypatch.setattr(scanning, "MIN_SECONDS", 1e-9)
+    assert run()["steps"] == 6 * 1024
+    with pytest.raises(ValueError, match="5 environments cannot be split over 2 devices"):
+        scanning.drive(make, 5, True)
 
 
 def test_our_training_counts_the_steps_of_the_seeds_that_were_asked_for():
@@ -189,9 +248,14 @@ def test_operations_of_ppo_on_the_grid():
 def test_equal_work_is_asked_of_all():
     (case,) = train_throughput.ppo_cases([1], 500_000)
     own, peer = case.contenders
+    assert (own.name, peer.name) == ("jaxgen", "rejax, one device")
     for name, value in train_throughput.ROLLOUTS.items():
         assert own.args["overrides"][name] == peer.args[name] == value
     assert own.args["overrides"]["total_steps"] == peer.args["total_steps"] == 500_000
+    (es,) = train_throughput.es_cases([2], 7)
+    names = ["jaxgen", "jaxgen, one device", "evosax, one device", "evosax, all devices"]
+    assert [contender.name for contender in es.contenders] == names
+    assert es.contenders[0].args["overrides"]["total_steps"] == 7 * 50 * 500
     labels = [case.label for case in gar_overhead.cases(quick=False)]
     assert labels == ["ppo cartpole", "ppo minigrid", "dqn cartpole", "dqn minigrid"]
 

@@ -372,3 +372,25 @@ def test_picture_shows_walls_obstacles_goal_and_agent():
 def test_impossible_banks_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         GridTask(**options)
+
+
+def test_only_codes_that_occur_have_inputs():
+    """Over 60 random steps at all levels: with see-through walls nothing is unseen (code 0)."""
+    params, words = GridTask().evaluation(jax.random.key(3), jnp.array(LEVELS), NUM_LAYOUTS)
+
+    def codes(environment):
+        obs, state = jax.vmap(environment.reset_from)(words, params)
+        actions = jax.random.randint(jax.random.key(4), (60, *obs.shape[:2]), 0, 3)
+
+        def step(state, action):
+            obs, state, *_ = jax.vmap(environment.advance)(state, action, params)
+            return state, obs
+
+        return np.unique(np.concatenate([obs[None], jax.lax.scan(step, state, actions)[1]]))
+
+    for see_through, expected in ((True, [1, 2, 3, 4]), (False, [0, 1, 2, 3, 4])):
+        environment = GridWorld(see_through)
+        spec = GridTask(see_through_walls=see_through).spec
+        assert spec == environment.spec
+        assert list(range(spec.first_code, spec.num_codes or 0)) == expected
+        np.testing.assert_array_equal(codes(environment), expected)

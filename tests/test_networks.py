@@ -1,5 +1,7 @@
 """Networks over flat vectors, their encodings and their initialisation."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,31 @@ def test_one_hot_gives_every_code_an_input():
     np.testing.assert_array_equal(inputs.sum(1), 1)
     np.testing.assert_array_equal(inputs.argmax(1), obs)
     assert inputs.dtype == np.float32
+
+
+def test_codes_below_the_first_have_no_inputs():
+    """Codes 1 to 4: input 4 (c - 1) + i says whether cell i shows code c."""
+    spec = dataclasses.replace(CODES, first_code=1)
+    obs = jnp.array([1, 4, 2, 3], jnp.uint8)
+    inputs = np.asarray(networks.encode(spec, "one_hot")(obs)).reshape(4, 4)
+    np.testing.assert_array_equal(inputs.argmax(0) + 1, obs)
+    np.testing.assert_array_equal(inputs.sum(0), 1)
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (40, 2)])
+@pytest.mark.parametrize("num_outputs", [1, 3])
+def test_gradients_of_the_head_are_those_of_a_matrix_product(shape, num_outputs):
+    keys = jax.random.split(jax.random.key(0), 3)
+    inputs, outer = (
+        jax.random.normal(key, (*shape, width)) for key, width in zip(keys, (7, num_outputs))
+    )
+    kernel = jax.random.normal(keys[2], (7, num_outputs))
+    ours, back = jax.vjp(networks._narrow_product, inputs, kernel)
+    expected, expected_back = jax.vjp(lambda a, b: a @ b, inputs, kernel)
+    np.testing.assert_array_equal(ours, expected)
+    for own, reference in zip(back(outer), expected_back(outer)):
+        assert own.shape == reference.shape
+        np.testing.assert_allclose(own, reference, rtol=1e-5, atol=1e-5)
 
 
 def test_unit_brings_each_number_into_0_1():

@@ -1,11 +1,14 @@
 """The ring against a plain Python list."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxgen import replay
+from jaxgen.types import EnvSpec
 
 NUM_VARIATIONS, NUM_STEPS, NUM_ENVS = 3, 4, 2
 
@@ -67,3 +70,22 @@ def test_a_ring_keeps_the_dtypes_of_its_example():
     ring = replay.init(example, 3, 5)
     assert (ring["obs"].shape, ring["obs"].dtype) == ((3, 5, 49), jnp.uint8)
     assert (ring["terminated"].shape, ring["terminated"].dtype) == ((3, 5), jnp.bool_)
+
+
+@pytest.mark.parametrize("obs_shape", [(49,), (4,), (3, 5, 2), (1,)])
+@pytest.mark.parametrize("lead", [(), (2, 3)])
+def test_bytes_come_back_from_their_words(obs_shape, lead):
+    """Four bytes to a word, the last word padded."""
+    spec = EnvSpec("bytes", obs_shape, "uint8", 2, 10)
+    obs = jax.random.bits(jax.random.key(0), (*lead, *obs_shape), jnp.uint8)
+    words = replay.pack(spec, obs)
+    assert words.shape == (*lead, -(-math.prod(obs_shape) // 4)) and words.dtype == jnp.uint32
+    back = replay.unpack(spec, words)
+    assert back.dtype == jnp.uint8
+    np.testing.assert_array_equal(back, obs)
+
+
+def test_numbers_are_kept_as_they_are():
+    spec = EnvSpec("numbers", (2,), "float32", 2, 10)
+    obs = jnp.array([[0.5, -1.0]])
+    assert replay.pack(spec, obs) is obs and replay.unpack(spec, obs) is obs

@@ -230,3 +230,10 @@ def test_a_budget_is_spent_when_every_lane_rests():
     config = tiny_config("ppo")
     cut = list(segments(config, None, 64))
     assert [budget_spent(config, {}, segment) for segment in cut][-2:] == [False, True]
+
+
+def test_a_technique_without_a_level_for_each_variation_is_refused():
+    config = replace(tiny_config("ppo"), {"num_variations": 1})
+    message = r"levels \(0.0, 0.0, 0.0\), so num_variations = 1 is not allowed; use 3"
+    with pytest.raises(ValueError, match=message):
+        stack_lanes([(config, make_technique("baseline"))], [0])

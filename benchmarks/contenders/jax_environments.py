@@ -7,11 +7,11 @@ from typing import Any
 
 import jax
 
-from contenders.scanning import Batch, drive, random_actions, step_with_key
+from contenders.scanning import Batch, actions_from, drive, random_actions, step_with_key
 from worker import Run
 
 
-def jaxgen(environment: str, num_envs: int, num_devices: int) -> tuple[Run, dict]:
+def jaxgen(environment: str, num_envs: int, all_devices: bool) -> tuple[Run, dict]:
     """Our environments at level 1/3, where the grid is 8 x 8; one draw of bits serves a step."""
     import jax.numpy as jnp
 
@@ -28,10 +28,8 @@ def jaxgen(environment: str, num_envs: int, num_devices: int) -> tuple[Run, dict
 
         def step(state: Any, key: jax.Array) -> tuple[Any, Any]:
             bits = jax.random.bits(key, (num * (1 + env.reset_words),))
-            action = (bits[:num] >> 8) % num_actions
-            final, state, reward, terminated, truncated = env.advance(
-                state, action.astype(jnp.int32), params
-            )
+            action = actions_from(bits[:num], num_actions)
+            final, state, reward, terminated, truncated = env.advance(state, action, params)
             fresh = env.reset_from(bits[num:].reshape(num, -1), params)
             done = terminated | truncated
             obs, state = jax.tree.map(
@@ -42,10 +40,10 @@ def jaxgen(environment: str, num_envs: int, num_devices: int) -> tuple[Run, dict
 
         return Batch(start, step)
 
-    return drive(make, num_envs, num_devices)
+    return drive(make, num_envs, all_devices)
 
 
-def gymnax(num_envs: int, num_devices: int) -> tuple[Run, dict]:
+def gymnax(num_envs: int, all_devices: bool) -> tuple[Run, dict]:
     """gymnax's CartPole, vmapped as its documentation does."""
     import gymnax as peer
 
@@ -65,10 +63,10 @@ def gymnax(num_envs: int, num_devices: int) -> tuple[Run, dict]:
 
         return Batch(start, step)
 
-    return drive(make, num_envs, num_devices)
+    return drive(make, num_envs, all_devices)
 
 
-def xminigrid(num_envs: int, num_devices: int) -> tuple[Run, dict]:
+def xminigrid(num_envs: int, all_devices: bool) -> tuple[Run, dict]:
     """XLand-MiniGrid's Empty-8x8 with its auto-reset wrapper."""
     import xminigrid as peer
     from xminigrid.wrappers import GymAutoResetWrapper
@@ -87,10 +85,10 @@ def xminigrid(num_envs: int, num_devices: int) -> tuple[Run, dict]:
 
         return Batch(start, step)
 
-    return drive(make, num_envs, num_devices)
+    return drive(make, num_envs, all_devices)
 
 
-def navix(view: str, num_envs: int, num_devices: int) -> tuple[Run, dict]:
+def navix(view: str, num_envs: int, all_devices: bool) -> tuple[Run, dict]:
     """NAVIX's Empty-8x8, whose step resets by itself; it observes the ``symbolic`` whole grid, or
     as ``symbolic_first_person`` the 7x7 cells that MiniGrid, XLand-MiniGrid and ours show."""
     import navix as peer
@@ -108,4 +106,4 @@ def navix(view: str, num_envs: int, num_devices: int) -> tuple[Run, dict]:
 
         return Batch(start, step)
 
-    return drive(make, num_envs, num_devices)
+    return drive(make, num_envs, all_devices)

@@ -34,20 +34,21 @@ CHUNK = 64
 
 def train(
     algorithm: str, num_seeds: int, overrides: dict[str, Any], num_iterations: int | None = None,
-    environment: str = "cartpole",
+    environment: str = "cartpole", all_devices: bool = True,
 ) -> tuple[Run, dict]:
     """Train seeds together as the matrix does: lanes over devices, one call for the whole run.
 
     Args:
       algorithm: registry name.
-      num_seeds: lanes, which are padded to a multiple of the devices.
+      num_seeds: lanes, which are padded to a multiple of the devices; padding counts no steps.
       overrides: of the preset's fields.
       num_iterations: None: as many as the budget holds; steps that count are counted.
       environment: registry name.
+      all_devices: split the lanes over all devices, not leave them on one.
     """
     config = _config(algorithm, environment, overrides)
     task = make_task(environment)
-    devices = jax.devices()[: min(num_seeds, jax.device_count())]
+    devices = jax.devices()[: num_seeds if all_devices else 1]
     seeds = list(range(num_seeds + -num_seeds % len(devices)))
     technique = Technique(levels=(0.0,) * config.num_variations)
     lanes = stack_lanes([(config, technique)] * len(seeds), seeds)
@@ -72,10 +73,15 @@ def train(
         if not reached:
             returns = program.evaluate(lanes, program.params(lanes, carry), suite)
             reached.append(float(returns[:num_seeds, 0].mean()))
+        # A population that has used its budget rests, so that less than was asked for is done.
+        assert "active" not in metrics or metrics["active"][:num_seeds].all()
         steps = int(metrics["env_steps"][:num_seeds, -1].sum())
         return {"steps": steps, "seconds": seconds, "return": round(reached[0], 1)}
 
-    return run, {"compile_seconds": tracing + compiling, "trace_seconds": tracing}
+    return run, {
+        "compile_seconds": tracing + compiling, "trace_seconds": tracing,
+        "num_devices": len(devices), "return_of": "final policies, greedy, 128 episodes",
+    }
 
 
 class Begun(NamedTuple):
@@ -95,7 +101,8 @@ def _begin(algorithm: str, environment: str, num_lanes: int, pooled: bool) -> Be
     task, make_algorithm = make_task(environment), ALGORITHMS[algorithm]
     levels = (0.0,) if pooled else MULTI_LEVELS
     technique = Technique(levels=levels, agreement=0.0 if pooled else 1.0)
-    lanes = stack_lanes([(config, technique)] * num_lanes, list(range(num_lanes)))
+    padded = num_lanes + -num_lanes % jax.device_count()
+    lanes = stack_lanes([(config, technique)] * padded, list(range(padded)))
     program = make_program(task, make_algorithm, chunk=CHUNK)
     content = program.content(lanes, 0)
     carry = program.init(lanes, content)

@@ -12,17 +12,16 @@ NUM_EPISODES = 128
 """Episodes of the evaluation after training, which is not timed."""
 
 
-def rejax_ppo(num_seeds: int, total_steps: int, num_devices: int, **ppo: Any) -> tuple[Run, dict]:
+def rejax_ppo(num_seeds: int, total_steps: int, all_devices: bool, **ppo: Any) -> tuple[Run, dict]:
     """rejax's PPO, seeds vmapped; without its evaluations during training, which ours has none of.
 
     Args:
-      num_seeds: trained together.
+      num_seeds: trained together; padding to a multiple of the devices counts no steps.
       total_steps: per seed.
-      num_devices: with more than one the seeds are split over devices.
+      all_devices: split the seeds over all devices, not leave them on one.
       **ppo: its hyper-parameters.
     """
     import jax
-    import numpy as np
     from rejax import PPO
     from rejax.evaluate import evaluate
 
@@ -30,13 +29,10 @@ def rejax_ppo(num_seeds: int, total_steps: int, num_devices: int, **ppo: Any) ->
         env="CartPole-v1", total_timesteps=total_steps, eval_freq=total_steps,
         skip_initial_evaluation=True, **ppo,
     ).replace(eval_callback=lambda algorithm, state, key: ())
-    train = jax.vmap(lambda key: algorithm.train(key)[0])
-    padded = num_seeds + -num_seeds % num_devices
+    devices = jax.devices()[: num_seeds if all_devices else 1]
+    padded = num_seeds + -num_seeds % len(devices)
     keys = jax.random.split(jax.random.key(0), padded)
-    if num_devices > 1:
-        mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:num_devices]), ("seeds",))
-        split = jax.sharding.PartitionSpec("seeds")
-        train = jax.shard_map(train, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
+    train = _over_devices(jax.vmap(lambda key: algorithm.train(key)[0]), devices)
     compiling, compiled = timed(lambda: jax.jit(train).lower(keys).compile())
     reached: list[float] = []
 
@@ -48,14 +44,31 @@ def rejax_ppo(num_seeds: int, total_steps: int, num_devices: int, **ppo: Any) ->
     def run() -> dict[str, Any]:
         seconds, state = timed(lambda: jax.block_until_ready(compiled(keys)))
         if not reached:
-            reached.append(float(jax.jit(jax.vmap(episode_returns))(state, keys).mean()))
+            returns = jax.jit(jax.vmap(episode_returns))(state, keys)[:num_seeds]
+            reached.append(float(returns.mean()))
         steps = num_seeds * int(state.global_step[0])
         return {"steps": steps, "seconds": seconds, "return": round(reached[0], 1)}
 
-    return run, {"compile_seconds": compiling}
+    return run, {
+        "compile_seconds": compiling, "num_devices": len(devices),
+        "return_of": f"final policies, sampled, {NUM_EPISODES} episodes",
+    }
 
 
-def evosax_es(num_seeds: int, num_generations: int, population: int) -> tuple[Run, dict]:
+def _over_devices(function: Any, devices: list[Any]) -> Any:
+    import jax
+    import numpy as np
+
+    mesh = jax.sharding.Mesh(np.asarray(devices), ("seeds",))
+    split = jax.sharding.PartitionSpec("seeds")
+    if len(devices) == 1:
+        return function
+    return jax.shard_map(function, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
+
+
+def evosax_es(
+    num_seeds: int, num_generations: int, population: int, all_devices: bool
+) -> tuple[Run, dict]:
     """evosax's Open_ES with gymnax's CartPole and a 64 x 64 tanh policy; live steps are counted."""
     import gymnax
     import jax
@@ -103,19 +116,29 @@ def evosax_es(num_seeds: int, num_generations: int, population: int) -> tuple[Ru
 
     def train(key: Any) -> tuple[Any, Any]:
         state = strategy.init(key, solution, params)
-        return jax.lax.scan(generation, state, jax.random.split(key, num_generations))[1]
+        state, live = jax.lax.scan(generation, state, jax.random.split(key, num_generations))
+        return strategy.get_mean(state), live
 
-    keys = jax.random.split(jax.random.key(1), num_seeds)
-    compiling, compiled = timed(lambda: jax.jit(jax.vmap(train)).lower(keys).compile())
+    devices = jax.devices()[: num_seeds if all_devices else 1]
+    keys = jax.random.split(jax.random.key(1), num_seeds + -num_seeds % len(devices))
+    over_seeds = _over_devices(jax.vmap(train), devices)
+    compiling, compiled = timed(lambda: jax.jit(over_seeds).lower(keys).compile())
+    episode_keys = jax.random.split(jax.random.key(2), NUM_EPISODES)
+    reached: list[float] = []
 
     def run() -> dict[str, Any]:
-        seconds, live = timed(lambda: jax.block_until_ready(compiled(keys)))
-        return {
-            "steps": int(live.sum()), "seconds": seconds,
-            "return": round(float(live[:, -1].mean()) / population, 1),
-        }
+        seconds, (policies, live) = timed(lambda: jax.block_until_ready(compiled(keys)))
+        if not reached:
+            episodes = jax.vmap(jax.vmap(episode, (None, 0)), (0, None))
+            returns: Any = jax.jit(episodes)(policies, episode_keys)
+            reached.append(float(returns[:num_seeds].mean()))
+        steps = int(live[:num_seeds].sum())
+        return {"steps": steps, "seconds": seconds, "return": round(reached[0], 1)}
 
-    return run, {"compile_seconds": compiling}
+    return run, {
+        "compile_seconds": compiling, "num_devices": len(devices),
+        "return_of": f"final policies, greedy, {NUM_EPISODES} episodes",
+    }
 
 
 def sb3(
@@ -149,10 +172,12 @@ def sb3(
         seconds = time.perf_counter() - start
         turns.append(len(turns))
         if not reached:
-            reached.append(float(evaluate_policy(model, env, 20)[0]))
-        return {
-            "steps": model.num_timesteps, "seconds": seconds, "return": round(reached[0], 1),
-            "seeds_after_each_other": num_seeds,
-        }
+            returns: Any = evaluate_policy(model, env, NUM_EPISODES)[0]
+            reached.append(float(returns))
+        steps = model.num_timesteps
+        return {"steps": steps, "seconds": seconds, "return": round(reached[0], 1)}
 
-    return run, {"compile_seconds": 0.0}
+    return run, {
+        "compile_seconds": 0.0, "seeds_in_turn": num_seeds,
+        "return_of": f"one policy, greedy, {NUM_EPISODES} episodes",
+    }

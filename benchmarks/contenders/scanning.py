@@ -1,7 +1,7 @@
 """Drives a batch of JAX environments with random actions; every output of every step is written."""
 
+import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -24,14 +24,18 @@ class Batch(NamedTuple):
     """(carry, key) -> carry and what is written: observation, reward, end of episode."""
 
 
-def drive(make: Callable[[int], Batch], num_envs: int, num_devices: int) -> tuple[Run, dict]:
+def drive(make: Callable[[int], Batch], num_envs: int, all_devices: bool) -> tuple[Run, dict]:
     """Set up T steps of N environments as one compiled program.
 
     Args:
       make: N -> environments.
       num_envs: in all.
-      num_devices: the environments are split over so many.
+      all_devices: split them over all devices, whose number must divide theirs, not leave them
+        on one.
     """
+    num_devices = jax.device_count() if all_devices else 1
+    if num_envs % num_devices:
+        raise ValueError(f"{num_envs} environments cannot be split over {num_devices} devices")
     num_steps = max(32, min(1024, 2**18 // num_envs))
     batch = make(num_envs // num_devices)
 
@@ -53,20 +57,15 @@ def drive(make: Callable[[int], Batch], num_envs: int, num_devices: int) -> tupl
     seconds, compiled = timed(lambda: program.lower(keys, carry).compile())
     state = [compiled(keys, carry)]
 
-    def repeat(count: int) -> None:
-        for _ in range(count):
+    def run() -> dict[str, Any]:
+        count, elapsed, start = 0, 0.0, time.perf_counter()
+        while elapsed < MIN_SECONDS:
             keys, carry, _ = state[0]
             state[0] = jax.block_until_ready(compiled(keys, carry))
-
-    repeat(1)
-    once, _ = timed(partial(repeat, 1))
-    count = max(1, round(MIN_SECONDS / once))
-
-    def run() -> dict[str, Any]:
-        elapsed, _ = timed(partial(repeat, count))
+            count, elapsed = count + 1, time.perf_counter() - start
         return {"steps": count * num_steps * num_envs, "seconds": elapsed}
 
-    return run, {"compile_seconds": seconds}
+    return run, {"compile_seconds": seconds, "num_devices": num_devices}
 
 
 def step_with_key(step: Callable, num_envs: int) -> Callable:
@@ -77,5 +76,10 @@ def step_with_key(step: Callable, num_envs: int) -> Callable:
 
 
 def random_actions(key: jax.Array, num_envs: int, num_actions: int) -> jax.Array:
-    """Uniform actions int32 ``[N]``."""
-    return jax.random.randint(key, (num_envs,), 0, num_actions, jnp.int32)
+    """Random actions int32 ``[N]``, a word each."""
+    return actions_from(jax.random.bits(key, (num_envs,)), num_actions)
+
+
+def actions_from(words: jax.Array, num_actions: int) -> jax.Array:
+    """Actions int32 from uint32 words, alike for all contenders."""
+    return ((words >> 8) % num_actions).astype(jnp.int32)
