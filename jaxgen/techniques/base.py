@@ -17,8 +17,6 @@ TINY = 1e-15
 """Floor of a norm: a zero gradient has agreement 0 with everything. Shorter vectors than it, whose
 squares underflow to a norm of 0, are not blown up to more than length 1."""
 
-FOLDS = 8
-
 
 class Combined(NamedTuple):
     """A gradient for the optimiser and what the variations' gradients agreed on."""
@@ -93,21 +91,9 @@ def _gram(vectors: Array) -> Array:
     on a CPU, and every cosine and norm follows from these K (K + 1) / 2 sums.
     """
     num = vectors.shape[0]
-    dots = {(i, j): _dot(vectors[i], vectors[j]) for i in range(num) for j in range(i + 1)}
+    dots = {(i, j): (vectors[i] * vectors[j]).sum() for i in range(num) for j in range(i + 1)}
     rows = [jnp.stack([dots[max(i, j), min(i, j)] for j in range(num)]) for i in range(num)]
     return jnp.stack(rows)
-
-
-def _dot(a: Array, b: Array) -> Array:
-    """Dot product of two vectors, folded into eighths before the sum.
-
-    Of a long sum of products XLA on CPU writes all the products out before it adds them up; the
-    folded ones are an eighth of that.
-    """
-    width = a.shape[0] // FOLDS
-    parts = [slice(i * width, (i + 1) * width) for i in range(FOLDS)]
-    folded = sum((a[part] * b[part] for part in parts[1:]), a[parts[0]] * b[parts[0]])
-    return folded.sum() + (a[FOLDS * width :] * b[FOLDS * width :]).sum()
 
 
 def _mean_pair_cosine(gram: Array, norm: Array) -> Array:
