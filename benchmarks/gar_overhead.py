@@ -14,7 +14,7 @@ NUM_LANES = 18
 """As in the default matrix: 6 arms x 3 seeds."""
 
 UPDATES = {"ppo cartpole": 30, "ppo minigrid": 3, "dqn cartpole": 80, "dqn minigrid": 15}
-"""Calls of ``update`` in a turn of about a second."""
+"""Calls of ``update``, or whole iterations, in a turn of about a second."""
 
 
 def cases(quick: bool) -> list[Case]:
@@ -22,14 +22,18 @@ def cases(quick: bool) -> list[Case]:
     names = ("per variation", False), ("pooled", True)
     contenders = [Contender(name, UPDATE, args={"pooled": pooled}) for name, pooled in names]
     found = []
-    for label, count in UPDATES.items():
-        algorithm, environment = label.split()
-        args = {
-            "algorithm": algorithm, "environment": environment,
-            "num_lanes": 2 if quick else NUM_LANES, "num_updates": 1 if quick else count,
-        }
-        found.append(Case(label, args, contenders, repeats=9))
+    for label in UPDATES:
+        found.append(Case(label, update_args(label, quick), contenders, repeats=9))
     return found
+
+
+def update_args(label: str, quick: bool) -> dict[str, Any]:
+    """What a contender of updates or of whole iterations is asked for."""
+    algorithm, environment = label.split()
+    return {
+        "algorithm": algorithm, "environment": environment,
+        "num_lanes": 2 if quick else NUM_LANES, "num_updates": 1 if quick else UPDATES[label],
+    }
 
 
 def table(records: list[dict[str, Any]]) -> str:

@@ -240,7 +240,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     lines = [f"| case | {' | '.join(head)} |", "|---|---|---|---|"]
     for label, group in by_case(records).items():
         rates = {record["contender"]: record["steps_per_second"] for record in group}
-        own, single = rates[OWN], rates.get(f"{OWN}, one device")
+        own, single = rates[OWN], rates.get(f"{OWN}, {ONE}")
         listed = []
         for name, rate in rates.items():
             if not name.startswith(OWN):

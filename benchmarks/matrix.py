@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import PACKAGES, hardware, parse, parser, write_records
-from worker import versions
+from worker import peak_megabytes, versions
 
 ROOT = Path(__file__).resolve().parent.parent
 PHASES = ("import", "compile", "train", "evaluate", "rest")
@@ -42,7 +42,7 @@ def run_matrix(folder: Path, name: str, extra: list[str]) -> dict[str, Any]:
     phases["rest"] = seconds - sum(phases.values())
     return {
         "case": name, "seconds": seconds, "phases": phases, "programs": programs,
-        "peak_megabytes": round(usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)),
+        "peak_megabytes": round(peak_megabytes(usage)),
     }
 
 

@@ -39,10 +39,6 @@ def provenance(records: list[dict[str, Any]]) -> str:
     return f"{listed}; {', '.join(sorted(versions))}{note}"
 
 
-def _environments(records: list[dict[str, Any]]) -> str:
-    return table(records)
-
-
 def _training(records: list[dict[str, Any]]) -> str:
     lines = [table(records)]
     for own in by_case(records).get(train_throughput.RECORDED_CASE, []):
@@ -65,7 +61,7 @@ def _training(records: list[dict[str, Any]]) -> str:
 
 
 SECTIONS = {
-    "env_throughput": ("Environment steps per second", _environments),
+    "env_throughput": ("Environment steps per second", table),
     "train_throughput": ("Training steps per second at equal work, CartPole", _training),
     "gar_overhead": ("What gradients per variation cost", gar_overhead.table),
     "matrix": ("Wall time of the default matrix, seconds", matrix.table),

@@ -10,12 +10,10 @@ import sys
 from typing import Any, NamedTuple
 
 from envs_jax import make_task
+from gar_overhead import UPDATES, update_args
 from harness import Case, Contender, parse, parser, run_benchmark
 from jaxgen.config import DQNConfig, PPOConfig, preset
 
-NUM_LANES = 18
-ITERATIONS = {"ppo cartpole": 30, "ppo minigrid": 3, "dqn cartpole": 80, "dqn minigrid": 15}
-"""Iterations in a turn of about a second."""
 CEILINGS = {"small products": "small_products", "stream": "stream"}
 
 
@@ -66,15 +64,12 @@ def cases(quick: bool) -> list[Case]:
     module = "contenders.own_training"
     found = [Case(label, {}, [Contender(label, f"contenders.ceilings:{function}")])
              for label, function in CEILINGS.items()]
-    for label, count in ITERATIONS.items():
-        algorithm, environment = label.split()
-        args = {"algorithm": algorithm, "environment": environment,
-                "num_lanes": 2 if quick else NUM_LANES, "num_updates": 1 if quick else count}
+    for label in UPDATES:
         parts = [
             Contender("iteration", f"{module}:iterate"),
             Contender("update", f"{module}:update", args={"pooled": False}),
         ]
-        found.append(Case(label, args, parts))
+        found.append(Case(label, update_args(label, quick), parts))
     return found
 
 
@@ -89,7 +84,7 @@ def summary(records: list[dict[str, Any]]) -> str:
         "| least traffic GB/s | largest term |",
         "|---|---|---|---|---|---|---|",
     ]
-    for label in ITERATIONS:
+    for label in UPDATES:
         if (label, "update") not in rates:
             continue
         work = work_of(*label.split())

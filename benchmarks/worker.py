@@ -18,6 +18,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+MIN_SECONDS = 0.5
+"""A turn of an environment repeats its steps for at least so long."""
+
 Run = Callable[[], dict[str, Any]]
 """Runs once, waits for the end, and returns at least ``steps`` and ``seconds``."""
 
@@ -29,10 +32,9 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def peak_megabytes() -> float:
-    """The largest resident memory that this process has had."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+def peak_megabytes(usage: resource.struct_rusage) -> float:
+    """The largest resident memory that a process has had, from its usage."""
+    return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def versions(packages: list[str]) -> dict[str, str]:
@@ -65,7 +67,9 @@ def main() -> int:
     answer(facts=facts, versions=versions(request["packages"]))
     for line in sys.stdin:
         if line.strip() == "run":
-            answer(result=run(), peak_megabytes=peak_megabytes())
+            result = run()
+            usage = resource.getrusage(resource.RUSAGE_SELF)
+            answer(result=result, peak_megabytes=peak_megabytes(usage))
     return 0
 
 

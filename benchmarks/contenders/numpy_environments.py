@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from worker import Run
-
-MIN_SECONDS = 0.5
+from worker import MIN_SECONDS, Run
 
 
 def _stepping(env: Any, num_envs: int, num_actions: int) -> Run:

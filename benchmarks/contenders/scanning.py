@@ -9,10 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from worker import Run, timed
-
-MIN_SECONDS = 0.5
-"""One turn repeats its rollout for at least so long."""
+from worker import MIN_SECONDS, Run, timed
 
 
 class Batch(NamedTuple):

@@ -5,6 +5,7 @@ replay ratio (sampled transitions per environment step) is explicit and does not
 change with the number of environments. Truncations bootstrap, terminations do not.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -56,9 +57,11 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
     )
     adam = Adam(config.learning_rate, decay_of(technique), config.adam_eps, config.max_grad_norm)
 
+    record = partial(_map_observations, replay.pack, spec)
+
     def init(key: Array) -> State:
         params = network.init(key)
-        ring = replay.init(_pack(spec, _example(spec)), config.num_variations, config.ring_size)
+        ring = replay.init(record(_example(spec)), config.num_variations, config.ring_size)
         # The target starts as a copy with a buffer of its own, so that a carry can be donated.
         return State(adam.init(params), params + 0.0, ring)
 
@@ -98,7 +101,7 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         act=act,
         preferences=lambda params, obs: network.apply(network.unravel(params), obs),
         params=lambda state: state.online.params,
-        record=partial(_pack, spec),
+        record=record,
         update=update,
         sample=lambda values, uniform: ops.epsilon_greedy(values, uniform, EVALUATION_EPSILON),
         num_envs=config.num_envs,
@@ -121,7 +124,7 @@ def _learn(
         return error, {"loss": error, "q": value.mean()}
 
     def step(online: Optimizer, packed: Transition) -> tuple[Optimizer, Metrics]:
-        transition = _unpack(spec, packed)
+        transition = _map_observations(replay.unpack, spec, packed)
         # Not for all updates at once, although it rests: small products stay in the cache.
         frozen_values = network.apply(frozen, transition.next_obs)
         tree = network.unravel(online.params)
@@ -154,11 +157,8 @@ def _example(spec: EnvSpec) -> Transition:
     return Transition(obs, jnp.int32(0), jnp.float32(0), flag, flag, obs)
 
 
-def _pack(spec: EnvSpec, transition: Transition) -> Transition:
-    obs, next_obs = (replay.pack(spec, o) for o in (transition.obs, transition.next_obs))
-    return transition._replace(obs=obs, next_obs=next_obs)
-
-
-def _unpack(spec: EnvSpec, transition: Transition) -> Transition:
-    obs, next_obs = (replay.unpack(spec, o) for o in (transition.obs, transition.next_obs))
+def _map_observations(
+    change: Callable[[EnvSpec, Array], Array], spec: EnvSpec, transition: Transition
+) -> Transition:
+    obs, next_obs = (change(spec, each) for each in (transition.obs, transition.next_obs))
     return transition._replace(obs=obs, next_obs=next_obs)
