@@ -70,14 +70,12 @@ def evosax_es(
     num_seeds: int, num_generations: int, population: int, all_devices: bool
 ) -> tuple[Run, dict]:
     """evosax's Open_ES with gymnax's CartPole and a 64 x 64 tanh policy; live steps are counted."""
-    import gymnax
     import jax
     import jax.numpy as jnp
     import optax
     from evosax.algorithms import Open_ES
     from flax import linen
 
-    env, env_params = gymnax.make("CartPole-v1")
     network = linen.Sequential(
         [linen.Dense(64), jnp.tanh, linen.Dense(64), jnp.tanh, linen.Dense(2)]
     )
@@ -88,23 +86,7 @@ def evosax_es(
     )
     params = strategy.default_params
 
-    def act(policy: Any, obs: Any) -> Any:
-        values: Any = network.apply(policy, obs)
-        return values.argmax(-1)
-
-    def episode(policy: Any, key: Any) -> Any:
-        """One member's return, which on CartPole is its number of live steps."""
-        reset_key, step_key = jax.random.split(key)
-        obs, state = env.reset(reset_key, env_params)
-
-        def step(carry: Any, key: Any) -> tuple[Any, Any]:
-            obs, state, alive = carry
-            action = act(policy, obs)
-            obs, state, reward, terminated, truncated, _ = env.step(key, state, action, env_params)
-            return (obs, state, alive & ~(terminated | truncated)), reward * alive
-
-        carry = obs, state, jnp.array(True)
-        return jax.lax.scan(step, carry, jax.random.split(step_key, 500))[1].sum()
+    episode = _gymnax_episode(network)
 
     def generation(state: Any, key: Any) -> tuple[Any, Any]:
         ask_key, tell_key, episode_key = jax.random.split(key, 3)
@@ -139,6 +121,35 @@ def evosax_es(
         "compile_seconds": compiling, "num_devices": len(devices),
         "return_of": f"final policies, greedy, {NUM_EPISODES} episodes",
     }
+
+
+def _gymnax_episode(network: Any) -> Any:
+    """The function (policy, key) -> return of an episode of gymnax's CartPole, up to 500 steps."""
+    import gymnax
+    import jax
+    import jax.numpy as jnp
+
+    env, env_params = gymnax.make("CartPole-v1")
+
+    def act(policy: Any, obs: Any) -> Any:
+        values: Any = network.apply(policy, obs)
+        return values.argmax(-1)
+
+    def episode(policy: Any, key: Any) -> Any:
+        """One member's return, which on CartPole is its number of live steps."""
+        reset_key, step_key = jax.random.split(key)
+        obs, state = env.reset(reset_key, env_params)
+
+        def step(carry: Any, key: Any) -> tuple[Any, Any]:
+            obs, state, alive = carry
+            action = act(policy, obs)
+            obs, state, reward, terminated, truncated, _ = env.step(key, state, action, env_params)
+            return (obs, state, alive & ~(terminated | truncated)), reward * alive
+
+        carry = obs, state, jnp.array(True)
+        return jax.lax.scan(step, carry, jax.random.split(step_key, 500))[1].sum()
+
+    return episode
 
 
 def sb3(
