@@ -90,10 +90,13 @@ def test_one_device_and_longer_chunks_change_no_bit(folder, cell, tmp_path):
 def test_seed_by_seed_changes_no_bit(folder, tmp_path):
     """Nor the best model, which is chosen again after each seed."""
     cell = CARTPOLE[0]
-    recorder = run(study_of(cell), tmp_path, vmap_seeds=False)
+    # Which seed is the best differs between kinds of CPU; as the last it replaces another.
+    best = json.loads((folder(cell) / f"{BEST}_scores.json").read_text())["seed"]
+    best_last = sorted(SEEDS, key=lambda seed: seed == best)
+    recorder = run(study_of(cell, seeds=best_last), tmp_path, vmap_seeds=False)
     assert len(recorder.noted("runs done")) == len(SEEDS)
     assert_same_results(tmp_path, folder(cell))
-    assert len(recorder.noted("best model")) > 1, "choose seeds of which a later one is better"
+    assert len(recorder.noted("best model")) > 1
     scores = f"{BEST}_scores.json"
     assert (tmp_path / scores).read_bytes() == (folder(cell) / scores).read_bytes()
     ours, theirs = (jaxgen.load_agent(root / BEST).params for root in (tmp_path, folder(cell)))
