@@ -471,6 +471,8 @@ def _finish(figure: "Figure", title: str, quick: bool, note: str = "") -> None:
         size = 0.8 * 72 * width / (0.65 * len(QUICK_BANNER))
         figure.text(0.5, 0.5, QUICK_BANNER, rotation=slope, fontsize=size, color=RED, alpha=0.35,
                     ha="center", va="center", fontweight="bold", zorder=10)  # fmt: skip
-    # Laid out once: laying out again, at every save, would move things by fractions of a pixel.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    # Laid out once, here: a figure that keeps its engine is laid out and drawn again at every save.
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.execute(figure)
+    figure.set_layout_engine(None)

@@ -4,8 +4,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from contenders.splitting import over_devices, split_over
 from worker import Run, timed
 
 ROWS = (128, 512, 2048)
@@ -16,15 +16,11 @@ MEGABYTES, PASSES = 64, 20
 
 def _on_all_devices(work: Any, *arguments: Any) -> Any:
     devices = jax.devices()
-    mesh = Mesh(np.asarray(devices), ("devices",), axis_types=(AxisType.Auto,))
-    split = PartitionSpec("devices")
     copies = [
-        jax.device_put(np.stack([argument] * len(devices)), NamedSharding(mesh, split))
+        jax.device_put(np.stack([argument] * len(devices)), split_over(devices))
         for argument in arguments
     ]
-    mapped = jax.shard_map(jax.vmap(work), mesh=mesh, in_specs=split, out_specs=split,
-                           check_vma=False)
-    compiled = jax.jit(mapped).lower(*copies).compile()
+    compiled = jax.jit(over_devices(jax.vmap(work), devices)).lower(*copies).compile()
     return lambda: jax.block_until_ready(compiled(*copies))
 
 

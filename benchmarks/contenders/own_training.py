@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, PartitionSpec
 
+from contenders.splitting import over_devices, split_over
 from envs_jax import make_task
 from jaxgen import config as configuration
 from jaxgen.algorithms import ALGORITHMS
@@ -19,7 +19,6 @@ from jaxgen.training import (
     Program,
     evaluation_key,
     iteration_keys,
-    lane_sharding,
     make_program,
     stack_lanes,
     stream_key,
@@ -172,11 +171,11 @@ def update(
         return jax.lax.fori_loop(begun.iteration, stop, step, state)
 
     state = begun.carry.state
-    actor, rollout = _over_devices(act_once)(begun.lanes, state, begun.content)
+    actor, rollout = _lanes_over_devices(act_once)(begun.lanes, state, begun.content)
     arguments = jax.device_put(
-        (begun.lanes, state, actor, rollout), lane_sharding(jax.devices())
+        (begun.lanes, state, actor, rollout), split_over(jax.devices())
     )
-    compiling, compiled = timed(lambda: _over_devices(learn).lower(*arguments).compile())
+    compiling, compiled = timed(lambda: _lanes_over_devices(learn).lower(*arguments).compile())
 
     def run() -> dict[str, Any]:
         seconds, _ = timed(lambda: jax.block_until_ready(compiled(*arguments)))
@@ -185,12 +184,8 @@ def update(
     return run, {"compile_seconds": compiling}
 
 
-def _over_devices(function: Any) -> Any:
-    mesh = Mesh(np.asarray(jax.devices()), ("lanes",), axis_types=(AxisType.Auto,))
-    split = PartitionSpec("lanes")
-    return jax.jit(jax.shard_map(
-        jax.vmap(function), mesh=mesh, in_specs=split, out_specs=split, check_vma=False
-    ))
+def _lanes_over_devices(function: Any) -> Any:
+    return jax.jit(over_devices(jax.vmap(function), jax.devices()))
 
 
 def _config(

@@ -25,6 +25,8 @@ def rejax_ppo(num_seeds: int, total_steps: int, all_devices: bool, **ppo: Any) -
     from rejax import PPO
     from rejax.evaluate import evaluate
 
+    from contenders.splitting import over_devices
+
     algorithm = PPO.create(
         env="CartPole-v1", total_timesteps=total_steps, eval_freq=total_steps,
         skip_initial_evaluation=True, **ppo,
@@ -32,7 +34,7 @@ def rejax_ppo(num_seeds: int, total_steps: int, all_devices: bool, **ppo: Any) -
     devices = jax.devices()[: num_seeds if all_devices else 1]
     padded = num_seeds + -num_seeds % len(devices)
     keys = jax.random.split(jax.random.key(0), padded)
-    train = _over_devices(jax.vmap(lambda key: algorithm.train(key)[0]), devices)
+    train = over_devices(jax.vmap(lambda key: algorithm.train(key)[0]), devices)
     compiling, compiled = timed(lambda: jax.jit(train).lower(keys).compile())
     reached: list[float] = []
 
@@ -55,17 +57,6 @@ def rejax_ppo(num_seeds: int, total_steps: int, all_devices: bool, **ppo: Any) -
     }
 
 
-def _over_devices(function: Any, devices: list[Any]) -> Any:
-    import jax
-    import numpy as np
-
-    mesh = jax.sharding.Mesh(np.asarray(devices), ("seeds",))
-    split = jax.sharding.PartitionSpec("seeds")
-    if len(devices) == 1:
-        return function
-    return jax.shard_map(function, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
-
-
 def evosax_es(
     num_seeds: int, num_generations: int, population: int, all_devices: bool
 ) -> tuple[Run, dict]:
@@ -75,6 +66,8 @@ def evosax_es(
     import optax
     from evosax.algorithms import Open_ES
     from flax import linen
+
+    from contenders.splitting import over_devices
 
     network = linen.Sequential(
         [linen.Dense(64), jnp.tanh, linen.Dense(64), jnp.tanh, linen.Dense(2)]
@@ -103,7 +96,7 @@ def evosax_es(
 
     devices = jax.devices()[: num_seeds if all_devices else 1]
     keys = jax.random.split(jax.random.key(1), num_seeds + -num_seeds % len(devices))
-    over_seeds = _over_devices(jax.vmap(train), devices)
+    over_seeds = over_devices(jax.vmap(train), devices)
     compiling, compiled = timed(lambda: jax.jit(over_seeds).lower(keys).compile())
     episode_keys = jax.random.split(jax.random.key(2), NUM_EPISODES)
     reached: list[float] = []

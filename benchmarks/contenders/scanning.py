@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import AxisType, Mesh, PartitionSpec
 
+from contenders.splitting import over_devices
 from worker import MIN_SECONDS, Run, timed
 
 
@@ -42,13 +41,7 @@ def drive(make: Callable[[int], Batch], num_envs: int, all_devices: bool) -> tup
         one, written = jax.lax.scan(batch.step, one, jax.random.split(carry_key, num_steps))
         return key[None], *jax.tree.map(lambda leaf: leaf[None], (one, written))
 
-    mesh = Mesh(np.asarray(jax.devices()[:num_devices]), ("devices",),
-                axis_types=(AxisType.Auto,))
-    split = PartitionSpec("devices")
-    program = jax.jit(
-        jax.shard_map(rollout, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
-        if num_devices > 1 else rollout
-    )
+    program = jax.jit(over_devices(rollout, jax.devices()[:num_devices]))
     keys = jax.random.split(jax.random.key(0), num_devices)
     carry = jax.jit(jax.vmap(batch.start))(keys)
     seconds, compiled = timed(lambda: program.lower(keys, carry).compile())
