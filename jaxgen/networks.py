@@ -70,18 +70,52 @@ class _MLP(linen.Module):
     @linen.compact
     def __call__(self, x: Array) -> Array:
         for width in self.hidden:
-            x = linen.Dense(width, kernel_init=linen.initializers.orthogonal(2**0.5))(x)
+            kernel_init = linen.initializers.orthogonal(2**0.5)
+            x = linen.Dense(width, kernel_init=kernel_init, dot_general=_hidden_product)(x)
             x = self.activation(x)
         head = linen.initializers.orthogonal(self.head_scale)
         return linen.Dense(self.num_outputs, kernel_init=head, dot_general=_head_product)(x)
 
 
+# Products as `linen.Dense` asks for them: of ``[..., I]`` and ``[I, O]``.
+
+SMALL_KERNEL = 64 * 64
+
+
+def _hidden_product(
+    inputs: Array, kernel: Array, dimension_numbers: Any, precision: Any = None, **_: Any
+) -> Array:
+    del dimension_numbers, precision  # Dense contracts the last axis with the first.
+    return _small_product(inputs, kernel) if kernel.size <= SMALL_KERNEL else inputs @ kernel
+
+
 def _head_product(
     inputs: Array, kernel: Array, dimension_numbers: Any, precision: Any = None, **_: Any
 ) -> Array:
-    """Product of ``[..., H]`` and ``[H, A]`` for a handful of outputs A, as `linen.Dense` asks."""
-    del dimension_numbers, precision  # Dense contracts the last axis with the first.
+    """For a handful of outputs."""
+    del dimension_numbers, precision
     return _narrow_product(inputs, kernel)
+
+
+@jax.custom_vjp
+def _small_product(inputs: Array, kernel: Array) -> Array:
+    return inputs @ kernel
+
+
+def _small_forward(inputs: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return inputs @ kernel, (inputs, kernel)
+
+
+def _small_backward(residuals: tuple[Array, Array], outer: Array) -> tuple[Array, Array]:
+    # A CPU's matrix product reads a transposed operand so slowly that, up to this size, it is
+    # faster to transpose it first; without the barrier XLA would put the transposition back.
+    inputs, kernel = residuals
+    rows, weights = (x.reshape(-1, x.shape[-1]) for x in (inputs, outer))
+    columns = jax.lax.optimization_barrier(rows.T)
+    return (weights @ kernel.T).reshape(inputs.shape), columns @ weights
+
+
+_small_product.defvjp(_small_forward, _small_backward)
 
 
 @jax.custom_vjp

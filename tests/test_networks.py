@@ -35,13 +35,14 @@ def test_codes_below_the_first_have_no_inputs():
 
 @pytest.mark.parametrize("shape", [(), (5,), (40, 2)])
 @pytest.mark.parametrize("num_outputs", [1, 3])
-def test_gradients_of_the_head_are_those_of_a_matrix_product(shape, num_outputs):
+@pytest.mark.parametrize("product", [networks._narrow_product, networks._small_product])
+def test_gradients_are_those_of_a_matrix_product(product, shape, num_outputs):
     keys = jax.random.split(jax.random.key(0), 3)
     inputs, outer = (
         jax.random.normal(key, (*shape, width)) for key, width in zip(keys, (7, num_outputs))
     )
     kernel = jax.random.normal(keys[2], (7, num_outputs))
-    ours, back = jax.vjp(networks._narrow_product, inputs, kernel)
+    ours, back = jax.vjp(product, inputs, kernel)
     expected, expected_back = jax.vjp(lambda a, b: a @ b, inputs, kernel)
     np.testing.assert_array_equal(ours, expected)
     for own, reference in zip(back(outer), expected_back(outer)):

@@ -60,6 +60,28 @@ def test_gar_is_the_sum_weighed_by_agreement_with_the_mean(seed):
     np.testing.assert_allclose(combined.metrics["grad_norm"], norm, rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [1, 7, 8, 255, 256, 263, 5003, 83_972])
+def test_every_number_of_a_gradient_counts_once(size):
+    """Whether or not the folds of the sums divide the size."""
+    gradients = jnp.asarray(np.random.default_rng(size).integers(-8, 9, (3, size)), jnp.float32)
+    combined = combine(BASELINE, gradients)
+    expected = np.linalg.norm(np.asarray(gradients, np.float64).mean(0))
+    np.testing.assert_allclose(combined.metrics["grad_norm"], expected, rtol=1e-4)
+    ones = combine(BASELINE, jnp.ones((3, size))).metrics["grad_norm"]
+    np.testing.assert_allclose(ones, size**0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [4_610, 20_000, 83_972, 200_000])
+def test_the_number_of_lanes_changes_no_bit(size):
+    """A plain sum is added up in another order where there are enough lanes or numbers."""
+    gradients = jax.random.normal(jax.random.key(0), (18, 3, size))
+    compiled = jax.jit(jax.vmap(lambda own: combine(GAR, own)))
+    few = compiled(gradients[:2])
+    for num_lanes in (3, 6, 9, 18):
+        many = jax.tree.map(lambda leaf: leaf[:2], compiled(gradients[:num_lanes]))
+        jax.tree.map(np.testing.assert_array_equal, few, many)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_fact_1_weights_vanish_only_with_the_mean(seed):
     """sum_k g_k . g = K |g|^2 > 0, so that one cosine at least is positive."""

@@ -4,6 +4,7 @@
 # pyright: reportMissingImports=false
 
 import time
+from functools import partial
 from typing import Any
 
 from worker import Run, timed
@@ -69,9 +70,10 @@ def evosax_es(
 
     from contenders.splitting import over_devices
 
-    network = linen.Sequential(
-        [linen.Dense(64), jnp.tanh, linen.Dense(64), jnp.tanh, linen.Dense(2)]
-    )
+    # Initialised as ours: with its default it stays up longer from the first generation on.
+    hidden = partial(linen.Dense, 64, kernel_init=linen.initializers.orthogonal(2**0.5))
+    head = linen.Dense(2, kernel_init=linen.initializers.orthogonal(1.0))
+    network = linen.Sequential([hidden(), jnp.tanh, hidden(), jnp.tanh, head])
     solution = network.init(jax.random.key(0), jnp.zeros(4))
     strategy = Open_ES(
         population, solution, optimizer=optax.adam(0.03),
