@@ -8,7 +8,7 @@ and envpool's grid, which take minutes there, not with 8192.
 
 import sys
 
-from harness import ONE, OWN, Case, Contender, parse, parser, run_benchmark
+from harness import ALL, ONE, OWN, Case, Contender, parse, parser, run_benchmark
 
 SIZES = (1, 64, 1024, 8192)
 FIRST_PERSON = "symbolic_first_person"
@@ -41,7 +41,7 @@ def contenders(environment: str, num_envs: int) -> list[Contender]:
     for peer in peers:
         found.append(_on(peer, f"{peer.name}, {ONE}", all_devices=False))
         if num_envs > 1:
-            found.append(_on(peer, f"{peer.name}, all devices", all_devices=True))
+            found.append(_on(peer, f"{peer.name}, {ALL}", all_devices=True))
     return found + stepped
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from jaxgen import platform
 
 HERE = Path(__file__).resolve().parent
-OWN, ONE = "jaxgen", "one device"
+OWN, ONE, ALL = "jaxgen", "one device", "all devices"
 PEERS_PYTHON = "JAXGEN_PEERS_PYTHON"
 """The environment variable that names the interpreter of the second environment."""
 
@@ -259,6 +259,10 @@ def readable(number: float) -> str:
     return f"{number:.3g}"
 
 
+def _hue(contender: str) -> str:
+    return contender.removesuffix(f", {ONE}").removesuffix(f", {ALL}")
+
+
 def plot_rates(records: Sequence[dict[str, Any]], path: Path, title: str) -> None:
     """Bars of steps/s per case and contender on a logarithmic axis, with the turns' range."""
     import matplotlib
@@ -268,9 +272,15 @@ def plot_rates(records: Sequence[dict[str, Any]], path: Path, title: str) -> Non
     from matplotlib.patches import Patch
 
     groups = by_case(records)
-    names = list(dict.fromkeys(record["contender"] for record in records))
+    # A hue for each contender, in dark and, on one of several devices, in light.
+    found = dict.fromkeys(record["contender"] for record in records)
+    hues = list(dict.fromkeys(map(_hue, found)))
+    names = sorted(found, key=lambda name: hues.index(_hue(name)))
     palette = plt.get_cmap("tab20")
-    colours = {name: palette(index % palette.N) for index, name in enumerate(names)}
+    colours = {
+        name: palette((2 * hues.index(_hue(name)) + name.endswith(ONE)) % palette.N)
+        for name in names
+    }
     bars = sum(len(group) + 1 for group in groups.values())
     figure, axes = plt.subplots(figsize=(8, 0.6 + 0.24 * bars), layout="constrained")
     position, ticks = 0.0, []
@@ -287,7 +297,7 @@ def plot_rates(records: Sequence[dict[str, Any]], path: Path, title: str) -> Non
     axes.set(xscale="log", xlabel="steps/s, median of the turns and their range", title=title)
     axes.set_yticks(ticks, list(groups))
     axes.invert_yaxis()
-    axes.margins(x=0.12)
+    axes.margins(x=0.16)
     handles = [Patch(color=colours[name]) for name in names]
     axes.legend(handles, names, fontsize=8, loc="lower left", bbox_to_anchor=(1.0, 0.0))
     for side in ("top", "right"):

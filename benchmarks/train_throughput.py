@@ -10,7 +10,7 @@ stand in the records.
 import sys
 from typing import Any
 
-from harness import ONE, OWN, Case, Contender, parse, parser, readable, run_benchmark
+from harness import ALL, ONE, OWN, Case, Contender, parse, parser, readable, run_benchmark
 
 TRAIN = "contenders.own_training:train"
 PEERS = "contenders.peer_training"
@@ -47,7 +47,7 @@ def _on_devices(own: Contender, peer: Contender, num_seeds: int) -> list[Contend
         found.append(contender._replace(name=f"{contender.name}, {ONE}", args=args))
     if num_seeds > 1:
         args = peer.args | {"all_devices": True}
-        found.append(peer._replace(name=f"{peer.name}, all devices", args=args))
+        found.append(peer._replace(name=f"{peer.name}, {ALL}", args=args))
     return found
 
 
