@@ -77,36 +77,22 @@ class _MLP(linen.Module):
         return linen.Dense(self.num_outputs, kernel_init=head, dot_general=_head_product)(x)
 
 
-# Products as `linen.Dense` asks for them: of ``[..., I]`` and ``[I, O]``.
+# Products ``[..., I]`` by ``[I, O]`` with gradients of their own.
+
+Residuals = tuple[Array, Array]
 
 SMALL_KERNEL = 64 * 64
+"""Numbers of a kernel up to which a CPU gains by `_small_backward`."""
 
 
-def _hidden_product(
-    inputs: Array, kernel: Array, dimension_numbers: Any, precision: Any = None, **_: Any
-) -> Array:
-    del dimension_numbers, precision  # Dense contracts the last axis with the first.
-    return _small_product(inputs, kernel) if kernel.size <= SMALL_KERNEL else inputs @ kernel
+def _product(backward: Callable[[Residuals, Array], Residuals]) -> Callable[[Array, Array], Array]:
+    """``inputs @ kernel``; backward: ((inputs, kernel), outer gradient) -> both gradients."""
+    product = jax.custom_vjp(jnp.matmul)
+    product.defvjp(lambda inputs, kernel: (inputs @ kernel, (inputs, kernel)), backward)
+    return product
 
 
-def _head_product(
-    inputs: Array, kernel: Array, dimension_numbers: Any, precision: Any = None, **_: Any
-) -> Array:
-    """For a handful of outputs."""
-    del dimension_numbers, precision
-    return _narrow_product(inputs, kernel)
-
-
-@jax.custom_vjp
-def _small_product(inputs: Array, kernel: Array) -> Array:
-    return inputs @ kernel
-
-
-def _small_forward(inputs: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return inputs @ kernel, (inputs, kernel)
-
-
-def _small_backward(residuals: tuple[Array, Array], outer: Array) -> tuple[Array, Array]:
+def _small_backward(residuals: Residuals, outer: Array) -> Residuals:
     # A CPU's matrix product reads a transposed operand so slowly that, up to this size, it is
     # faster to transpose it first; without the barrier XLA would put the transposition back.
     inputs, kernel = residuals
@@ -115,19 +101,7 @@ def _small_backward(residuals: tuple[Array, Array], outer: Array) -> tuple[Array
     return (weights @ kernel.T).reshape(inputs.shape), columns @ weights
 
 
-_small_product.defvjp(_small_forward, _small_backward)
-
-
-@jax.custom_vjp
-def _narrow_product(inputs: Array, kernel: Array) -> Array:
-    return inputs @ kernel
-
-
-def _narrow_forward(inputs: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return inputs @ kernel, (inputs, kernel)
-
-
-def _narrow_backward(residuals: tuple[Array, Array], outer: Array) -> tuple[Array, Array]:
+def _narrow_backward(residuals: Residuals, outer: Array) -> Residuals:
     # Products over so few columns are a CPU's slowest: as sums they fuse with their neighbours.
     inputs, kernel = residuals
     width, num_outputs = kernel.shape
@@ -137,7 +111,18 @@ def _narrow_backward(residuals: tuple[Array, Array], outer: Array) -> tuple[Arra
     return sum(by_row[1:], by_row[0]).reshape(inputs.shape), jnp.stack(by_output, axis=1)
 
 
-_narrow_product.defvjp(_narrow_forward, _narrow_backward)
+_small_product = _product(_small_backward)
+_narrow_product = _product(_narrow_backward)
+
+
+def _hidden_product(inputs: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+    """As `linen.Dense` asks: it always contracts the last axis with the first."""
+    return _small_product(inputs, kernel) if kernel.size <= SMALL_KERNEL else inputs @ kernel
+
+
+def _head_product(inputs: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+    """As `_hidden_product`, for a handful of outputs."""
+    return _narrow_product(inputs, kernel)
 
 
 def mlp(

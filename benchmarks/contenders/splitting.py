@@ -1,4 +1,7 @@
-"""Work split over devices, in the same way for our programs and for the peers'."""
+"""Work split over devices, in the same way for our programs and for the peers'.
+
+Peers run in an interpreter that has no jaxgen, so that nothing of it is used here.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
