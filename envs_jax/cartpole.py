@@ -79,7 +79,7 @@ class CartPole(Environment):
         obs_low=(-2.4, -3.0, -0.21, -3.5),
         obs_high=(2.4, 3.0, 0.21, 3.5),
     )
-    reset_words = 4
+    reset_words = 2
 
     @property
     def default_params(self) -> CartPoleParams:
@@ -87,12 +87,17 @@ class CartPole(Environment):
         return cartpole_params(jnp.float32(0))
 
     def reset_from(self, words: Array, params: CartPoleParams) -> tuple[Array, CartPoleState]:
-        """Start episodes: words uint32 ``[*S, 4]`` -> obs ``[*S, 4]``, state ``[*S]``."""
+        """Start episodes: words uint32 ``[*S, 2]`` -> obs ``[*S, 4]``, state ``[*S]``.
+
+        Each half of a word gives one state variable, at the middle of one of 65536 intervals.
+        """
         del params  # The start does not depend on the dynamics.
-        unit = (words >> 8).astype(jnp.float32) * 2.0**-24
-        start = (2 * START_RANGE) * unit - START_RANGE
-        x, x_dot, theta, theta_dot = (start[..., i] for i in range(4))
-        return start, CartPoleState(x, x_dot, theta, theta_dot, jnp.zeros_like(x, jnp.int32))
+        halves = (half for i in range(2) for half in (words[..., i] >> 16, words[..., i] & 0xFFFF))
+        start = [
+            2 * START_RANGE * ((half.astype(jnp.float32) + 0.5) * 2.0**-16) - START_RANGE
+            for half in halves
+        ]
+        return jnp.stack(start, -1), CartPoleState(*start, jnp.zeros_like(start[0], jnp.int32))
 
     def advance(
         self, state: CartPoleState, action: Array, params: CartPoleParams
@@ -161,7 +166,7 @@ class CartPoleTask:
     def evaluation(
         self, key: Array, levels: Array, num_episodes: int
     ) -> tuple[CartPoleParams, Array]:
-        """Params ``[K]`` and reset words ``[K, E, 4]``; episode e starts alike at every level."""
+        """Params ``[K]`` and reset words ``[K, E, 2]``; episode e starts alike at every level."""
         params = cartpole_params(levels)
         words = jax.random.bits(key, (num_episodes, CartPole.reset_words), "uint32")
         return params, jnp.broadcast_to(words, (params.gravity.shape[0], *words.shape))

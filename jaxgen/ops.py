@@ -1,7 +1,10 @@
 """Array mathematics of reinforcement learning: no state, no networks, no environments."""
 
+import math
+
 import jax
 import jax.numpy as jnp
+from jax.extend.random import threefry_2x32
 
 from jaxgen.types import Array
 
@@ -63,6 +66,23 @@ def centred_ranks(fitness: Array) -> Array:
     equal = (fitness[:, None] == fitness[None, :]).sum(1)
     rank = below + 0.5 * (equal - 1)
     return (rank / (fitness.shape[0] - 1) - 0.5).astype(jnp.float32)
+
+
+def random_words(key: Array, shape: tuple[int, ...]) -> Array:
+    """Uniform random words uint32 ``[*shape]`` by Threefry-2x32 (Salmon et al. 2011).
+
+    Both words of each evaluation count, where `jax.random.bits` folds them into one and so
+    takes twice as long. Drawn flat: with several axes under vmap the same numbers compile
+    and run slower. ``key`` is one of the implementation ``threefry2x32``, jax's default.
+    """
+    first, second = jax.random.key_data(key)
+    counter = jax.lax.iota(jnp.uint32, math.prod(shape))
+    return threefry_2x32((first, second), counter).reshape(shape)
+
+
+def random_uniform(key: Array, shape: tuple[int, ...]) -> Array:
+    """Uniform numbers float32 ``[*shape]`` in [0, 1), multiples of 2^-24, from `random_words`."""
+    return (random_words(key, shape) >> 8).astype(jnp.float32) * 2.0**-24
 
 
 def random_permutation(key: Array, size: int) -> Array:

@@ -5,7 +5,6 @@ scanned inside the compiled program, a host-side one is stepped by a Python loop
 through the same functions of the algorithm, with the same rollout as result.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -13,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen import ops
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.types import Array, Environment, Metrics, PyTree, Transition
 
@@ -51,7 +51,7 @@ def start_episodes(
     """Reset the N environments of each variation: params ``[V]``."""
     num_variations, num_envs = jax.tree.leaves(params)[0].shape[0], algorithm.num_envs
     num_starts = algorithm.num_starts or num_envs
-    words = _words(key, (num_variations, num_starts, environment.reset_words))
+    words = _reset_words(environment, key, (num_variations, num_starts))
     words = jnp.tile(words, (1, num_envs // num_starts, 1))
     obs, state = jax.vmap(environment.reset_from)(words, params)
     return Episodes(obs, state, jnp.zeros((num_variations, num_envs), jnp.float32))
@@ -81,7 +81,7 @@ def collect(
       did) and ``episodes`` (their number).
     """
     uniform, reset_key = action_randomness(algorithm, episodes, key)
-    words = _words(reset_key, (*uniform.shape, environment.reset_words))
+    words = _reset_words(environment, reset_key, uniform.shape)
 
     def step(episodes: Episodes, inputs: tuple[Array, Array]):
         uniform_t, words_t = inputs
@@ -110,7 +110,7 @@ def action_randomness(
     """Draw what the actions of a rollout need -> uniform ``[T, V, N]``, a key for the resets."""
     act_key, reset_key = jax.random.split(key)
     shape = (algorithm.num_steps, *episodes.total.shape)
-    return jax.random.uniform(act_key, (math.prod(shape),)).reshape(shape), reset_key
+    return ops.random_uniform(act_key, shape), reset_key
 
 
 def collect_host(
@@ -162,6 +162,6 @@ def _expand(mask: Array, like: Array) -> Array:
     return mask.reshape(mask.shape + (1,) * (like.ndim - mask.ndim))
 
 
-def _words(key: Array, shape: tuple[int, ...]) -> Array:
-    # Drawn flat: with several axes under vmap the same numbers compile and run slower.
-    return jax.random.bits(key, (math.prod(shape),), "uint32").reshape(shape)
+def _reset_words(environment: Environment, key: Array, shape: tuple[int, ...]) -> Array:
+    # The axis of words is drawn first: what a state variable starts from lies together.
+    return jnp.moveaxis(ops.random_words(key, (environment.reset_words, *shape)), 0, -1)

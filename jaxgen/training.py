@@ -99,7 +99,7 @@ def stack_lanes(arms: list[tuple[Config, Technique]], seeds: list[int]) -> Lanes
 
 def stream_key(study_seed: int, seed: Array, stream: str) -> Array:
     """The key of one purpose of one training seed; adding seeds changes no other key."""
-    key = jax.random.fold_in(jax.random.key(study_seed), seed)
+    key = jax.random.fold_in(_study_key(study_seed), seed)
     return jax.random.fold_in(key, STREAMS.index(stream))
 
 
@@ -108,7 +108,12 @@ def evaluation_key(study_seed: int, purpose: int = 0) -> Array:
 
     Training folds seeds below 2**31 into the study's key, this folds from the top down.
     """
-    return jax.random.fold_in(jax.random.key(study_seed), np.uint32(2**32 - 1 - purpose))
+    return jax.random.fold_in(_study_key(study_seed), np.uint32(2**32 - 1 - purpose))
+
+
+def _study_key(study_seed: int) -> Array:
+    # Named, so that no setting of jax changes a study's numbers.
+    return jax.random.key(study_seed, impl="threefry2x32")
 
 
 def make_program(

@@ -12,10 +12,11 @@ from worker import Run
 
 
 def jaxgen(environment: str, num_envs: int, all_devices: bool) -> tuple[Run, dict]:
-    """Our environments at level 1/3, where the grid is 8 x 8; one draw of bits serves a step."""
+    """Our environments at level 1/3, where the grid is 8 x 8; one draw of words serves a step."""
     import jax.numpy as jnp
 
     from envs_jax import make_task
+    from jaxgen.ops import random_words
 
     task = make_task(environment)
     env, num_actions = task.environment, task.spec.num_actions
@@ -24,13 +25,13 @@ def jaxgen(environment: str, num_envs: int, all_devices: bool) -> tuple[Run, dic
 
     def make(num: int) -> Batch:
         def start(key: jax.Array) -> Any:
-            return env.reset_from(jax.random.bits(key, (num, env.reset_words)), params)[1]
+            return env.reset_from(random_words(key, (env.reset_words, num)).T, params)[1]
 
         def step(state: Any, key: jax.Array) -> tuple[Any, Any]:
-            bits = jax.random.bits(key, (num * (1 + env.reset_words),))
-            action = actions_from(bits[:num], num_actions)
+            words = random_words(key, (1 + env.reset_words, num))
+            action = actions_from(words[0], num_actions)
             final, state, reward, terminated, truncated = env.advance(state, action, params)
-            fresh = env.reset_from(bits[num:].reshape(num, -1), params)
+            fresh = env.reset_from(words[1:].T, params)
             done = terminated | truncated
             obs, state = jax.tree.map(
                 lambda a, b: jnp.where(done.reshape(-1, *(1,) * (a.ndim - 1)), a, b),
