@@ -93,11 +93,12 @@ class CartPole(Environment):
         """
         del params  # The start does not depend on the dynamics.
         halves = (half for i in range(2) for half in (words[..., i] >> 16, words[..., i] & 0xFFFF))
-        start = [
+        x, x_dot, theta, theta_dot = (
             2 * START_RANGE * ((half.astype(jnp.float32) + 0.5) * 2.0**-16) - START_RANGE
             for half in halves
-        ]
-        return jnp.stack(start, -1), CartPoleState(*start, jnp.zeros_like(start[0], jnp.int32))
+        )
+        state = CartPoleState(x, x_dot, theta, theta_dot, jnp.zeros_like(x, jnp.int32))
+        return jnp.stack([x, x_dot, theta, theta_dot], axis=-1), state
 
     def advance(
         self, state: CartPoleState, action: Array, params: CartPoleParams

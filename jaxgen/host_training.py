@@ -24,7 +24,7 @@ class HostProgram(NamedTuple):
     """(lanes, first observations ``[L, V, N, ...]``) -> carry before the first iteration."""
     prepare: Callable[[Lanes, Carry, int], tuple[PyTree, Array]]
     """(lanes, carry, iteration) -> actor, uniform ``[L, T, V, N]``."""
-    act: Callable[[Lanes, PyTree, np.ndarray, np.ndarray], Array]
+    act: Callable[[Lanes, PyTree, np.ndarray, np.ndarray], tuple[Array, PyTree]]
     """(lanes, actor, obs ``[L, V, N, ...]``, uniform ``[L, V, N]``) -> actions ``[L, V, N]``."""
     update: Callable[[Lanes, Carry, PyTree, Episodes, PyTree, int], tuple[Carry, Metrics]]
     """(lanes, carry, actor, episodes, rollout, iteration) -> carry, metrics ``[L]``."""
@@ -60,7 +60,7 @@ def make_host_program(
         actor = algorithm.prepare(carry.state, iteration, keys.prepare)
         return actor, action_randomness(algorithm, carry.episodes, keys.collect)[0]
 
-    def act(lane: Lanes, actor: PyTree, obs: Array, uniform: Array) -> Array:
+    def act(lane: Lanes, actor: PyTree, obs: Array, uniform: Array) -> tuple[Array, PyTree]:
         return algorithm_of(lane).act(actor, obs, uniform)
 
     def update(

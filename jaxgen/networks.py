@@ -6,6 +6,7 @@ expressions with one kernel each, instead of one per layer.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -43,11 +44,10 @@ def encode(spec: EnvSpec, encoding: str) -> Callable[[Array], Array]:
         raise ValueError(f"unknown encoding {encoding!r}; allowed: {', '.join(ENCODINGS)}")
     batch_end = -len(spec.obs_shape)
     low, high = np.asarray(spec.obs_low, np.float32), np.asarray(spec.obs_high, np.float32)
-    num_codes = spec.num_codes
+    codes = _one_hot_codes(spec, encoding)
 
     def one_hot(obs: Array) -> Array:
         flat = obs.reshape(*obs.shape[:batch_end], -1)
-        codes = range(spec.first_code, num_codes or 0)
         # Code-major, a block per code: a single comparison of all codes with all elements looks
         # every element up by a division, which takes several times as long.
         return jnp.concatenate([(flat == code).astype(jnp.float32) for code in codes], axis=-1)
@@ -58,7 +58,14 @@ def encode(spec: EnvSpec, encoding: str) -> Callable[[Array], Array]:
             inputs = (inputs - _expand(low, inputs)) * _expand(1 / (high - low), inputs)
         return inputs.reshape(*obs.shape[:batch_end], -1)
 
-    return one_hot if encoding == "one_hot" and num_codes is not None else numbers
+    return one_hot if codes else numbers
+
+
+def _one_hot_codes(spec: EnvSpec, encoding: str) -> range:
+    """The codes that get an input for each element of an observation; none for numbers."""
+    if encoding != "one_hot" or spec.num_codes is None:
+        return range(0)
+    return range(spec.first_code, spec.num_codes)
 
 
 class _MLP(linen.Module):
@@ -66,13 +73,16 @@ class _MLP(linen.Module):
     num_outputs: int
     head_scale: float
     activation: Callable[[Array], Array]
+    num_codes: int = 0
+    """Codes of one-hot inputs; 0: the inputs are numbers."""
 
     @linen.compact
     def __call__(self, x: Array) -> Array:
+        product = partial(_one_hot_product, self.num_codes) if self.num_codes else _hidden_product
         for width in self.hidden:
             kernel_init = linen.initializers.orthogonal(2**0.5)
-            x = linen.Dense(width, kernel_init=kernel_init, dot_general=_hidden_product)(x)
-            x = self.activation(x)
+            x = linen.Dense(width, kernel_init=kernel_init, dot_general=product)(x)
+            x, product = self.activation(x), _hidden_product
         head = linen.initializers.orthogonal(self.head_scale)
         return linen.Dense(self.num_outputs, kernel_init=head, dot_general=_head_product)(x)
 
@@ -120,6 +130,19 @@ def _hidden_product(inputs: Array, kernel: Array, *_: Any, **__: Any) -> Array:
     return _small_product(inputs, kernel) if kernel.size <= SMALL_KERNEL else inputs @ kernel
 
 
+def _one_hot_product(num_codes: int, inputs: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+    """As `_hidden_product`, for one-hot inputs ``[..., num_codes * E]``, code-major.
+
+    One code of each element is 1, so the first code's inputs are what the others leave, and
+    their share of the product need not be computed.
+    """
+    num_elements, width = kernel.shape[0] // num_codes, kernel.shape[1]
+    blocks = kernel.reshape(num_codes, num_elements, width)
+    change = (blocks[1:] - blocks[:1]).reshape(-1, width)
+    product = _hidden_product(inputs[..., num_elements:], change)
+    return product + _expand(blocks[0].sum(0), product)
+
+
 def _head_product(inputs: Array, kernel: Array, *_: Any, **__: Any) -> Array:
     """As `_hidden_product`, for a handful of outputs."""
     return _narrow_product(inputs, kernel)
@@ -135,7 +158,8 @@ def mlp(
     activation: Callable[[Array], Array] = jnp.tanh,
 ) -> Network:
     """A multilayer perceptron with orthogonal initialisation (gain sqrt 2 in hidden layers)."""
-    module = _MLP(hidden, num_outputs, head_scale, activation)
+    num_codes = len(_one_hot_codes(spec, encoding))
+    module = _MLP(hidden, num_outputs, head_scale, activation, num_codes)
     inputs = encode(spec, encoding)
     return _flat(
         lambda key: module.init(key, _example(spec, inputs)),
@@ -154,8 +178,9 @@ class ActorCritic(NamedTuple):
 
 def actor_critic(spec: EnvSpec, hidden: tuple[int, ...], *, encoding: str) -> ActorCritic:
     """A policy and a value network that read the same encoded observations."""
-    actor = _MLP(hidden, spec.num_actions, 0.01, jnp.tanh)
-    critic = _MLP(hidden, 1, 1.0, jnp.tanh)
+    num_codes = len(_one_hot_codes(spec, encoding))
+    actor = _MLP(hidden, spec.num_actions, 0.01, jnp.tanh, num_codes)
+    critic = _MLP(hidden, 1, 1.0, jnp.tanh, num_codes)
     inputs = encode(spec, encoding)
 
     def init_tree(key: Array) -> PyTree:
@@ -196,5 +221,5 @@ def _flat(init_tree: Callable[[Array], PyTree], apply: Callable[[PyTree, Array],
     return Network(lambda key: ravel_pytree(init_tree(key))[0], unravel, apply)
 
 
-def _expand(numbers: np.ndarray, like: Array) -> np.ndarray:
+def _expand(numbers: Array | np.ndarray, like: Array) -> Any:
     return numbers.reshape((1,) * (like.ndim - numbers.ndim) + numbers.shape)

@@ -85,12 +85,14 @@ def collect(
 
     def step(episodes: Episodes, inputs: tuple[Array, Array]):
         uniform_t, words_t = inputs
-        action = algorithm.act(actor, episodes.obs, uniform_t)
+        action, extras = algorithm.act(actor, episodes.obs, uniform_t)
         next_obs, state, reward, terminated, truncated = jax.vmap(environment.advance)(
             episodes.state, action, params
         )
         fresh = jax.vmap(environment.reset_from)(words_t, params)
-        transition = Transition(episodes.obs, action, reward, terminated, truncated, next_obs)
+        transition = Transition(
+            episodes.obs, action, reward, terminated, truncated, next_obs, extras
+        )
         done = terminated | truncated
         obs, state = jax.tree.map(
             lambda a, b: jnp.where(_expand(done, a), a, b), fresh, (next_obs, state)
@@ -115,7 +117,7 @@ def action_randomness(
 
 def collect_host(
     env: HostVecEnv,
-    act: Callable[[np.ndarray, np.ndarray], Array],
+    act: Callable[[np.ndarray, np.ndarray], tuple[Array, PyTree]],
     record: Callable[[Transition], PyTree],
     episodes: Episodes,
     uniform: np.ndarray,
@@ -124,7 +126,8 @@ def collect_host(
 
     Args:
       env: the environment, of shape S.
-      act: (obs ``[*S, ...]``, uniform ``[*S]``) -> actions, compiled, closed over the actor.
+      act: (obs ``[*S, ...]``, uniform ``[*S]``) -> actions and extras, compiled, closed over the
+        actor.
       record: the algorithm's.
       episodes: where the last rollout ended; its ``state`` stays inside ``env``.
       uniform: randomness of the actions, ``[T, V, N]`` or ``[L, T, V, N]``.
@@ -136,10 +139,10 @@ def collect_host(
     time_axis = total.ndim - 2
     kept, ended = [], []
     for uniform_t in np.moveaxis(uniform, time_axis, 0):
-        action = np.asarray(act(obs, uniform_t))
+        action, extras = jax.tree.map(np.asarray, act(obs, uniform_t))
         first_obs, reward, terminated, truncated, next_obs = map(np.array, env.step(action))
         reward = reward.astype(np.float32)
-        transition: Any = (obs, action, reward, terminated, truncated, next_obs)
+        transition: Any = (obs, action, reward, terminated, truncated, next_obs, extras)
         kept.append(record(Transition(*transition)))
         done = terminated | truncated
         total = total + reward

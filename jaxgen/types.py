@@ -42,6 +42,7 @@ class Transition(NamedTuple):
     truncated: Array
     next_obs: Array
     extras: PyTree = ()
+    """What the algorithm keeps of the choice of the action; leaves ``[T, V, N, ...]``."""
 
 
 @dataclass(frozen=True)

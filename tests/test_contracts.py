@@ -73,7 +73,7 @@ def abstract_iteration(algorithm: Algorithm, params: Any) -> dict[str, Any]:
         return {
             "state": state, "new_state": new_state, "episodes": episodes, "after": after,
             "rollout": rollout, "metrics": metrics, "vector": algorithm.params(state),
-            "action": algorithm.act(actor, episodes.obs, uniform), "preferences": preferences,
+            "action": algorithm.act(actor, episodes.obs, uniform)[0], "preferences": preferences,
             "sampled": algorithm.sample(preferences, uniform),
         }
 

@@ -1,6 +1,7 @@
 """Networks over flat vectors, their encodings and their initialisation."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +49,24 @@ def test_gradients_are_those_of_a_matrix_product(product, shape, num_outputs):
     for own, reference in zip(back(outer), expected_back(outer)):
         assert own.shape == reference.shape
         np.testing.assert_allclose(own, reference, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (40, 2)])
+@pytest.mark.parametrize("num_codes", [2, 4])
+@pytest.mark.parametrize("width", [3, 700])
+def test_the_product_of_one_hot_inputs_is_a_matrix_product(num_codes, width, shape):
+    """In value and gradient, though the first code's inputs take no part; small and large."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    codes = jax.random.randint(keys[0], (*shape, 6), 0, num_codes)
+    spec = dataclasses.replace(CODES, obs_shape=(6,), num_codes=num_codes)
+    inputs = networks.encode(spec, "one_hot")(codes)
+    kernel = jax.random.normal(keys[1], (6 * num_codes, width))
+    outer = jax.random.normal(keys[2], (*shape, width))
+    product = partial(networks._one_hot_product, num_codes, inputs)
+    ours, back = jax.vjp(product, kernel)
+    expected, expected_back = jax.vjp(lambda kernel: inputs @ kernel, kernel)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(*back(outer), *expected_back(outer), rtol=1e-5, atol=2e-5)
 
 
 def test_unit_brings_each_number_into_0_1():

@@ -99,6 +99,31 @@ def test_every_index_gets_everywhere_and_no_two_stay_together(size):
         assert abs(together - (size / 4 - 1) / (size - 1)) < 0.05, (i, j, together)
 
 
+def test_random_words_have_fair_and_independent_bits():
+    """Each bit is set half of the time, whatever its neighbour and the next word's are."""
+    words = np.asarray(ops.random_words(jax.random.key(0), (2, 50_000)))
+    assert words.dtype == np.uint32 and words.shape == (2, 50_000)
+    bits = (words.reshape(-1, 1) >> np.arange(32, dtype=np.uint32)) & 1
+    # The two words of one evaluation of the generator lie half of the draw apart.
+    pairs = bits[:50_000] ^ bits[50_000:]
+    for each in (bits, bits ^ np.roll(bits, 1, 1), bits ^ np.roll(bits, 1, 0), pairs):
+        assert np.abs(each.mean(0) - 0.5).max() < 5 * 0.5 / len(each) ** 0.5
+
+
+def test_random_words_depend_on_the_key_alone():
+    keys = jax.random.split(jax.random.key(1), 4)
+    words = jax.vmap(lambda key: ops.random_words(key, (3, 5)))(keys)
+    for key, own in zip(keys, words, strict=True):
+        np.testing.assert_array_equal(own, ops.random_words(key, (3, 5)))
+    assert len(np.unique(words)) == words.size
+
+
+def test_random_uniform_is_uniform():
+    uniform = np.asarray(ops.random_uniform(jax.random.key(0), (20_000,)))
+    assert uniform.min() >= 0 and uniform.max() < 1 and uniform.dtype == np.float32
+    assert stats.kstest(uniform, "uniform").pvalue > 0.01
+
+
 def test_categorical_frequencies_are_the_softmax():
     """Frequencies of 20 000 draws are within 4 sqrt(.25 / 20 000) = .014 of the probabilities."""
     logits = jnp.array([0.5, -1.0, 2.0])

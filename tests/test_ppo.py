@@ -57,12 +57,33 @@ def random_rollout(seed: int = 0) -> Transition:
     shape = (NUM_STEPS, 3, NUM_ENVS)
     obs = random.normal(size=(*shape, 3)).astype(np.float32)
     ends = random.random(shape)
+    reward, next_obs = random.normal(size=shape), random.normal(size=obs.shape)
+    action = random.integers(0, 2, shape).astype(np.int32)
+    goes_on = (ends >= 0.2) & (ends <= 0.8)
+    next_obs[:-1] = np.where(goes_on[:-1, ..., None], obs[1:], next_obs[:-1])
     leaves: Any = (
-        obs, random.integers(0, 2, shape).astype(np.int32), random.normal(size=shape), ends < 0.2,
-        ends > 0.8, random.normal(size=obs.shape).astype(np.float32),
+        obs, action, reward.astype(np.float32), ends < 0.2, ends > 0.8,
+        next_obs.astype(np.float32), np.full(shape, np.log(0.5), np.float32),
     )
-    rollout = Transition(*leaves)
-    return jax.tree.map(jnp.asarray, rollout._replace(reward=rollout.reward.astype(np.float32)))
+    return jax.tree.map(jnp.asarray, Transition(*leaves))
+
+
+@pytest.mark.parametrize("share_truncated", [0.0, 0.1, 1.0])
+def test_next_values_are_those_of_the_true_successors(share_truncated):
+    """Looked up only where an episode was truncated and at the end, known anywhere else."""
+    rollout, random = random_rollout(), np.random.default_rng(1)
+    truncated = random.random(rollout.truncated.shape) < share_truncated
+    done = np.asarray(rollout.terminated) | truncated
+    goes_on = np.where(done[:-1, ..., None], rollout.obs[1:], rollout.next_obs[:-1])
+    obs = rollout.obs.at[1:].set(goes_on)
+    rollout = rollout._replace(obs=obs, truncated=jnp.asarray(truncated))
+
+    def value_of(obs):
+        return jnp.sin(obs[..., 0]) + 2 * obs[..., 1]
+
+    ours = ppo._next_values(value_of, rollout, value_of(obs))
+    counts = ~np.asarray(rollout.terminated)
+    np.testing.assert_array_equal(ours[counts], value_of(rollout.next_obs)[counts])
 
 
 SEEN: list[ppo.Batch] = []
@@ -180,7 +201,10 @@ def test_the_first_minibatch_has_ratio_one():
     state = algorithm.init(jax.random.key(0))
     actor = algorithm.prepare(state, jnp.int32(0), jax.random.key(1))
     update = jax.jit(algorithm.update)
-    _, metrics = update(state, actor, random_rollout(), jnp.int32(0), jax.random.key(2))
+    rollout = random_rollout()
+    _, log_prob = acted = algorithm.act(actor, rollout.obs, jnp.zeros_like(rollout.reward))
+    rollout = rollout._replace(action=acted[0], extras=log_prob)
+    _, metrics = update(state, actor, rollout, jnp.int32(0), jax.random.key(2))
     np.testing.assert_allclose(metrics["approx_kl"], 0, atol=1e-6)
     assert metrics["clip_fraction"] == 0
     # The head's gain of .01 makes a new policy nearly uniform: entropy log 2.

@@ -23,6 +23,7 @@ from probe_envs import (
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.host_training import HostProgram, make_host_program, train_host_iteration
+from jaxgen.ops import random_words
 from jaxgen.rollout import Episodes, collect, collect_host, start_episodes
 from jaxgen.techniques import make_technique
 from jaxgen.training import iteration_keys, stream_key
@@ -150,14 +151,13 @@ def words_of(name: str) -> tuple[list, np.ndarray]:
     num_envs, num_starts = algorithm.num_envs, algorithm.num_starts or algorithm.num_envs
 
     def starts(key):
-        words = jax.random.bits(key, (3, num_starts, 1), "uint32")
-        return jnp.tile(words, (1, num_envs // num_starts, 1))[..., 0]
+        return jnp.tile(random_words(key, (3, num_starts)), (1, num_envs // num_starts))
 
     def of_seed(seed):
         train_key = stream_key(0, seed, "train")
         keys = jax.vmap(lambda i: iteration_keys(train_key, i))(jnp.arange(NUM_ITERATIONS))
         shape = (algorithm.num_steps, 3, num_envs)
-        resets = jax.vmap(lambda key: jax.random.bits(jax.random.split(key)[1], shape, "uint32"))
+        resets = jax.vmap(lambda key: random_words(jax.random.split(key)[1], shape))
         return starts(stream_key(0, seed, "episodes")), jax.vmap(starts)(keys.start), resets(
             keys.collect
         )
@@ -225,7 +225,7 @@ def test_a_host_rollout_has_its_axes_in_place():
     env = OneLane()
     episodes: Any = Episodes(env.reset(), (), np.zeros((1, 2), np.float32))  # pyright: ignore
     uniform = np.zeros((algorithm.num_steps, 1, 2), np.float32)
-    act = jax.jit(lambda obs, uniform: jnp.zeros(uniform.shape, jnp.int32))
+    act = jax.jit(lambda obs, uniform: (jnp.zeros(uniform.shape, jnp.int32), ()))
     episodes, rollout, metrics = collect_host(env, act, algorithm.record, episodes, uniform)
     _, expected, expected_metrics = collected(None)
     ours: Any = rollout._replace(action=None)

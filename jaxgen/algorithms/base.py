@@ -27,8 +27,9 @@ class Algorithm(NamedTuple):
     """key -> state."""
     prepare: Callable[[PyTree, Array, Array], PyTree]
     """(state, iteration, key) -> actor, once per iteration, outside the time scan."""
-    act: Callable[[PyTree, Array, Array], Array]
-    """(actor, obs ``[V, N, ...]``, uniform float32 ``[V, N]``) -> actions ``[V, N]``."""
+    act: Callable[[PyTree, Array, Array], tuple[Array, PyTree]]
+    """(actor, obs ``[V, N, ...]``, uniform float32 ``[V, N]``) -> actions int32 ``[V, N]`` and
+    the transition's ``extras``, leaves ``[V, N, ...]``."""
     preferences: Callable[[PyTree, Array], Array]
     """(params, obs ``[..., *obs_shape]``) -> logits or Q-values ``[..., A]``."""
     params: Callable[[PyTree], PyTree]

@@ -69,8 +69,8 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         epsilon = linear_epsilon(config, iteration * config.steps_per_iteration)
         return Actor(network.unravel(state.online.params), epsilon)
 
-    def act(actor: Actor, obs: Array, uniform: Array) -> Array:
-        return ops.epsilon_greedy(network.apply(actor.tree, obs), uniform, actor.epsilon)
+    def act(actor: Actor, obs: Array, uniform: Array) -> tuple[Array, PyTree]:
+        return ops.epsilon_greedy(network.apply(actor.tree, obs), uniform, actor.epsilon), ()
 
     learn = partial(_learn, config, technique, spec, network, adam)
 

@@ -48,10 +48,10 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
         members = state.params[None] + config.sigma * noise
         return Population(jax.vmap(network.unravel)(members), noise)
 
-    def act(population: Population, obs: Array, uniform: Array) -> Array:
+    def act(population: Population, obs: Array, uniform: Array) -> tuple[Array, PyTree]:
         members = obs.reshape(obs.shape[0], config.population, -1, *obs.shape[2:])
         logits = jax.vmap(network.apply, in_axes=(0, 1), out_axes=1)(population.tree, members)
-        return logits.argmax(-1).astype(jnp.int32).reshape(obs.shape[:2])
+        return logits.argmax(-1).astype(jnp.int32).reshape(obs.shape[:2]), ()
 
     def update(
         state: Optimizer, population: Population, rollout: Outcome, iteration: Array, key: Array

@@ -6,6 +6,7 @@ orthogonal initialisation, separate policy and value trunks, Adam with epsilon
 through truncations with the true final observation.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -41,8 +42,10 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
     def init(key: Array) -> Optimizer:
         return adam.init(network.init(key))
 
-    def act(tree: PyTree, obs: Array, uniform: Array) -> Array:
-        return ops.categorical(network.apply(tree, obs)[0], uniform)
+    def act(tree: PyTree, obs: Array, uniform: Array) -> tuple[Array, Array]:
+        logits = network.apply(tree, obs)[0]
+        action = ops.categorical(logits, uniform)
+        return action, ops.chosen(jax.nn.log_softmax(logits), action)
 
     def update(
         state: Optimizer, actor: PyTree, rollout: Transition, iteration: Array, key: Array
@@ -102,16 +105,44 @@ def _loss(
 def _make_batch(
     config: PPOConfig, network: ActorCritic, tree: PyTree, rollout: Transition
 ) -> tuple[Batch, Array]:
-    """Targets and the collecting policy's probabilities, and how much the values explained."""
-    logits, value = network.apply(tree, rollout.obs)
-    next_value = network.apply(tree, rollout.next_obs)[1]
+    """Advantages and targets, and how much of their variance the values explained."""
+
+    def value_of(obs: Array) -> Array:
+        return network.apply(tree, obs)[1]
+
+    value = value_of(rollout.obs)
+    next_value = _next_values(value_of, rollout, value)
     delta = rollout.reward + config.gamma * (1.0 - rollout.terminated) * next_value - value
     done = rollout.terminated | rollout.truncated
     advantage = ops.generalized_advantages(delta, done, config.gamma, config.gae_lambda)
-    log_prob = ops.chosen(jax.nn.log_softmax(logits), rollout.action)
     target = advantage + value
-    batch = Batch(rollout.obs, rollout.action, log_prob, advantage, target)
+    # The extras are the log-probabilities with which the actions were taken.
+    batch = Batch(rollout.obs, rollout.action, rollout.extras, advantage, target)
     return jax.tree.map(_by_variation, batch), ops.explained_variance(value, target)
+
+
+def _next_values(
+    value_of: Callable[[Array], Array], rollout: Transition, value: Array
+) -> Array:
+    """Values of the true successors float32 ``[T, V, N]``, right wherever they count.
+
+    A successor is the next observation, whose value is known, unless the episode ended.
+    Termination makes it worthless; truncations are so rare that theirs are looked up.
+    """
+    # The number of each truncation in its environment, from 1.
+    count = jnp.cumsum(rollout.truncated, axis=0)
+
+    def look_up(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        number, next_value = carry
+        found = rollout.truncated & (count == number)
+        where = found.argmax(0).reshape(1, *value.shape[1:], *[1] * (rollout.next_obs.ndim - 3))
+        final_obs = jnp.take_along_axis(rollout.next_obs, where, axis=0)
+        return number + 1, jnp.where(found, value_of(final_obs), next_value)
+
+    known = jnp.concatenate([value[1:], value_of(rollout.next_obs[-1:])])
+    return jax.lax.while_loop(
+        lambda carry: (carry[0] <= count[-1]).any(), look_up, (jnp.int32(1), known)
+    )[1]
 
 
 def clipped_surrogate(ratio: Array, advantage: Array, clip: Array | float) -> Array:
