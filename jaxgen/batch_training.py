@@ -100,19 +100,21 @@ def make_group_program(session: Session, group: Group) -> GroupProgram:
     program = make_program(
         task, ALGORITHMS[spec.base], study_seed=spec.study_seed, chunk=chunk, devices=devices
     )
-    curve_key = evaluation_key(spec.study_seed, purpose=1)
-    curve_suite = make_suite(task, curve_key, (0.0,), spec.evaluation.curve_episodes)
-    return GroupProgram(task, program, _references(session, spec, task), curve_suite, devices, {})
+    references, curve_suite = _fixed_episodes(session, spec, task)
+    return GroupProgram(task, program, references, curve_suite, devices, {})
 
 
-def _references(session: Session, spec: RunSpec, task: Task) -> References:
+def _fixed_episodes(session: Session, spec: RunSpec, task: Task) -> tuple[References, Suite]:
+    """The episodes of the final evaluation and those of the learning curve's points."""
     asked = spec.to_dict()
     decisive = ("environment", "task_options", "evaluation", "study_seed")
     key = content_hash([asked[name] for name in decisive])
-    if key not in session.references:
-        suite_key = evaluation_key(spec.study_seed)
-        session.references[key] = make_references(task, spec.evaluation, suite_key)
-    return session.references[key]
+    if key not in session.episodes:
+        references = make_references(task, spec.evaluation, evaluation_key(spec.study_seed))
+        curve_key = evaluation_key(spec.study_seed, purpose=1)
+        curve_suite = make_suite(task, curve_key, (0.0,), spec.evaluation.curve_episodes)
+        session.episodes[key] = references, curve_suite
+    return session.episodes[key]
 
 
 def make_trainer(session: Session, shared: GroupProgram, batch: Batch) -> Trainer:

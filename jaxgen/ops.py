@@ -98,7 +98,7 @@ def random_permutation(key: Array, size: int) -> Array:
     mask = jnp.uint32(size - 1)
     shift = jnp.uint32((num_bits + 1) // 2)
     index = jnp.arange(size, dtype=jnp.uint32)
-    for words in jax.random.bits(key, (4, 2), "uint32"):
+    for words in random_words(key, (4, 2)):
         index = (index * (words[0] | 1) + words[1]) & mask
         index = index ^ (index >> shift)
     return index.astype(jnp.int32)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from jaxgen.evaluation.episodes import Suite
 from jaxgen.results import References
 from jaxgen.store import Store, content_hash
 from jaxgen.study import RunSpec
@@ -87,5 +88,5 @@ class Session(NamedTuple):
     make_task: Callable[..., Task]
     options: Options
     reporter: Reporter
-    references: dict[str, References]
-    """By environment and evaluation: measured once."""
+    episodes: dict[str, tuple[References, Suite]]
+    """Those of final evaluations and of learning curves by environment: laid out once."""

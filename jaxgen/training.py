@@ -277,12 +277,14 @@ class _LaneFunctions(NamedTuple):
     def train(
         self, lane: Lanes, carry: Carry, env_params: PyTree, start: Array, stop: Array
     ) -> tuple[Carry, Metrics]:
-        shapes = jax.eval_shape(self.iteration, lane, carry, env_params, start)[1]
+        # Compiled as a function of its own only so that it is traced once, not twice.
+        iterate = jax.jit(self.iteration, inline=True)
+        shapes = jax.eval_shape(iterate, lane, carry, env_params, start)[1]
         buffers = jax.tree.map(lambda leaf: jnp.zeros((self.chunk,), leaf.dtype), shapes)
 
         def body(iteration: Array, loop: tuple[Carry, Metrics]) -> tuple[Carry, Metrics]:
             carry, buffers = loop
-            carry, metrics = self.iteration(lane, carry, env_params, iteration)
+            carry, metrics = iterate(lane, carry, env_params, iteration)
             write = lambda buffer, value: buffer.at[iteration - start].set(value)  # noqa: E731
             return carry, jax.tree.map(write, buffers, metrics)
 

@@ -69,7 +69,7 @@ def random_rollout(seed: int = 0) -> Transition:
 
 
 @pytest.mark.parametrize("share_truncated", [0.0, 0.1, 1.0])
-def test_next_values_are_those_of_the_true_successors(share_truncated):
+def test_values_are_those_of_observations_and_true_successors(share_truncated):
     """Looked up only where an episode was truncated and at the end, known anywhere else."""
     rollout, random = random_rollout(), np.random.default_rng(1)
     truncated = random.random(rollout.truncated.shape) < share_truncated
@@ -81,9 +81,10 @@ def test_next_values_are_those_of_the_true_successors(share_truncated):
     def value_of(obs):
         return jnp.sin(obs[..., 0]) + 2 * obs[..., 1]
 
-    ours = ppo._next_values(value_of, rollout, value_of(obs))
+    value, next_value = ppo._values(value_of, rollout)
+    np.testing.assert_array_equal(value, value_of(obs))
     counts = ~np.asarray(rollout.terminated)
-    np.testing.assert_array_equal(ours[counts], value_of(rollout.next_obs)[counts])
+    np.testing.assert_array_equal(next_value[counts], value_of(rollout.next_obs)[counts])
 
 
 SEEN: list[ppo.Batch] = []

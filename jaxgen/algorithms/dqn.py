@@ -72,7 +72,8 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
     def act(actor: Actor, obs: Array, uniform: Array) -> tuple[Array, PyTree]:
         return ops.epsilon_greedy(network.apply(actor.tree, obs), uniform, actor.epsilon), ()
 
-    learn = partial(_learn, config, technique, spec, network, adam)
+    # Compiled as a function of its own only so that it is traced once, not twice.
+    learn = jax.jit(partial(_learn, config, technique, spec, network, adam), inline=True)
 
     def update(
         state: State, actor: Actor, rollout: Transition, iteration: Array, key: Array

@@ -110,8 +110,7 @@ def _make_batch(
     def value_of(obs: Array) -> Array:
         return network.apply(tree, obs)[1]
 
-    value = value_of(rollout.obs)
-    next_value = _next_values(value_of, rollout, value)
+    value, next_value = _values(value_of, rollout)
     delta = rollout.reward + config.gamma * (1.0 - rollout.terminated) * next_value - value
     done = rollout.terminated | rollout.truncated
     advantage = ops.generalized_advantages(delta, done, config.gamma, config.gae_lambda)
@@ -121,28 +120,30 @@ def _make_batch(
     return jax.tree.map(_by_variation, batch), ops.explained_variance(value, target)
 
 
-def _next_values(
-    value_of: Callable[[Array], Array], rollout: Transition, value: Array
-) -> Array:
-    """Values of the true successors float32 ``[T, V, N]``, right wherever they count.
+def _values(
+    value_of: Callable[[Array], Array], rollout: Transition
+) -> tuple[Array, Array]:
+    """Values of the observations and of their true successors, both float32 ``[T, V, N]``.
 
     A successor is the next observation, whose value is known, unless the episode ended.
-    Termination makes it worthless; truncations are so rare that theirs are looked up.
+    Termination makes it worthless, so that any value will do; truncations are so rare that
+    theirs are looked up.
     """
+    values = value_of(jnp.concatenate([rollout.obs, rollout.next_obs[-1:]]))
     # The number of each truncation in its environment, from 1.
     count = jnp.cumsum(rollout.truncated, axis=0)
 
     def look_up(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         number, next_value = carry
         found = rollout.truncated & (count == number)
-        where = found.argmax(0).reshape(1, *value.shape[1:], *[1] * (rollout.next_obs.ndim - 3))
+        where = found.argmax(0).reshape(1, *count.shape[1:], *[1] * (rollout.next_obs.ndim - 3))
         final_obs = jnp.take_along_axis(rollout.next_obs, where, axis=0)
         return number + 1, jnp.where(found, value_of(final_obs), next_value)
 
-    known = jnp.concatenate([value[1:], value_of(rollout.next_obs[-1:])])
-    return jax.lax.while_loop(
-        lambda carry: (carry[0] <= count[-1]).any(), look_up, (jnp.int32(1), known)
-    )[1]
+    _, next_value = jax.lax.while_loop(
+        lambda carry: (carry[0] <= count[-1]).any(), look_up, (jnp.int32(1), values[1:])
+    )
+    return values[:-1], next_value
 
 
 def clipped_surrogate(ratio: Array, advantage: Array, clip: Array | float) -> Array:
@@ -155,7 +156,7 @@ def _minibatch_order(key: Array, config: PPOConfig) -> Array:
     """Indices ``[epochs * minibatches, B]`` into the samples of each variation."""
     samples = config.num_envs * config.num_steps
     keys = jax.random.split(key, config.num_epochs)
-    order = jnp.stack([ops.random_permutation(keys[i], samples) for i in range(len(keys))])
+    order = jax.vmap(lambda key: ops.random_permutation(key, samples))(keys)
     return order.reshape(config.num_epochs * config.num_minibatches, -1)
 
 

@@ -45,7 +45,7 @@ def make_suite(task: Task, key: Array, levels: tuple[float, ...], num_episodes: 
         params, words = jax.tree.map(lambda leaf: leaf[0], (params, words))
         return Suite(params, words, keys)
 
-    return jax.vmap(one_level)(level_keys, jnp.asarray(levels, jnp.float32))
+    return jax.jit(jax.vmap(one_level))(level_keys, jnp.asarray(levels, jnp.float32))
 
 
 def episode_returns(environment: Environment, suite: Suite, act: Act, max_steps: int) -> Array:
