@@ -124,16 +124,19 @@ def test_limits(x, theta, terminated):
 
 
 def test_starts_are_uniform():
-    words = jax.random.bits(jax.random.key(0), (40_000,)).reshape(10_000, 4)
+    words = jax.random.bits(jax.random.key(0), (20_000,)).reshape(10_000, 2)
     obs, state = ENVIRONMENT.reset_from(words, ENVIRONMENT.default_params)
     assert (jnp.abs(obs) <= 0.05).all()
     # Mean 0, standard deviation .1 / sqrt(12) = .02887; 5 sigma of 10 000 draws.
     np.testing.assert_allclose(obs.mean(0), 0, atol=5 * 0.02887 / 100)
     np.testing.assert_allclose(obs.std(0), 0.02887, rtol=0.03)
     np.testing.assert_array_equal(jnp.stack(state[:4], -1), obs)
-    edges = jnp.array([[0, 0, 2**32 - 1, 2**32 - 1]], jnp.uint32)
+    np.testing.assert_allclose(np.corrcoef(obs, rowvar=False), np.eye(4), atol=0.05)
+    # A variable for each half of a word, from the middle of the lowest interval to the highest's.
+    edges = jnp.array([[0x0000_FFFF, 0xFFFF_0000]], jnp.uint32)
     obs, _ = ENVIRONMENT.reset_from(edges, ENVIRONMENT.default_params)
-    np.testing.assert_allclose(obs[0], [-0.05, -0.05, 0.05, 0.05], rtol=1e-6)
+    edge = 0.05 - 0.05 / 2**16
+    np.testing.assert_allclose(obs[0], [-edge, edge, edge, -edge], rtol=1e-5)
 
 
 def test_returns_of_known_policies():
@@ -178,7 +181,7 @@ def test_evaluation_starts_alike_at_every_level():
     task = CartPoleTask()
     _, words = task.evaluation(jax.random.key(0), jnp.array(LEVELS), 20)
     assert (words == words[:1]).all()
-    assert len(np.unique(words)) == 80
+    assert len(np.unique(words)) == 40
 
 
 def test_picture_shows_cart_and_pole():

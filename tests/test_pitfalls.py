@@ -202,7 +202,7 @@ def test_pitfalls_1_and_3_every_transition_follows_its_levels_dynamics():
         np.testing.assert_allclose(after[:, variation], expected, atol=1e-5)
     done = rollout.terminated | rollout.truncated
     assert done.sum() > 50
-    fallen = (np.abs(after[..., 2]) > 0.2094) | (np.abs(after[..., 0]) > 2.4)
+    fallen = (np.abs(after[..., 2]) > np.float32(np.radians(12))) | (np.abs(after[..., 0]) > 2.4)
     np.testing.assert_array_equal(rollout.terminated, fallen)
     follows = (obs[1:] == after[:-1]).all(-1)
     np.testing.assert_array_equal(follows, ~done[:-1])
