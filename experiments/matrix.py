@@ -34,7 +34,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     what = parser.add_argument_group("what to run (default: CartPole and the grid, everything)")
     what.add_argument("--suite", choices=tuple(SUITES), default="controls",
-                      help="arms: controls = six with the control arms; specified = four")
+                      help="arms: controls = six with the control arms; specified = four; "
+                           "rigorous = controls and the offered arms")
     what.add_argument("--algo", "--algo-only", nargs="+", default=list(PRESETS), metavar="NAME",
                       help=f"algorithms: {', '.join(algorithm_names())}")
     what.add_argument("--technique", nargs="+", metavar="NAME",

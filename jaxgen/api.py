@@ -16,7 +16,7 @@ from jaxgen.evaluation.episodes import MODES, Suite, episode_returns, greedy, ma
 from jaxgen.evaluation.scores import check_levels, score_curve
 from jaxgen.results import make_references
 from jaxgen.study import Evaluation, check_seeds
-from jaxgen.techniques import ES_ALIASES, canonical_name, make_technique
+from jaxgen.techniques import ES_ALIASES, canonical_name, is_defined, make_technique
 from jaxgen.training import (
     Program,
     budget_spent,
@@ -165,6 +165,8 @@ def _run(
 
 def _trained_name(algorithm: str, technique: str) -> str:
     name = canonical_name(technique)
+    if not is_defined(name, base_algorithm(algorithm)):
+        raise ValueError(f"technique {name!r} is not defined for {algorithm}")
     return ES_ALIASES.get(name, name) if base_algorithm(algorithm) == "es" else name
 
 

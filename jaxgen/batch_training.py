@@ -206,7 +206,7 @@ def _start(trainer: Trainer, content: PyTree) -> Progress:
     prints = trainer.shared.references.prints
     shape = (0, 0) if prints is None else prints.shape
     seen = np.zeros((len(trainer.batch.lanes), *shape), bool)
-    seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
+    seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0, "probe": 0.0}
     return Progress(carry, 0, {}, {}, seen, seconds)
 
 
@@ -251,7 +251,7 @@ def _compiled(
 
 
 def _curve_point(trainer: Trainer, state: Progress) -> Progress:
-    """Evaluate the policies at level 0 and tell the reporter."""
+    """Evaluate the policies at level 0, probe their gradients and tell the reporter."""
     with timed(state.seconds, "evaluate"):
         params = trainer.program.params(trainer.lanes, state.carry)
         suite = trainer.shared.curve_suite
@@ -260,6 +260,11 @@ def _curve_point(trainer: Trainer, state: Progress) -> Progress:
         "eval_env_steps": state.history["env_steps"][:, -1:],
         "eval_return": returns[:, 0].mean((1, 2), dtype=np.float64)[:, None].astype(np.float32),
     }
+    if trainer.batch.lanes[0][0].evaluation.probe:
+        with timed(state.seconds, "probe"):
+            iteration = np.int32(state.iteration - 1)
+            gram = trainer.program.probe(trainer.lanes, state.carry, iteration)  # pyright: ignore
+            point["probe_gram"] = trainer.real(gram)[:, None]
     state = state._replace(curve=append(state.curve, point))
     batch = trainer.batch
     trainer.session.reporter.curve(batch.label, batch.lanes, state.history | state.curve)

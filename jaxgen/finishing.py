@@ -53,7 +53,7 @@ def _write_run(
     references, technique = trainer.shared.references, spec.technique_values
     why = why_diverged(params, history)
     result = make_result(
-        spec, seed, returns, references, history, why is not None,
+        spec, seed, returns, references, history | curve, why is not None,
         None if references.prints is None else state.seen[index],
         single_level=len(set(technique.levels)) == 1,
     )

@@ -95,10 +95,13 @@ SMALL_KERNEL = 64 * 64
 """Numbers of a kernel up to which a CPU gains by `_small_backward`."""
 
 
-def _product(backward: Callable[[Residuals, Array], Residuals]) -> Callable[[Array, Array], Array]:
+def _product(
+    backward: Callable[[Residuals, Array], Residuals],
+    forward: Callable[[Array, Array], Array] = jnp.matmul,
+) -> Callable[[Array, Array], Array]:
     """``inputs @ kernel``; backward: ((inputs, kernel), outer gradient) -> both gradients."""
-    product = jax.custom_vjp(jnp.matmul)
-    product.defvjp(lambda inputs, kernel: (inputs @ kernel, (inputs, kernel)), backward)
+    product = jax.custom_vjp(forward)
+    product.defvjp(lambda inputs, kernel: (forward(inputs, kernel), (inputs, kernel)), backward)
     return product
 
 
@@ -134,13 +137,29 @@ def _one_hot_product(num_codes: int, inputs: Array, kernel: Array, *_: Any, **__
     """As `_hidden_product`, for one-hot inputs ``[..., num_codes * E]``, code-major.
 
     One code of each element is 1, so the first code's inputs are what the others leave, and
-    their share of the product need not be computed.
+    their share of the products need not be computed, here nor in the kernel's gradient.
     """
-    num_elements, width = kernel.shape[0] // num_codes, kernel.shape[1]
-    blocks = kernel.reshape(num_codes, num_elements, width)
-    change = (blocks[1:] - blocks[:1]).reshape(-1, width)
-    product = _hidden_product(inputs[..., num_elements:], change)
-    return product + _expand(blocks[0].sum(0), product)
+
+    def forward(inputs: Array, kernel: Array) -> Array:
+        first, others = _blocks(num_codes, kernel)
+        change = (others - first).reshape(-1, kernel.shape[1])
+        product = inputs[..., first.shape[1] :] @ change
+        return product + _expand(first.sum((0, 1)), product)
+
+    def backward(residuals: Residuals, outer: Array) -> Residuals:
+        inputs, kernel = residuals
+        rows, weights = (x.reshape(-1, x.shape[-1]) for x in (inputs, outer))
+        others = rows[:, kernel.shape[0] // num_codes :].T @ weights
+        left = weights.sum(0)[None] - others.reshape(num_codes - 1, -1, kernel.shape[1]).sum(0)
+        return outer @ kernel.T, jnp.concatenate([left, others])
+
+    return _product(backward, forward)(inputs, kernel)
+
+
+def _blocks(num_codes: int, kernel: Array) -> tuple[Array, Array]:
+    """The rows of the first code ``[1, E, O]`` and of the others ``[C - 1, E, O]``."""
+    blocks = kernel.reshape(num_codes, -1, kernel.shape[1])
+    return blocks[:1], blocks[1:]
 
 
 def _head_product(inputs: Array, kernel: Array, *_: Any, **__: Any) -> Array:

@@ -36,7 +36,10 @@ History = Mapping[str, np.ndarray]
 SCHEMA = 1
 ENVIRONMENTS = ("cartpole", "minigrid", "starpilot")
 ALGORITHMS = ("ppo", "dqn", "es")
-TECHNIQUES = ("baseline", "reg", "dr", "dr+reg", "gar", "gar+reg")
+TECHNIQUES = (
+    "baseline", "reg", "dr", "dr+reg", "dr-scaled", "gar", "gar+reg", "gar-n", "gar-shuffle",
+    "es-gar", "pcgrad", "and-mask",
+)
 HEADLINE_MODE = "greedy"
 """The mode of evaluation that headline tables and figures show."""
 _SETTING = ("config", "task_options", "evaluation", "study_seed", "quick")

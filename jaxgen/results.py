@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgen.config import Config
+from jaxgen.evaluation.agreement import score_agreement, score_probe
 from jaxgen.evaluation.episodes import MODES, Suite, make_suite, random_returns
 from jaxgen.evaluation.scores import score_curve
 from jaxgen.store import SCHEMA
@@ -55,7 +56,7 @@ def make_result(
       seed: its training seed.
       returns: of the final policy, ``[modes, K, E]``.
       references: floor and ceiling on the same episodes.
-      history: metrics ``[I]`` by name.
+      history: metrics ``[I]`` by name, and the points of the learning curve.
       diverged: parameters are not finite; there is no evaluation then.
       seen: evaluation instances that occurred in training, bool ``[K, E]``, or None.
       single_level: the arm trains on one level, so that agreement says nothing of variations.
@@ -85,6 +86,7 @@ def make_result(
         },
         "scores": None if diverged else _scores(spec.evaluation, returns, references),
         "training": _training(history, single_level),
+        "gas": _gas(history, single_level),
         "layout_overlap": None if seen is None else seen.mean(1).tolist(),
     }
 
@@ -133,6 +135,18 @@ def _training(history: Mapping[str, np.ndarray], single_level: bool) -> dict[str
         if name in history
     }
     return {**totals, **means, "iterations": len(history["env_steps"])}
+
+
+def _gas(history: Mapping[str, np.ndarray], single_level: bool) -> dict[str, Any]:
+    """GAS by source: null where an arm trains on one level, or where nothing was probed."""
+    own = None if single_level else score_agreement(history["agree_pair"])
+    if own is not None and own.raw is None:
+        own = None
+    probe = score_probe(history["probe_gram"]) if "probe_gram" in history else None
+    return {
+        "train": None if own is None else own.to_dict(),
+        "probe": None if probe is None else probe.to_dict(),
+    }
 
 
 def total_decay(config: Config, weight_decay: float, updates: int) -> float:

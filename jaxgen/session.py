@@ -11,6 +11,7 @@ from jaxgen.evaluation.episodes import Suite
 from jaxgen.results import References
 from jaxgen.store import Store, content_hash
 from jaxgen.study import RunSpec
+from jaxgen.techniques import Rule
 from jaxgen.types import Task
 
 History = dict[str, np.ndarray]
@@ -71,8 +72,11 @@ class Batch(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Algorithm and environment for a reader."""
-        return f"{self.lanes[0][0].algorithm} {self.lanes[0][0].environment}"
+        """Algorithm and environment, and a rule that is not the usual one, for a reader."""
+        spec = self.lanes[0][0]
+        rule = spec.technique_values.rule
+        named = "" if rule is Rule.WEIGHTS else f" {rule.value}"
+        return f"{spec.algorithm} {spec.environment}{named}"
 
     def checkpoint_path(self, store: Store) -> Path:
         """The folder of the batch's in-flight state, named by its list of lanes."""

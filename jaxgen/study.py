@@ -3,7 +3,7 @@
 Nothing here imports JAX, so that a plan can be listed at once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,14 @@ from jaxgen.config import (
     replace,
     to_dict,
 )
-from jaxgen.techniques import ES_ALIASES, Technique, canonical_name, make_technique
+from jaxgen.techniques import (
+    ES_ALIASES,
+    Rule,
+    Technique,
+    canonical_name,
+    is_defined,
+    make_technique,
+)
 
 MAX_SEED = 2**31 - 1
 """Seeds stay below; the upper half of the folds belongs to evaluation."""
@@ -32,6 +39,8 @@ class Evaluation:
     """Episodes per level, common to all runs."""
     curve_episodes: int = 100
     """Episodes per point of a learning curve, at level 0."""
+    probe: bool = True
+    """Measure the agreement of the variations' gradients at each of these points."""
 
     def validate(self) -> None:
         """Raise ValueError on levels outside [0, 1], unsorted or without 0, or too few episodes."""
@@ -85,10 +94,8 @@ class RunSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready content of spec.json."""
-        technique = {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in self.technique_values._asdict().items()
-        }
+        values = self.technique_values
+        technique = values._asdict() | {"levels": list(values.levels), "rule": values.rule.value}
         return {
             "schema": store.SCHEMA,
             "algorithm": self.algorithm,
@@ -102,6 +109,7 @@ class RunSpec:
                 "levels": list(self.evaluation.levels),
                 "episodes": self.evaluation.episodes,
                 "curve_episodes": self.evaluation.curve_episodes,
+                "probe": self.evaluation.probe,
             },
             "study_seed": self.study_seed,
             "quick": self.quick,
@@ -111,7 +119,8 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of one (environment, algorithm): one compiled program, a lane for each run."""
+    """The runs of one (environment, algorithm, rule of the technique): one compiled program, a
+    lane for each run."""
 
     algorithm: str
     environment: str
@@ -163,8 +172,9 @@ def make_study(
     """Build and check the product of the axes.
 
     Raises:
-      ValueError: an unknown name, a repeated axis entry, a seed that is negative or
-        repeated, a budget too small for one iteration, a level outside [0, 1].
+      ValueError: an unknown name, a repeated axis entry, a technique that none of the
+        algorithms has, a seed that is negative or repeated, a budget too small for one
+        iteration, a level outside [0, 1].
     """
     _check_axis("environment", environments)
     _check_axis("algorithm", algorithms)
@@ -174,19 +184,25 @@ def make_study(
     evaluation.validate()
     if evaluation.levels[-1] != 1.0:
         raise ValueError(f"levels {evaluation.levels!r} must end with 1 for the scores of a study")
+    bases = [base_algorithm(algorithm) for algorithm in algorithms]
+    for name in names:
+        if not any(is_defined(name, base) for base in bases):
+            raise ValueError(f"technique {name!r} is not defined for {', '.join(algorithms)}")
     groups = [
-        _make_group(environment, algorithm, names, tuple(seeds), evaluation, total_steps, quick,
-                    study_seed)
+        group
         for environment in environments
         for algorithm in algorithms
+        for group in _make_groups(environment, algorithm, names, tuple(seeds), evaluation,
+                                  total_steps, quick, study_seed)
     ]
     return Study(tuple(groups))
 
 
-def _make_group(
-    environment: str, algorithm: str, techniques: Iterable[str], seeds: tuple[int, ...],
+def _make_groups(
+    environment: str, algorithm: str, techniques: Sequence[str], seeds: tuple[int, ...],
     evaluation: Evaluation, total_steps: int | None, quick: bool, study_seed: int,
-) -> Group:
+) -> Iterator[Group]:
+    """A group for each rule among the techniques that the algorithm has."""
     config = preset(algorithm, environment)
     options = dict(TASK_OPTIONS[environment])
     if quick:
@@ -199,14 +215,20 @@ def _make_group(
         return RunSpec(algorithm, environment, technique, config, options, evaluation, study_seed,
                        quick, alias_of)
 
-    alias = ES_ALIASES if base_algorithm(algorithm) == "es" else {}
+    base = base_algorithm(algorithm)
+    techniques = [name for name in techniques if is_defined(name, base)]
+    alias = ES_ALIASES if base == "es" else {}
     own = {name: spec(name) for name in techniques if name not in alias}
     # What an alias stands for is trained even where only the alias was asked for.
     for name in techniques:
         if name in alias:
             own.setdefault(alias[name], spec(alias[name]))
-    aliases = [spec(name, own[alias[name]].name) for name in techniques if name in alias]
-    return Group(algorithm, environment, tuple(own.values()), tuple(aliases), seeds)
+    aliases = tuple(spec(name, own[alias[name]].name) for name in techniques if name in alias)
+    for rule in Rule:
+        specs = tuple(own[name] for name in own if own[name].technique_values.rule is rule)
+        if specs:
+            yield Group(algorithm, environment, specs, aliases, seeds)
+            aliases = ()
 
 
 def _quick(config: Config, options: dict[str, Any]) -> tuple[Config, dict[str, Any]]:

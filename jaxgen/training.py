@@ -18,11 +18,17 @@ from jaxgen.algorithms.base import Algorithm
 from jaxgen.config import Config
 from jaxgen.evaluation.episodes import MODES, Suite, episode_returns, greedy
 from jaxgen.rollout import Episodes, collect, start_episodes
-from jaxgen.techniques import Technique
+from jaxgen.techniques import MULTI_LEVELS, Technique
+from jaxgen.techniques.base import dot_products
 from jaxgen.types import Array, Metrics, PyTree, Task
 
 STREAMS = ("init", "episodes", "train", "content", "probe")
 """Disjoint folds of a seed's key; evaluation has a key of its own, see `evaluation_key`."""
+
+
+PROBE_LEVELS = MULTI_LEVELS
+"""The variations on which the probe takes gradients: those of gar, and none beyond, so that the
+levels out of distribution stay unseen."""
 
 
 class Lanes(NamedTuple):
@@ -57,6 +63,9 @@ class Program(NamedTuple):
 
     Consumes the carry. Metrics beyond ``stop - start`` are zeros.
     """
+    probe: Callable[[Lanes, Carry, int], Array]
+    """(lanes, carry, iteration) -> dot products of the gradients on two halves of the samples of
+    each of the variations ``PROBE_LEVELS``, ``[L, 2, V, 2, V]``; changes nothing."""
     evaluate: Callable[[Lanes, Array, Suite], Array]
     """(lanes, parameters ``[L, D]``, suite) -> returns ``[L, modes, K, E]``."""
     params: Callable[[Lanes, Carry], Array]
@@ -84,6 +93,10 @@ def stack_lanes(arms: list[tuple[Config, Technique]], seeds: list[int]) -> Lanes
                 f"the technique trains on levels {technique.levels}, so num_variations = "
                 f"{config.num_variations} is not allowed; use {len(technique.levels)}"
             )
+    rules = {technique.rule for _, technique in arms}
+    if len(rules) != 1:
+        names = ", ".join(sorted(rule.value for rule in rules))
+        raise ValueError(f"lanes of one program share the rule of their technique, not {names}")
     structures = {jax.tree.structure(config) for config, _ in arms}
     if len(structures) != 1:
         raise ValueError("lanes of one program share all fields of the configuration but floats")
@@ -145,6 +158,8 @@ def make_program(
         content=over_lanes(lane_functions.content, 1),
         init=over_lanes(lane_functions.init, 2),
         train=over_lanes(lane_functions.train, 3, donate=(1,)),
+        # One by one: gradients of so many samples sum in an order that depends on the lanes.
+        probe=over_lanes(lane_functions.probe, 2, map_lanes=_one_by_one),
         evaluate=over_lanes(lane_functions.evaluate, 2, map_lanes=_one_by_one),
         params=over_lanes(lane_functions.params, 2),
         overlap=over_lanes(lane_functions.overlap, 2),
@@ -308,6 +323,23 @@ class _LaneFunctions(NamedTuple):
             keys.update,
         )
         return after, reward | metrics
+
+    def probe(self, lane: Lanes, carry: Carry, iteration: Array) -> Array:
+        algorithm, environment = self.algorithm(lane), self.task.environment
+        # Whole episodes, so that more than their beginnings is seen.
+        algorithm = algorithm._replace(num_steps=self.task.spec.max_episode_steps)
+        # Not from the iteration, which for a population that rests depends on its company.
+        key = jax.random.fold_in(self.key(lane, "probe"), carry.env_steps)
+        content_key, start_key, act_key, collect_key = jax.random.split(key, 4)
+        levels = np.asarray(PROBE_LEVELS, np.float32)
+        env_params = self.task.training_params(content_key, levels)  # pyright: ignore
+        actor = algorithm.prepare(carry.state, iteration, act_key)
+        episodes = start_episodes(environment, env_params, algorithm, start_key)
+        _, rollout, _ = collect(environment, env_params, algorithm, actor, episodes, collect_key)
+        gradients = algorithm.half_gradients(carry.state, actor, rollout)
+        halves, num_variations, size = gradients.shape
+        dots = dot_products(gradients.reshape(-1, size))
+        return dots.reshape(halves, num_variations, halves, num_variations)
 
     def evaluate(self, lane: Lanes, params: Array, suite: Suite) -> Array:
         algorithm = self.algorithm(lane)

@@ -140,7 +140,7 @@ def calls(monkeypatch) -> list[tuple[Any, ...]]:
         return None
 
     unused: Any = None
-    program = Program(content, init, step, unused, params, unused, num_devices=2, chunk=64)
+    program = Program(content, init, step, unused, unused, params, unused, num_devices=2, chunk=64)
     monkeypatch.setattr(api, "make_program", lambda *args, **kwargs: program)
     return made
 
@@ -381,7 +381,7 @@ def test_a_damaged_agent_is_refused(tmp_path):
 REFUSED_TRAININGS = [
     ({"algorithm": "sac"}, "unknown algorithm 'sac'; allowed: ppo, dqn, es"),
     ({"technique": "garr"}, "unknown technique 'garr'"),
-    ({"technique": "gar+dr"}, "both dr and gar"),
+    ({"technique": "gar+dr"}, "both gar and dr"),
     ({"seeds": []}, "no seeds given"),
     ({"seeds": [-1]}, "seed -1 is not allowed; use whole numbers from 0"),
     ({"seeds": [0.5]}, "seed 0.5 is not allowed"),

@@ -187,6 +187,37 @@ def lanes_of(*arms: tuple[str, Technique]):
     return stack_lanes(pairs, list(range(NUM_LANES)))
 
 
+def test_es_gar_combines_a_pseudo_gradient_of_each_variation():
+    """Ranks by each variation's own returns, with the perturbations that all share."""
+    fitness = np.random.default_rng(0).normal(size=(3, POPULATION)).astype(np.float32)
+    technique, config = make_technique("es-gar"), tiny_config("es", **SINGLE_EPISODE)
+    algorithm = make(technique, **SINGLE_EPISODE)
+    state, population, after, metrics = one_step(algorithm, outcome(fitness))
+    gradients = jnp.stack([
+        es.pseudo_gradient(jnp.asarray(own), population.noise, config.sigma) for own in fitness
+    ])
+    combined = combine(technique, -gradients)
+    assert combined.metrics["agree_ref"] < 0.99
+    for name in ("agree_ref", "agree_pair"):
+        np.testing.assert_allclose(metrics[name], combined.metrics[name], rtol=1e-4, atol=1e-6)
+    expected = Adam(config.learning_rate, 0.0, config.adam_eps).step(state, combined)[0]
+    np.testing.assert_allclose(after.params, expected.params, rtol=1e-4, atol=1e-5)
+
+
+def test_the_halves_of_a_generation_are_pairs():
+    """Of 3 antithetic pairs the first and the second; members of a pair stay together."""
+    fitness = np.random.default_rng(0).normal(size=(3, POPULATION)).astype(np.float32)
+    algorithm, config = make(BASELINE, **SINGLE_EPISODE), tiny_config("es", **SINGLE_EPISODE)
+    state, population, _, _ = one_step(algorithm, outcome(fitness))
+    halves = algorithm.half_gradients(state, population, outcome(fitness))
+    for half, pair in ((0, [0, 3]), (1, [1, 4])):
+        for variation in range(3):
+            own = jnp.asarray(fitness[variation, pair])
+            noise = population.noise[jnp.asarray(pair)]
+            expected = -es.pseudo_gradient(own, noise, config.sigma)
+            np.testing.assert_allclose(halves[half, variation], expected, rtol=1e-5)
+
+
 def test_probes_are_learned():
     """Nearly all members take the paying action, in both states of the second probe."""
     program, lanes = traced("es").program, lanes_of(("action", BASELINE), ("match", BASELINE))
@@ -223,3 +254,16 @@ def test_agreement_is_not_measured():
     metrics = reference("es").metrics
     assert np.isnan(metrics["agree_ref"]).all() and np.isnan(metrics["agree_pair"]).all()
     assert (metrics["updates"] == 1).all() and (metrics["skipped_updates"] == 0).all()
+
+
+def test_es_gar_changes_no_bit_with_its_company():
+    """Lanes 0 and 1 of es-gar alone and among eight, over 6 generations."""
+    program, name = traced("es").program, "es-gar"
+    arms = [(tiny_config("es"), single(2, name)._replace(levels=(0.0, 0.25, 0.5)))] * NUM_LANES
+    states = []
+    for count in (NUM_LANES // 2, NUM_LANES):
+        lanes = stack_lanes(arms[:count], list(range(count)))
+        content, first = start(program, lanes)
+        carry, _ = train(program, lanes, first, content, (0, 6))
+        states.append(pick(carry, slice(0, 2)))
+    assert_same_bits(*states)

@@ -35,7 +35,7 @@ REFUSED = [
     (["--algo", "ppo", "ppo"], "algorithm 'ppo' is given twice; name each once"),
     (["--technique", "garr"], "unknown technique 'garr' in 'garr'; allowed: baseline, reg, dr, "),
     (["--technique", "a/../reg"], "unknown technique 'a/../reg' in 'a/../reg'; allowed: "),
-    (["--technique", "gar+dr"], "technique 'gar+dr' holds both dr and gar"),
+    (["--technique", "gar+dr"], "technique 'gar+dr' holds both gar and dr"),
     (["--seeds", "-1"], "seed -1 is not allowed; use whole numbers from 0 to 2147483647"),
     (["--seeds", "2147483648"], "seed 2147483648 is not allowed; use whole numbers from 0 to "),
     (["--seeds", "1", "2", "1"], "seed 1 is given twice; name each seed once"),

@@ -47,6 +47,21 @@ def test_the_specified_suite_has_72_rows():
     assert (study.num_runs, study.num_trained) == (72, 60)
 
 
+def test_the_rigorous_suite_gives_each_algorithm_the_arms_that_it_has():
+    """A program per rule: five for gradients; es has controls, aliases among them, and es-gar."""
+    study = study_of("rigorous", environments=["cartpole"])
+    arms = {
+        name: [{spec.technique for spec in g.specs} for g in study.groups if g.algorithm == name]
+        for name in ALGORITHMS
+    }
+    own = [
+        {*SUITES["controls"], "dr-scaled"}, {"gar-shuffle"}, {"gar-n"}, {"pcgrad"}, {"and-mask"},
+    ]
+    assert arms == {"ppo": own, "dqn": own, "es": [{"baseline", "reg", "dr", "dr+reg"}, {"es-gar"}]}
+    aliases = [spec.technique for group in study.groups for spec in group.aliases]
+    assert aliases == ["gar", "gar+reg"]
+
+
 def test_es_arms_with_gar_are_aliases():
     for group in study_of("controls").groups:
         stands_for = {alias.technique: alias.alias_of for alias in group.aliases}
@@ -109,6 +124,7 @@ def test_a_spec_is_json_with_its_technique_as_numbers():
         "agreement": 0.0,
         "uniform": 0.0,
         "weight_decay": 0.0,
+        "rule": "weights",
     }
     assert content["config"]["total_steps"] == 50_000
     assert content["evaluation"]["levels"] == [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -137,7 +153,7 @@ REFUSED = [
     ({"algorithms": ["ppo", "ppo"]}, "algorithm 'ppo' is given twice"),
     ({"techniques": ["garr"]}, "unknown technique 'garr'"),
     ({"techniques": ["gar+reg", "reg+gar"]}, r"technique 'gar\+reg' is given twice"),
-    ({"techniques": ["gar+dr"]}, "both dr and gar"),
+    ({"techniques": ["gar+dr"]}, "both gar and dr"),
     ({"seeds": [-1]}, f"seed -1 is not allowed; use whole numbers from 0 to {MAX_SEED}"),
     ({"seeds": [2**31]}, "seed 2147483648 is not allowed"),
     ({"seeds": [1.5]}, "seed 1.5 is not allowed"),
@@ -150,6 +166,8 @@ REFUSED = [
     ({"evaluation": Evaluation(levels=(0.0, 1.0, 0.5))}, "must increase and begin with 0"),
     ({"evaluation": Evaluation(levels=(0.25, 1.0))}, "must increase and begin with 0"),
     ({"evaluation": Evaluation(episodes=1)}, "episodes = 1 is not allowed; use 2 or more"),
+    ({"algorithms": ["es"], "techniques": ["pcgrad"]}, "'pcgrad' is not defined for es"),
+    ({"algorithms": ["ppo", "dqn"], "techniques": ["es-gar"]}, "not defined for ppo, dqn"),
     ({"evaluation": Evaluation(curve_episodes=0)}, "curve_episodes = 0 is not allowed"),
 ]
 

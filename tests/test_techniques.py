@@ -15,12 +15,14 @@ from jaxgen.techniques import (
     SUITES,
     Technique,
     canonical_name,
+    is_defined,
     make_technique,
 )
 from jaxgen.techniques.base import Combined, combine, variation_gradient
 
 BASELINE, GAR, DR = make_technique("baseline"), make_technique("gar"), make_technique("dr")
-SCALED = GAR._replace(uniform=1.0)
+SCALED, OTHERS = make_technique("dr-scaled"), make_technique("gar-n")
+PCGRAD, AND_MASK = make_technique("pcgrad"), make_technique("and-mask")
 LEARNING_RATE, DECAY = 0.1, 0.01
 
 
@@ -297,6 +299,113 @@ def test_the_clip_is_of_the_global_norm():
     np.testing.assert_allclose(optax.tree_utils.tree_get(moments, "mu"), [0.03, 0.04], rtol=1e-5)
 
 
+# Offered arms.
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gar_n_weighs_by_the_others_and_keeps_the_mean_gradients_length(seed):
+    # A part in common, so that some agree; one is turned against it.
+    shared = random_gradients(seed + 10, num=1, size=5)
+    gradients = random_gradients(seed, size=5) + shared * jnp.array([[3.0], [3.0], [-1.0]])
+    rows = np.asarray(gradients, np.float64)
+    weights = np.array([max(0.0, cosine(rows[k], rows.sum(0) - rows[k])) for k in range(3)])
+    direction = weights @ rows
+    expected = direction * np.linalg.norm(rows.mean(0)) / np.linalg.norm(direction)
+    combined = combine(OTHERS, gradients)
+    np.testing.assert_allclose(combined.gradient, expected, rtol=1e-3, atol=1e-5)
+    length = np.linalg.norm(rows.mean(0))
+    np.testing.assert_allclose(combined.metrics["grad_norm"], length, rtol=1e-4)
+
+
+def test_gar_n_of_one_gradient_against_two_leaves_it_out():
+    """(2, 0), (2, 0), (-1, 1): the third opposes the sum of the others, and none vouches for
+    itself; orthogonal gradients vouch for nothing, so that the step is skipped."""
+    combined = combine(OTHERS, jnp.array([[2.0, 0.0], [2.0, 0.0], [-1.0, 1.0]]))
+    assert combined.gradient[1] == 0 and combined.gradient[0] > 0
+    assert not combine(OTHERS, jnp.eye(3)).live
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pcgrad_is_the_projection_by_hand(seed):
+    """Yu et al. 2020, algorithm 1, as loops over both orders of the other gradients."""
+    rows = np.asarray(random_gradients(seed, size=4), np.float64)
+    projected = []
+    for k in range(3):
+        i, j = (other for other in range(3) if other != k)
+        for order in ((i, j), (j, i)):
+            own = rows[k].copy()
+            for other in order:
+                own -= min(own @ rows[other], 0) / (rows[other] @ rows[other]) * rows[other]
+            projected.append(own)
+    combined = combine(PCGRAD, jnp.asarray(rows, jnp.float32))
+    np.testing.assert_allclose(combined.gradient, np.mean(projected, 0), rtol=1e-3, atol=1e-5)
+    norm = np.linalg.norm(np.asarray(combined.gradient))
+    np.testing.assert_allclose(combined.metrics["grad_norm"], norm, rtol=1e-3)
+
+
+def test_without_conflict_pcgrad_is_the_mean():
+    gradients = jnp.abs(random_gradients(0))
+    combined = combine(PCGRAD, gradients)
+    np.testing.assert_allclose(combined.gradient, gradients.mean(0), rtol=1e-5)
+
+
+def test_and_mask_keeps_what_all_signs_agree_on():
+    """A zero agrees with no sign; the norm is of what is kept, and nothing kept skips the step."""
+    gradients = jnp.array([[1.0, -3.0, 1.0, 0.0], [2.0, -3.0, -1.0, 1.0], [3.0, -6.0, 1.0, 1.0]])
+    combined = combine(AND_MASK, gradients)
+    np.testing.assert_allclose(combined.gradient, [2, -4, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(combined.metrics["grad_norm"], 20**0.5, rtol=1e-6)
+    assert combined.live and not combine(AND_MASK, jnp.eye(3)).live
+
+
+def test_shuffled_groups_hold_each_sample_once_and_all_variations_alike():
+    """Every group gets 4 of each variation's 12 samples, all leaves in the same places."""
+    labels = jnp.broadcast_to(jnp.arange(3)[:, None], (3, 12))
+    numbers = jnp.arange(36.0).reshape(3, 12)
+    seen = []
+
+    def loss(params, batch):
+        label, number = batch
+        return params @ jnp.stack([number.sum(), (label == 0).sum(), (label == 1).sum()]), {}
+
+    original = combine
+
+    def spy(technique, gradients):
+        seen.append(np.asarray(gradients))
+        return original(technique, gradients)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxgen.techniques.base.combine", spy)
+        for name in ("gar-shuffle", "gar"):
+            variation_gradient(make_technique(name), loss, jnp.zeros(3), (labels, numbers))
+    shuffled, plain = seen
+    np.testing.assert_array_equal(shuffled[:, 1:], 4)
+    np.testing.assert_array_equal(plain[:, 1:], [[12, 0], [0, 12], [0, 0]])
+    assert shuffled[:, 0].sum() == plain[:, 0].sum() == 35 * 18
+
+
+def test_shuffling_leaves_the_mean_gradient_alone():
+    """A loss that is a mean over samples has the same pooled gradient however they are dealt."""
+    samples = jax.random.normal(jax.random.key(0), (3, 12, 4))
+
+    def loss(params, batch):
+        return jnp.square(batch @ params).mean(), {}
+
+    params = jax.random.normal(jax.random.key(1), (4,))
+    shuffle = make_technique("gar-shuffle")._replace(agreement=0.0)
+    ours = variation_gradient(shuffle, loss, params, samples)[0].gradient
+    expected = variation_gradient(DR, loss, params, samples)[0].gradient
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(COMPONENTS))
+def test_identical_gradients_keep_their_direction(name):
+    """Full agreement: every rule steps along the gradient that all variations share."""
+    own = random_gradients(0, num=1)
+    combined = combine(make_technique(name), jnp.tile(own, (3, 1)))
+    assert combined.live and cosine(combined.gradient, own[0]) > 1 - 1e-6
+
+
 # Names.
 
 
@@ -326,6 +435,9 @@ def test_the_specified_techniques():
     assert GAR.levels == DR.levels == (0.0, 0.25, 0.5)
     assert SUITES["specified"] == ("baseline", "reg", "gar", "gar+reg")
     assert SUITES["controls"] == ("baseline", "reg", "dr", "dr+reg", "gar", "gar+reg")
+    assert SUITES["rigorous"][:6] == SUITES["controls"]
+    offered = {"dr-scaled", "gar-shuffle", "gar-n", "es-gar", "pcgrad", "and-mask"}
+    assert set(SUITES["rigorous"][6:]) == offered
     assert ES_ALIASES == {"gar": "baseline", "gar+reg": "reg"}
     assert all(canonical_name(name) == name for name in COMPONENTS)
 
@@ -338,9 +450,21 @@ def test_the_specified_techniques():
         ("../gar", "unknown technique '../gar'"),
         ("gar+gar", "'gar\\+gar' names a component twice"),
         ("baseline+reg", "'baseline\\+reg' composes baseline"),
-        ("gar+dr", "'gar\\+dr' holds both dr and gar"),
+        ("gar+dr", "'gar\\+dr' holds both gar and dr"),
+        ("pcgrad+gar-n", "'pcgrad\\+gar-n' holds both pcgrad and gar-n"),
     ],
 )
 def test_bad_names_are_refused(name, message):
     with pytest.raises(ValueError, match=message):
         make_technique(name)
+
+
+@pytest.mark.parametrize(
+    "name, algorithms",
+    [
+        ("gar", ("ppo", "dqn", "es")), ("dr+reg", ("ppo", "dqn", "es")), ("es-gar+reg", ("es",)),
+        ("pcgrad", ("ppo", "dqn")), ("dr-scaled+reg", ("ppo", "dqn")),
+    ],
+)
+def test_which_algorithm_has_which_technique(name, algorithms):
+    assert tuple(each for each in ("ppo", "dqn", "es") if is_defined(name, each)) == algorithms

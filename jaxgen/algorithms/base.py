@@ -42,6 +42,9 @@ class Algorithm(NamedTuple):
     Metrics hold at least ``loss``, ``agree_ref``, ``agree_pair``, ``grad_norm``,
     ``updates`` and ``skipped_updates``.
     """
+    half_gradients: Callable[[PyTree, PyTree, PyTree], Array]
+    """(state, actor, rollout ``[T, V, N]``) -> gradients of the loss on two halves of each
+    variation's samples, float32 ``[2, V, D]``: what the probe of agreement measures."""
     sample: Callable[[Array, Array], Array]
     """(preferences ``[..., A]``, uniform ``[...]``) -> actions, the sampled mode of evaluation."""
     num_envs: int

@@ -17,7 +17,7 @@ from jaxgen.algorithms.base import Adam, Algorithm, Optimizer, decay_of, mean_me
 from jaxgen.config import DQNConfig
 from jaxgen.networks import Network
 from jaxgen.techniques import Technique
-from jaxgen.techniques.base import variation_gradient
+from jaxgen.techniques.base import half_gradients, variation_gradient
 from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
 
 EVALUATION_EPSILON = 0.05
@@ -96,6 +96,11 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         target = jax.lax.select(copy, online.params, state.target)
         return State(online, target, state.ring), metrics | {"epsilon": actor.epsilon}
 
+    def gradients(state: State, actor: Actor, rollout: Transition) -> Array:
+        frozen = network.unravel(state.target)
+        batch = _make_batch(config, network, actor.tree, frozen, _unpacked(spec, rollout))
+        return half_gradients(partial(_loss, network), actor.tree, batch)
+
     return Algorithm(
         init=init,
         prepare=prepare,
@@ -104,6 +109,7 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         params=lambda state: state.online.params,
         record=record,
         update=update,
+        half_gradients=gradients,
         sample=lambda values, uniform: ops.epsilon_greedy(values, uniform, EVALUATION_EPSILON),
         num_envs=config.num_envs,
         num_steps=config.num_steps,
@@ -118,27 +124,37 @@ def _learn(
     shape = (config.updates_per_iteration, config.num_variations, config.batch_per_variation)
     index = jax.random.randint(key, shape, 0, filled)
     frozen = network.unravel(state.target)
-
-    def loss(tree: PyTree, batch: Batch) -> tuple[Array, Metrics]:
-        value = ops.chosen(network.apply(tree, batch.obs), batch.action)
-        error = ops.huber(value - batch.target).mean()
-        return error, {"loss": error, "q": value.mean()}
+    loss = partial(_loss, network)
 
     def step(online: Optimizer, packed: Transition) -> tuple[Optimizer, Metrics]:
-        transition = _map_observations(replay.unpack, spec, packed)
-        # Not for all updates at once, although it rests: small products stay in the cache.
-        frozen_values = network.apply(frozen, transition.next_obs)
         tree = network.unravel(online.params)
-        chosen = network.apply(tree, transition.next_obs).argmax(-1)
-        scaled = transition._replace(reward=config.reward_scale * transition.reward)
-        target = td_target(scaled, ops.chosen(frozen_values, chosen), config.gamma)
-        batch = Batch(transition.obs, transition.action, target)
+        # Targets not for all updates at once, although the frozen network rests: small products
+        # stay in the cache.
+        batch = _make_batch(config, network, tree, frozen, _unpacked(spec, packed))
         combined, metrics = variation_gradient(technique, loss, tree, batch)
         online, agreement = adam.step(online, combined)
         return online, metrics | agreement
 
     online, metrics = jax.lax.scan(step, state.online, replay.sample(state.ring, index))
     return online, mean_metrics(metrics)
+
+
+def _make_batch(
+    config: DQNConfig, network: Network, tree: PyTree, frozen: PyTree, transition: Transition
+) -> Batch:
+    """What the loss reads: double Q-learning's targets (van Hasselt et al. 2016)."""
+    frozen_values = network.apply(frozen, transition.next_obs)
+    chosen = network.apply(tree, transition.next_obs).argmax(-1)
+    scaled = transition._replace(reward=config.reward_scale * transition.reward)
+    target = td_target(scaled, ops.chosen(frozen_values, chosen), config.gamma)
+    return Batch(transition.obs, transition.action, target)
+
+
+def _loss(network: Network, tree: PyTree, batch: Batch) -> tuple[Array, Metrics]:
+    """The loss of one variation's batch, leaves ``[B, ...]``."""
+    value = ops.chosen(network.apply(tree, batch.obs), batch.action)
+    error = ops.huber(value - batch.target).mean()
+    return error, {"loss": error, "q": value.mean()}
 
 
 def td_target(transition: Transition, next_value: Array, gamma: Array | float) -> Array:
@@ -156,6 +172,10 @@ def _example(spec: EnvSpec) -> Transition:
     obs = jnp.zeros(spec.obs_shape, spec.obs_dtype)
     flag = jnp.zeros((), bool)
     return Transition(obs, jnp.int32(0), jnp.float32(0), flag, flag, obs)
+
+
+def _unpacked(spec: EnvSpec, packed: Transition) -> Transition:
+    return _map_observations(replay.unpack, spec, packed)
 
 
 def _map_observations(

@@ -4,6 +4,10 @@ Antithetic perturbations, centred ranks with ties averaged, Adam. Members of a
 generation share their episodes' starts, the next generation gets fresh ones;
 the mean parameter vector is what is evaluated. Every live step of the
 population counts in the budget.
+
+Members are ranked by their mean return over the variations, so that there is one
+pseudo-gradient. Under ``es-gar`` each variation ranks them by its own returns, with the
+same perturbations, and the pseudo-gradients are combined by their agreement.
 """
 
 from typing import NamedTuple
@@ -14,7 +18,7 @@ import jax.numpy as jnp
 from jaxgen import networks, ops
 from jaxgen.algorithms.base import Adam, Algorithm, Optimizer, decay_of
 from jaxgen.config import ESConfig
-from jaxgen.techniques import Technique
+from jaxgen.techniques import Rule, Technique
 from jaxgen.techniques.base import combine
 from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
 
@@ -53,21 +57,40 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
         logits = jax.vmap(network.apply, in_axes=(0, 1), out_axes=1)(population.tree, members)
         return logits.argmax(-1).astype(jnp.int32).reshape(obs.shape[:2]), ()
 
+    def member_returns(rollout: Outcome) -> Array:
+        """Mean return of each member on each variation, ``[V, P]``."""
+        returns = (rollout.reward * first_episode(rollout.done)).sum(0)
+        return returns.reshape(returns.shape[0], config.population, -1).mean(2)
+
     def update(
         state: Optimizer, population: Population, rollout: Outcome, iteration: Array, key: Array
     ) -> tuple[Optimizer, Metrics]:
-        returns = (rollout.reward * first_episode(rollout.done)).sum(0)
-        fitness = returns.reshape(returns.shape[0], config.population, -1).mean((0, 2))
-        gradient = pseudo_gradient(fitness, population.noise, config.sigma)
-        combined = combine(Technique(), -gradient[None])
-        state, metrics = adam.step(state, combined)
-        # One pseudo-gradient for all variations: there is no agreement to measure.
-        absent = {"agree_ref": jnp.nan, "agree_pair": jnp.nan}
+        by_variation = member_returns(rollout)
+        fitness = by_variation.mean(0)
         own = {
             "loss": -fitness.mean(), "reward": fitness.mean(), "best_fitness": fitness.max(),
             "updates": 1.0,
         }
-        return state, metrics | {name: jnp.float32(value) for name, value in (absent | own).items()}
+        if technique.rule is Rule.APART:
+            gradients = _pseudo_gradients(by_variation, population.noise, config.sigma)
+            combined = combine(technique, -gradients)
+        else:
+            gradient = pseudo_gradient(fitness, population.noise, config.sigma)
+            combined = combine(Technique(), -gradient[None])
+            # One pseudo-gradient for all variations: there is no agreement to measure.
+            own |= {"agree_ref": jnp.nan, "agree_pair": jnp.nan}
+        state, metrics = adam.step(state, combined)
+        return state, metrics | {name: jnp.float32(value) for name, value in own.items()}
+
+    def gradients(state: Optimizer, population: Population, rollout: Outcome) -> Array:
+        fitness, pairs = member_returns(rollout), config.population // 2
+        first, half = jnp.arange(pairs // 2), pairs // 2
+        # Antithetic pairs stay together; of an odd number one is left out.
+        members = [jnp.concatenate([part, part + pairs]) for part in (first, first + half)]
+        return -jnp.stack([
+            _pseudo_gradients(fitness[:, own], population.noise[own], config.sigma)
+            for own in members
+        ])
 
     return Algorithm(
         init=lambda key: adam.init(network.init(key)),
@@ -77,6 +100,7 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
         params=lambda state: state.params,
         record=_outcome,
         update=update,
+        half_gradients=gradients,
         sample=ops.categorical,
         num_envs=config.num_envs,
         num_steps=config.num_steps,
@@ -98,6 +122,16 @@ def pseudo_gradient(fitness: Array, noise: Array, sigma: Array | float) -> Array
       ``sum_p rank_p noise_p / (P sigma)``, float32 ``[D]``, with centred ranks.
     """
     return ops.centred_ranks(fitness) @ noise / (fitness.shape[0] * sigma)
+
+
+def _pseudo_gradients(fitness: Array, noise: Array, sigma: Array | float) -> Array:
+    """`pseudo_gradient` of each variation: fitness ``[V, P]`` -> ``[V, D]``."""
+    gradients = []
+    for own in fitness:
+        # Barriers keep XLA from making one product, whose order of sums depends on the lanes.
+        own, own_noise = jax.lax.optimization_barrier((own, noise))
+        gradients.append(pseudo_gradient(own, own_noise, sigma))
+    return jnp.stack(gradients)
 
 
 def first_episode(done: Array) -> Array:

@@ -18,12 +18,12 @@ from jaxgen.algorithms.base import Adam, Algorithm, Optimizer, decay_of, mean_me
 from jaxgen.config import PPOConfig
 from jaxgen.networks import ActorCritic
 from jaxgen.techniques import Technique
-from jaxgen.techniques.base import variation_gradient
+from jaxgen.techniques.base import half_gradients, variation_gradient
 from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
 
 
 class Batch(NamedTuple):
-    """What the loss reads; leaves ``[V, T * N, ...]``, then ``[V, B, ...]``."""
+    """What the loss reads; leaves ``[T, V, N, ...]``, ``[V, T * N, ...]``, then ``[V, B, ...]``."""
 
     obs: Array
     action: Array
@@ -50,7 +50,8 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
     def update(
         state: Optimizer, actor: PyTree, rollout: Transition, iteration: Array, key: Array
     ) -> tuple[Optimizer, Metrics]:
-        data, explained = _make_batch(config, network, actor, rollout)
+        batch, explained = _make_batch(config, network, actor, rollout)
+        data = jax.tree.map(_by_variation, batch)
         order = _minibatch_order(key, config)
 
         def step(optimizer: Optimizer, index: Array) -> tuple[Optimizer, Metrics]:
@@ -66,6 +67,11 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
         state, metrics = jax.lax.scan(step, state, order)
         return state, mean_metrics(metrics) | {"explained_variance": explained}
 
+    def gradients(state: Optimizer, actor: PyTree, rollout: Transition) -> Array:
+        batch, _ = _make_batch(config, network, actor, rollout)
+        batch = batch._replace(advantage=_normalise(batch.advantage))
+        return half_gradients(partial(_loss, config, network), actor, batch)
+
     return Algorithm(
         init=init,
         prepare=lambda state, iteration, key: network.unravel(state.params),
@@ -74,6 +80,7 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
         params=lambda state: state.params,
         record=lambda transition: transition,
         update=update,
+        half_gradients=gradients,
         sample=ops.categorical,
         num_envs=config.num_envs,
         num_steps=config.num_steps,
@@ -105,7 +112,7 @@ def _loss(
 def _make_batch(
     config: PPOConfig, network: ActorCritic, tree: PyTree, rollout: Transition
 ) -> tuple[Batch, Array]:
-    """Advantages and targets, and how much of their variance the values explained."""
+    """What the loss reads, leaves ``[T, V, N, ...]``; how much of the targets values explained."""
 
     def value_of(obs: Array) -> Array:
         return network.apply(tree, obs)[1]
@@ -117,7 +124,7 @@ def _make_batch(
     target = advantage + value
     # The extras are the log-probabilities with which the actions were taken.
     batch = Batch(rollout.obs, rollout.action, rollout.extras, advantage, target)
-    return jax.tree.map(_by_variation, batch), ops.explained_variance(value, target)
+    return batch, ops.explained_variance(value, target)
 
 
 def _values(

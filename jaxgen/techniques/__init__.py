@@ -3,10 +3,36 @@
 Nothing here imports JAX; `jaxgen.techniques.base` applies a technique.
 """
 
+from enum import Enum
 from typing import NamedTuple
 
 MULTI_LEVELS = (0.0, 0.25, 0.5)
 """Variation levels that gar and dr arms train on; evaluation goes beyond them."""
+
+
+class Rule(Enum):
+    """How the gradients ``g_k`` of K variations become one; ``g`` is their mean.
+
+    Unlike the numbers of a technique a rule is static: each is a compiled program of its own.
+    """
+
+    WEIGHTS = "weights"
+    """Weights by the agreement with ``g``, as `Technique` says."""
+    SHUFFLE = "shuffle"
+    """As ``WEIGHTS``, but samples are dealt out anew, so that each ``g_k`` is of all variations
+    alike: a placebo, since nothing is left for agreement to select."""
+    OTHERS = "others"
+    """``sum_k m_k g_k`` with ``m_k = max(0, cos(g_k, sum_(j != k) g_j))``, rescaled to ``|g|``: a
+    gradient does not vouch for itself, and the step has dr's size."""
+    PCGRAD = "pcgrad"
+    """Each gradient loses its component along every other one that it conflicts with (Yu et al.
+    2020, "Gradient surgery for multi-task learning"), averaged over the orders of the others
+    instead of drawing one."""
+    APART = "apart"
+    """Of ES: as ``WEIGHTS``, on a pseudo-gradient of each variation instead of one for all."""
+    AND_MASK = "and_mask"
+    """``g`` where all signs agree, 0 elsewhere (Parascandolo et al. 2020, "Learning explanations
+    that are hard to vary", with an agreement threshold of 1)."""
 
 
 class Technique(NamedTuple):
@@ -24,6 +50,7 @@ class Technique(NamedTuple):
     """1: every variation gets the mean weight, which keeps gar's scale without its selection."""
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW)."""
+    rule: Rule = Rule.WEIGHTS
 
 
 COMPONENTS: dict[str, Technique] = {
@@ -31,24 +58,38 @@ COMPONENTS: dict[str, Technique] = {
     "reg": Technique(weight_decay=1e-4),
     "dr": Technique(levels=MULTI_LEVELS),
     "gar": Technique(levels=MULTI_LEVELS, agreement=1.0),
+    "dr-scaled": Technique(levels=MULTI_LEVELS, agreement=1.0, uniform=1.0),
+    "gar-shuffle": Technique(levels=MULTI_LEVELS, agreement=1.0, rule=Rule.SHUFFLE),
+    "gar-n": Technique(levels=MULTI_LEVELS, rule=Rule.OTHERS),
+    "pcgrad": Technique(levels=MULTI_LEVELS, rule=Rule.PCGRAD),
+    "and-mask": Technique(levels=MULTI_LEVELS, rule=Rule.AND_MASK),
+    "es-gar": Technique(levels=MULTI_LEVELS, agreement=1.0, rule=Rule.APART),
 }
 """What can be composed: each field that differs from the baseline's is taken over."""
 
+_CONTROLS = ("baseline", "reg", "dr", "dr+reg", "gar", "gar+reg")
 SUITES: dict[str, tuple[str, ...]] = {
-    "controls": ("baseline", "reg", "dr", "dr+reg", "gar", "gar+reg"),
+    "controls": _CONTROLS,
     "specified": ("baseline", "reg", "gar", "gar+reg"),
+    "rigorous": (
+        *_CONTROLS, "dr-scaled", "gar-shuffle", "gar-n", "pcgrad", "and-mask", "es-gar",
+    ),
 }
-"""The arms of a study by the suite's name."""
+"""The arms of a study by the suite's name; each algorithm takes those that it has."""
 
 ES_ALIASES = {"gar": "baseline", "gar+reg": "reg"}
 """OpenAI-ES has no gradients, so its gar arms are other arms by another name."""
+
+_ES_COMPONENTS = ("baseline", "reg", "dr", "gar", "es-gar")
+"""The others work on gradients; ``es-gar`` has pseudo-gradients, of one variation each, agree."""
 
 
 def canonical_name(name: str) -> str:
     """Order the components of a composed name: ``reg+gar`` becomes ``gar+reg``.
 
     Raises:
-      ValueError: an unknown or repeated component, or baseline or dr beside gar.
+      ValueError: an unknown or repeated component, baseline beside another one, or two that
+        train on several variations.
     """
     parts = name.split("+")
     for part in parts:
@@ -61,9 +102,21 @@ def canonical_name(name: str) -> str:
         raise ValueError(f"technique {name!r} names a component twice; name each once")
     if len(parts) > 1 and "baseline" in parts:
         raise ValueError(f"technique {name!r} composes baseline, which adds nothing; leave it out")
-    if {"dr", "gar"} <= set(parts):
-        raise ValueError(f"technique {name!r} holds both dr and gar, which differ in one choice")
-    return "+".join(sorted(parts))
+    several = [part for part in parts if COMPONENTS[part].levels == MULTI_LEVELS]
+    if len(several) > 1:
+        raise ValueError(
+            f"technique {name!r} holds both {several[0]} and {several[1]}, which exclude each "
+            "other; name one of the two"
+        )
+    return "+".join(sorted(parts, key=lambda part: (part == "reg", part)))
+
+
+def is_defined(name: str, algorithm: str) -> bool:
+    """Whether an algorithm (ppo, dqn, es; not a preset's name) has a technique."""
+    parts = canonical_name(name).split("+")
+    if algorithm == "es":
+        return all(part in _ES_COMPONENTS for part in parts)
+    return "es-gar" not in parts
 
 
 def make_technique(name: str) -> Technique:

@@ -4,14 +4,18 @@ This is the only module that takes gradients of an algorithm's loss.
 """
 
 from collections.abc import Callable
+from itertools import permutations
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from jaxgen.techniques import Technique
+from jaxgen.techniques import Rule, Technique
 from jaxgen.types import Array, Metrics, PyTree
+
+jax.tree_util.register_static(Rule)
 
 TINY = 1e-15
 """Floor of a norm: a zero gradient has agreement 0 with everything. Shorter vectors than it, whose
@@ -30,34 +34,84 @@ class Combined(NamedTuple):
 
 
 def combine(technique: Technique, gradients: Array) -> Combined:
-    """Weigh the gradients of K variations by their agreement with the mean gradient.
+    """Make one gradient of those of K variations.
 
     Args:
-      technique: ``agreement`` and ``uniform`` choose the weights; see `Technique`.
+      technique: its rule and the numbers that go with it; see `Technique` and `Rule`.
       gradients: float32 ``[K, D]``.
 
     Returns:
-      ``sum_k weights_k g_k``, whether any weight is positive, and the metrics
+      The gradient, whether it is other than zero by construction, and the metrics
       ``agree_ref`` (mean of the weights m_k), ``agree_pair`` (mean cosine over pairs),
       ``grad_norm`` (of the combined gradient).
     """
     num = gradients.shape[0]
-    gram = _gram(gradients)
+    gram = dot_products(gradients)
     norm = jnp.sqrt(jnp.diagonal(gram))
-    mean_norm = jnp.sqrt(jnp.maximum(gram.sum(), 0.0)) / num
-    to_mean = gram.mean(1) / jnp.maximum(norm, TINY) / jnp.maximum(mean_norm, TINY)
-    # At most 1: where gradients cancel, the mean is lost in the rounding of the sums.
-    match = jnp.clip(to_mean, 0.0, 1.0)
-    chosen = (1 - technique.uniform) * match + technique.uniform * match.mean()
-    weights = (1 - technique.agreement) / num + technique.agreement * chosen
+    match = _match(gram.mean(1), norm, _length(gram.sum()) / num)
+    weights = _weights(technique, gram, norm, match)
     # Scaled rows added up, not a product: that fuses with the optimiser's elementwise step.
     gradient = sum((weights[k] * gradients[k] for k in range(1, num)), weights[0] * gradients[0])
+    live, grad_norm = jnp.any(weights != 0), _length(weights @ gram @ weights)
+    if technique.rule is Rule.AND_MASK:
+        signs = jnp.sign(gradients)
+        gradient = jnp.where(jnp.all(signs == signs[:1], axis=0), gradient, 0.0)
+        grad_norm = _length(_folded_sum(jnp.square(gradient)))
+        live = grad_norm != 0
     metrics = {
         "agree_ref": match.mean(),
         "agree_pair": _mean_pair_cosine(gram, norm),
-        "grad_norm": jnp.sqrt(jnp.maximum(weights @ gram @ weights, 0.0)),
+        "grad_norm": grad_norm,
     }
-    return Combined(gradient, jnp.any(weights != 0), metrics)
+    return Combined(gradient, live, metrics)
+
+
+def _weights(technique: Technique, gram: Array, norm: Array, match: Array) -> Array:
+    """What each variation's gradient counts, ``[K]``, all from the gradients' dot products."""
+    num = gram.shape[0]
+    if technique.rule is Rule.OTHERS:
+        return _weights_by_others(gram, norm)
+    if technique.rule is Rule.PCGRAD:
+        return _projected_weights(gram)
+    if technique.rule is Rule.AND_MASK:
+        return jnp.full(num, 1 / num)
+    chosen = (1 - technique.uniform) * match + technique.uniform * match.mean()
+    return (1 - technique.agreement) / num + technique.agreement * chosen
+
+
+def _weights_by_others(gram: Array, norm: Array) -> Array:
+    """Agreement with the sum of the other gradients, scaled so that the step is as long as g."""
+    rows, own = gram.sum(1), jnp.diagonal(gram)
+    match = _match(rows - own, norm, _length(gram.sum() - 2 * rows + own))
+    length = jnp.maximum(_length(match @ gram @ match), TINY)
+    return match * (_length(gram.sum()) / gram.shape[0] / length)
+
+
+def _projected_weights(gram: Array) -> Array:
+    """PCGrad: every projected gradient is a sum of the given ones, so coefficients will do."""
+    num = gram.shape[0]
+    projected = []
+    for k in range(num):
+        others = [j for j in range(num) if j != k]
+        for order in permutations(others):
+            coefficients = jnp.zeros(num).at[k].set(1.0)
+            for j in order:
+                conflict = jnp.minimum(coefficients @ gram[j], 0.0)
+                share = conflict / jnp.maximum(gram[j, j], TINY**2)
+                coefficients = coefficients.at[j].add(-share)
+            projected.append(coefficients)
+    return jnp.stack(projected).mean(0)
+
+
+def _match(dots: Array, norm: Array, reference_norm: Array) -> Array:
+    """Cosines with a reference from the dot products with it, in [0, 1]."""
+    # At most 1: where gradients cancel, the reference is lost in the rounding of the sums.
+    cosine = dots / jnp.maximum(norm, TINY) / jnp.maximum(reference_norm, TINY)
+    return jnp.clip(cosine, 0.0, 1.0)
+
+
+def _length(square: Array) -> Array:
+    return jnp.sqrt(jnp.maximum(square, 0.0))
 
 
 def variation_gradient(
@@ -78,13 +132,55 @@ def variation_gradient(
       The combined gradient (raveled as the parameters are) and the metrics of the
       loss averaged over variations.
     """
+    if technique.rule is Rule.SHUFFLE:
+        batch = _dealt_out(batch)
     per_variation = jax.vmap(jax.grad(loss, has_aux=True), in_axes=(None, 0))
     tree, metrics = per_variation(params, batch)
     gradients = jax.vmap(lambda leaves: ravel_pytree(leaves)[0])(tree)
     return combine(technique, gradients), {name: value.mean() for name, value in metrics.items()}
 
 
-def _gram(vectors: Array) -> Array:
+def half_gradients(
+    loss: Callable[[PyTree, PyTree], tuple[Array, Metrics]], params: PyTree, rollout: PyTree
+) -> Array:
+    """Take the gradient of ``loss`` on two halves of each variation's samples.
+
+    Args:
+      loss: as for `variation_gradient`.
+      params: tree of parameters.
+      rollout: what the loss reads, leaves ``[T, V, N, ...]``; halves are environments, as their
+        samples have nothing in common, and parts of the time where there is only one.
+
+    Returns:
+      Raveled gradients float32 ``[2, V, D]``.
+    """
+    gradient = jax.grad(loss, has_aux=True)
+
+    def of_half(batch: PyTree) -> Array:
+        return ravel_pytree(gradient(params, batch)[0])[0]
+
+    return jax.vmap(jax.vmap(of_half))(jax.tree.map(_halves, rollout))
+
+
+def _halves(leaf: Array) -> Array:
+    """``[T, V, N, ...]`` -> ``[2, V, B, ...]``."""
+    by_environment = jnp.moveaxis(leaf, 0, 2)
+    samples = by_environment.reshape(leaf.shape[1], -1, *leaf.shape[3:])
+    half = samples.shape[1] // 2
+    return jnp.stack([samples[:, :half], samples[:, half : 2 * half]])
+
+
+def _dealt_out(batch: PyTree) -> PyTree:
+    """Move sample b of variation v, leaves ``[V, B, ...]``, to group (v + b) modulo V.
+
+    Minibatches are in random order, so that every group is a random sample of all variations.
+    """
+    num, size = jax.tree.leaves(batch)[0].shape[:2]
+    source = (np.arange(num)[:, None] - np.arange(size)) % num
+    return jax.tree.map(lambda leaf: leaf[source, np.arange(size)], batch)
+
+
+def dot_products(vectors: Array) -> Array:
     """Dot products of all pairs: ``[K, D]`` -> ``[K, K]``.
 
     Products and sums of the rows: a matrix product of 3 x D by D x 3 is seven times slower
