@@ -32,22 +32,26 @@ def work_of(algorithm: str, environment: str) -> Work:
     spec = make_task(environment).spec
     one_hot = config.algorithm == "ppo" or getattr(config, "encoding", "") == "one_hot"
     codes = spec.num_codes - spec.first_code if one_hot and spec.num_codes else 1
-    inputs = codes * math.prod(spec.obs_shape)
+    elements = math.prod(spec.obs_shape)
+    # Of one-hot inputs the first code's take no part in a product.
+    inputs = max(1, codes - 1) * elements
+    unused = (codes * elements - inputs) * config.hidden[0]
     policy = _products(inputs, config.hidden, spec.num_actions)
     first = inputs * config.hidden[0]
     samples = config.steps_per_iteration
     if isinstance(config, PPOConfig):
         value = _products(inputs, config.hidden, 1)
-        prepare = samples * (policy + 2 * value)
+        # Probabilities come from the rollout, successors' values are those of observations.
+        prepare = samples * value
         # Forwards, weights' and inputs' gradients; the first layer's inputs need none.
         learn = config.num_epochs * samples * (3 * (policy + value) - 2 * first)
-        size, updates = policy + value, config.num_epochs * config.num_minibatches
+        size, updates = policy + value + 2 * unused, config.num_epochs * config.num_minibatches
         products = prepare + learn
     else:
         assert isinstance(config, DQNConfig)
         updates = config.updates_per_iteration
         batch = config.num_variations * config.batch_per_variation
-        size = policy
+        size = policy + unused
         # The frozen and the current network on the next observation, then a gradient.
         products = updates * batch * (5 * policy - first)
     traffic = 4 * size * updates * (6 + 2 * config.num_variations)

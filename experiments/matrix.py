@@ -50,6 +50,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
                       help="budget of env steps of every run (ES: of its whole population)")
     what.add_argument("--eval-episodes", type=int, default=1000, metavar="N",
                       help="evaluation episodes per level (default 1000)")
+    what.add_argument("--probe", action="store_true",
+                      help="measure in every arm whether the variations' gradients agree (GAS)")
     what.add_argument("--quick", action="store_true",
                       help="seconds of training to see everything work; not a result")
     how = parser.add_argument_group("how to run (changes no result)")
@@ -87,7 +89,8 @@ def study_of(args: argparse.Namespace) -> Study:
     episodes = min(args.eval_episodes, 50) if args.quick else args.eval_episodes
     return make_study(
         environments, args.algo, args.technique or SUITES[args.suite], list(seeds),
-        evaluation=Evaluation(episodes=episodes, curve_episodes=20 if args.quick else 100),
+        evaluation=Evaluation(episodes=episodes, curve_episodes=20 if args.quick else 100,
+                              probe=args.probe),
         total_steps=args.total_steps, quick=args.quick,
     )
 

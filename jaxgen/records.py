@@ -9,10 +9,12 @@ deterministic), the history of its training, and where and how fast it ran (``pr
     requested, actual. ``evaluation``: levels [levels], episodes, and per mode mean and
     standard_error [levels]; null when diverged. ``references``: floor, floor_standard_error,
     ceiling [levels]. ``scores``: per mode `jaxgen.evaluation.scores.Scores.to_dict`; null when
-    diverged. ``training``: scalars by name. ``layout_overlap``: per level, or null.
+    diverged. ``training``: scalars by name. ``gas``: per source (train, probe)
+    `jaxgen.evaluation.agreement.Agreement.to_dict`, or null. ``layout_overlap``: per level, or null.
 ``history``
     Per iteration: env_steps, reward (NaN where no episode ended), loss, and others such as
-    epsilon; per evaluation during training: eval_env_steps, eval_return (greedy, level 0).
+    epsilon; per evaluation during training: eval_env_steps, eval_return (greedy, level 0) and
+    probe_gram ``[2, K, 2, K]``, see `jaxgen.evaluation.agreement.score_probe`.
 ``provenance``
     ``program``, and ``seconds`` (compile, train, evaluate) of that whole program, of which the
     run was one of ``lanes`` lanes (by default: the runs that share the program and seconds).

@@ -39,7 +39,7 @@ class Evaluation:
     """Episodes per level, common to all runs."""
     curve_episodes: int = 100
     """Episodes per point of a learning curve, at level 0."""
-    probe: bool = True
+    probe: bool = False
     """Measure the agreement of the variations' gradients at each of these points."""
 
     def validate(self) -> None:

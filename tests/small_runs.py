@@ -58,7 +58,7 @@ def small_study(
     **changes: Any,
 ) -> Study:
     """Real networks and batches, few steps and episodes; changes go to `make_study`."""
-    evaluation = Evaluation(episodes=10, curve_episodes=3)
+    evaluation = Evaluation(episodes=10, curve_episodes=3, probe=True)
     options = {"evaluation": evaluation, "total_steps": BUDGETS[algorithm]} | changes
     return make_study([environment], [algorithm], list(techniques), list(seeds), **options)
 
@@ -97,7 +97,7 @@ def _kept_program(session: Session, group: Group) -> GroupProgram:
     content = {k: v for k, v in spec.to_dict().items() if not k.startswith("technique")}
     floats = [k for k, v in content["config"].items() if isinstance(v, float)]
     content["config"] = {k: v for k, v in content["config"].items() if k not in floats}
-    key = repr((content, options.num_devices, options.chunks_per_point))
+    key = repr((content, spec.technique_values.rule, options.num_devices, options.chunks_per_point))
     if key not in _programs:
         _programs[key] = make_group_program(session, group)
     return _programs[key]

@@ -237,12 +237,14 @@ def test_operations_of_an_iteration_by_hand():
 
 
 def test_operations_of_ppo_on_the_grid():
-    """49 cells of 4 codes: 196 inputs."""
-    policy, value = 196 * 128 + 128 * 128 + 128 * 3, 196 * 128 + 128 * 128 + 128
+    """49 cells of 4 codes, of which the first takes no part in a product: 147 inputs."""
+    policy, value = 147 * 128 + 128 * 128 + 128 * 3, 147 * 128 + 128 * 128 + 128
     work = roofline.work_of("ppo", "minigrid")
     samples = 3 * 16 * 32
-    learn = 4 * samples * (3 * (policy + value) - 2 * 196 * 128)
-    assert work.update_flops == 2 * (samples * (policy + 2 * value) + learn)
+    learn = 4 * samples * (3 * (policy + value) - 2 * 147 * 128)
+    assert work.update_flops == 2 * (samples * value + learn)
+    # Parameters are those of all 196 inputs; 16 updates.
+    assert work.update_bytes == 4 * (policy + value + 2 * 49 * 128) * 16 * 12
 
 
 def test_equal_work_is_asked_of_all():

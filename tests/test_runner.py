@@ -27,7 +27,7 @@ from jaxgen.finishing import why_diverged
 from jaxgen.outputs import read_records
 from jaxgen.session import Interrupted
 from jaxgen.store import open_store
-from jaxgen.study import Study
+from jaxgen.study import Evaluation, Study
 
 BEST = "best_models/ppo_cartpole_best"
 SEEDS = (0, 1, 2)
@@ -85,6 +85,40 @@ def test_one_device_and_longer_chunks_change_no_bit(folder, cell, tmp_path):
         # A chunk for each point of the curve.
         assert len(recorder.env_steps) == len(recorder.curves) < 40
     assert_same_results(tmp_path, folder(cell))
+
+
+def test_the_probe_changes_no_bit_of_anything_else(folder, tmp_path):
+    cell = CARTPOLE[0]
+    run(study_of(cell, evaluation=Evaluation(episodes=10, curve_episodes=3)), tmp_path)
+    with_probe, without = (
+        {(r.experiment, r.seed): r for r in read_records(open_store(root))[0]}
+        for root in (folder(cell), tmp_path)
+    )
+    assert with_probe.keys() == without.keys() and len(without) == 2 * len(SEEDS)
+    for name, record in without.items():
+        probed = with_probe[name]
+        assert probed.result["gas"]["probe"]["raw"] is not None
+        assert record.result["gas"]["probe"] is None
+        same = ("evaluation", "scores", "training", "env_steps", "status")
+        assert [key for key in same if record.result[key] != probed.result[key]] == []
+        history, probed_history = record.load_history(), dict(probed.load_history())
+        assert probed_history.pop("probe_gram").shape[1:] == (2, 3, 2, 3)
+        assert history.keys() == probed_history.keys()
+        for series, values in history.items():
+            np.testing.assert_array_equal(values, probed_history[series], err_msg=series)
+
+
+def test_every_rule_trains_a_program_of_its_own(tmp_path):
+    """Offered arms beside the usual ones: all runs are there, and no two are the same."""
+    study = small_study(techniques=("dr", "gar-n", "gar-shuffle", "pcgrad", "and-mask"), seeds=[0])
+    recorder = run(study, tmp_path)
+    assert len(recorder.noted("runs done")) == 5
+    assert any("ppo cartpole pcgrad" in note for note in recorder.notes)
+    records, damaged = read_records(open_store(tmp_path))
+    assert len(records) == 5 and not damaged
+    histories = [record.load_history()["agree_pair"].tobytes() for record in records]
+    assert len(set(histories)) == 5
+    run(study, tmp_path)
 
 
 def test_seed_by_seed_changes_no_bit(folder, tmp_path):
