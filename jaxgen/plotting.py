@@ -58,8 +58,14 @@ STYLES = {
     "dr+reg": Style(RED, "D", (0, (4, 2))),
     "gar": Style(BLUE, "^", "-"),
     "gar+reg": Style(SKY, "P", (0, (4, 2))),
+    "dr-scaled": Style(ORANGE, "p", ":"),
+    "gar-n": Style(GREEN, "X", ":"),
+    "gar-shuffle": Style(GREY, "h", ":"),
+    "es-gar": Style(PURPLE, "*", "-."),
+    "pcgrad": Style(GREEN, "<", "-."),
+    "and-mask": Style(PURPLE, ">", ":"),
 }
-_OTHER_STYLES = (Style(GREEN, "X", ":"), Style(PURPLE, "*", "-."), Style(GREEN, "<", "-."))
+_OTHER_STYLES = (Style(SKY, "d", ":"), Style(RED, "8", "-."), Style(BLACK, "H", ":"))
 
 
 def to_png(figure: "Figure") -> bytes:

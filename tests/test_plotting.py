@@ -18,8 +18,9 @@ from jaxgen.plotting import (
     smooth,
     to_png,
 )
-from jaxgen.records import TECHNIQUES
+from jaxgen.records import OFFERED, TECHNIQUES
 from jaxgen.summary import QUICK_BANNER
+from jaxgen.techniques import COMPONENTS
 
 
 def words(figure):
@@ -332,17 +333,20 @@ def test_drawing_leaves_no_global_state():
 
 
 def test_arms_differ_in_colour_and_in_marker():
-    assert set(STYLES) == set(TECHNIQUES)
-    styles = arm_styles([*TECHNIQUES, "dr-scaled", "es-gar"])
-    assert len(styles) == 8
+    """The six arms of the study in both; offered arms share colours, in lines of their own."""
+    assert set(STYLES) == {*TECHNIQUES, *OFFERED} and set(OFFERED) < set(COMPONENTS)
     for field in ("color", "marker"):
-        assert len({getattr(style, field) for style in styles.values()}) == len(styles)
+        assert len({getattr(STYLES[name], field) for name in TECHNIQUES}) == len(TECHNIQUES)
+    styles = arm_styles([*STYLES, "one", "another"])
+    assert len(styles) == len(STYLES) + 2
+    assert len({style.marker for style in styles.values()}) == len(styles)
+    assert len({(style.color, style.line) for style in styles.values()}) == len(styles)
 
 
 def test_colours_are_far_apart_in_grey_or_in_hue():
     from matplotlib.colors import to_rgb
 
-    colors = [to_rgb(style.color) for style in plotting.STYLES.values()]
+    colors = [to_rgb(plotting.STYLES[name].color) for name in TECHNIQUES]
     for i, one in enumerate(colors):
         for two in colors[:i]:
             assert np.linalg.norm(np.subtract(one, two)) > 0.25
