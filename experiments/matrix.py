@@ -51,7 +51,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     what.add_argument("--eval-episodes", type=int, default=1000, metavar="N",
                       help="evaluation episodes per level (default 1000)")
     what.add_argument("--probe", action="store_true",
-                      help="measure in every arm whether the variations' gradients agree (GAS)")
+                      help="measure in every arm whether the variations' gradients agree (GAS); "
+                           "runs with and without it are different ones")
     what.add_argument("--quick", action="store_true",
                       help="seconds of training to see everything work; not a result")
     how = parser.add_argument_group("how to run (changes no result)")
@@ -137,6 +138,8 @@ def _train(args: argparse.Namespace, study: Study, store: Store) -> int:
     console = Console(args.quiet)
     counts = f"{study.num_runs} runs ({study.num_trained} trained)"
     console.note(f"{counts} on {backend}, into {args.out}")
+    if study.left_out:
+        console.note(f"not defined, left out: {', '.join(study.left_out)}")
     if args.quick:
         console.note("QUICK: seconds of training, not a result")
     try:

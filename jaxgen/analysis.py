@@ -211,7 +211,8 @@ def decompose(
     """Split what an arm gains into the part of its data and the part of the agreement.
 
     gar - baseline = (dr - baseline) + (gar - dr), greedy, paired by the seeds that all arms
-    share, so that the two parts add up exactly.
+    share, so that the two parts add up exactly. Where they were run, the controls dr-scaled and
+    gar-shuffle follow: a claim about the agreement needs gar to be better than those as well.
 
     Args:
         arms: technique -> cell, of one algorithm, environment and setting.
@@ -220,7 +221,16 @@ def decompose(
     """
     base = suffix.lstrip("+") or "baseline"
     data, agreement = f"dr{suffix}", f"gar{suffix}"
-    usable = {t: arms[t] for t in (base, data, agreement) if t in arms and not arms[t].alias_of}
+    controls = [
+        (f"{name}{suffix}", meaning)
+        for name, meaning in (
+            ("dr-scaled", "agreement, at gar's size of step"),
+            ("gar-shuffle", "agreement, over a placebo"),
+        )
+        if f"{name}{suffix}" in arms
+    ]
+    wanted = (base, data, agreement, *(name for name, _ in controls))
+    usable = {t: arms[t] for t in wanted if t in arms and not arms[t].alias_of}
     shared = {
         name: sorted(set.intersection(*(set(cell.scores(name)) for cell in usable.values())))
         for name in names
@@ -230,6 +240,7 @@ def decompose(
         (agreement, base, "data and agreement"),
         (data, base, "data"),
         (agreement, data, "agreement"),
+        *((agreement, name, meaning) for name, meaning in controls),
     )
     return [
         Difference(

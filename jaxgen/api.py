@@ -16,7 +16,7 @@ from jaxgen.evaluation.episodes import MODES, Suite, episode_returns, greedy, ma
 from jaxgen.evaluation.scores import check_levels, score_curve
 from jaxgen.results import make_references
 from jaxgen.study import Evaluation, check_seeds
-from jaxgen.techniques import ES_ALIASES, canonical_name, is_defined, make_technique
+from jaxgen.techniques import ES_ALIASES, canonical_name, check_defined, make_technique
 from jaxgen.training import (
     Program,
     budget_spent,
@@ -41,7 +41,8 @@ def train(
     Args:
       task: environment and variations, e.g. ``envs_jax.make_task("cartpole")``.
       algorithm: registry name or preset: ppo, dqn, es, ...
-      technique: baseline, reg, gar, dr, composed with ``+``. ES knows no gradients to agree
+      technique: baseline, reg, gar, dr or another one of `jaxgen.techniques.COMPONENTS`,
+        composed with ``+``. ES knows no gradients to agree
         on: its gar arms are trained, and named, as the arms that they are aliases of.
       seeds: training seeds; agent i is the same whatever the others are.
       config: hyper-parameters of this algorithm; None: the preset of the task's environment.
@@ -165,8 +166,7 @@ def _run(
 
 def _trained_name(algorithm: str, technique: str) -> str:
     name = canonical_name(technique)
-    if not is_defined(name, base_algorithm(algorithm)):
-        raise ValueError(f"technique {name!r} is not defined for {algorithm}")
+    check_defined(name, base_algorithm(algorithm))
     return ES_ALIASES.get(name, name) if base_algorithm(algorithm) == "es" else name
 
 

@@ -99,7 +99,7 @@ def _log_line(spec: RunSpec, rows: np.ndarray, history: History) -> str:
         f"Loss: {_number(mean('loss'), '.3g')}",
     ]
     agreement = mean("agree_pair")
-    if len(set(spec.technique_values.levels)) > 1 and agreement is not None:
+    if spec.technique_values.compares_variations and agreement is not None:
         parts.append(f"GAR Agree: {max(0.0, agreement):.3f}")
     parts.append(f"Eval: {history['eval_return'][rows, -1].mean():.4g}")
     updated = history["updates"][rows, window] > 0

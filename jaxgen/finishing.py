@@ -55,7 +55,6 @@ def _write_run(
     result = make_result(
         spec, seed, returns, references, history | curve, why is not None,
         None if references.prints is None else state.seen[index],
-        single_level=len(set(technique.levels)) == 1,
     )
     updates = result["training"]["updates"] - result["training"]["skipped_updates"]
     shrink = None if why else total_decay(spec.config, technique.weight_decay, updates)
@@ -108,7 +107,8 @@ def keep_best(
     if index is not None:
         lane, seed = batch.lanes[index]
         save_agent(store.path(model), Agent.of(lane, task.spec, params[index], seed))
-        reporter.note(f"best model of {batch.label}: {lane.technique}, seed {seed}")
+        kind = f"{spec.algorithm} {spec.environment}"
+        reporter.note(f"best model of {kind}: {lane.technique}, seed {seed}")
     elif _kept_run(store, scores) != (best["run"], best["seed"]):
         return
     # Last: it says which run the model is of.

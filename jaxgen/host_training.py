@@ -25,7 +25,7 @@ class HostProgram(NamedTuple):
     prepare: Callable[[Lanes, Carry, int], tuple[PyTree, Array]]
     """(lanes, carry, iteration) -> actor, uniform ``[L, T, V, N]``."""
     act: Callable[[Lanes, PyTree, np.ndarray, np.ndarray], tuple[Array, PyTree]]
-    """(lanes, actor, obs ``[L, V, N, ...]``, uniform ``[L, V, N]``) -> actions ``[L, V, N]``."""
+    """(lanes, actor, obs ``[L, V, N, ...]``, uniform ``[L, V, N]``) -> actions, extras."""
     update: Callable[[Lanes, Carry, PyTree, Episodes, PyTree, int], tuple[Carry, Metrics]]
     """(lanes, carry, actor, episodes, rollout, iteration) -> carry, metrics ``[L]``."""
     record: Callable[[Transition], PyTree]

@@ -1,6 +1,7 @@
 """What a study will do, before it does it."""
 
 from jaxgen.study import Group, Study
+from jaxgen.techniques import Rule
 
 SECONDS_PER_MILLION = {
     ("ppo", "cartpole"): 20.0,
@@ -28,6 +29,8 @@ def describe_plan(study: Study) -> str:
     lines = [f"{study.num_runs} runs, {study.num_trained} trained, {len(study.groups)} programs"]
     if any(spec.quick for group in study.groups for spec in group.specs):
         lines.append("QUICK: seconds of training, not a result")
+    if study.left_out:
+        lines.append(f"not defined, left out: {', '.join(study.left_out)}")
     for group in study.groups:
         lines += ["", *_describe_group(group)]
     total = sum(estimated_seconds(group) for group in study.groups)
@@ -38,8 +41,10 @@ def describe_plan(study: Study) -> str:
 def _describe_group(group: Group) -> list[str]:
     lanes, steps = len(group.lanes), group.config.total_steps
     seeds = ", ".join(map(str, group.seeds[:6])) + (", ..." if len(group.seeds) > 6 else "")
+    kind = group.specs[0].technique_values.rule
+    rule = "" if kind is Rule.WEIGHTS else f", {kind.value}"
     lines = [
-        f"{group.algorithm} on {group.environment}: {lanes} lanes x {steps:,} env steps "
+        f"{group.algorithm} on {group.environment}{rule}: {lanes} lanes x {steps:,} env steps "
         f"= {lanes * steps:,}; about {estimated_seconds(group):.0f} s; seeds {seeds}"
     ]
     lines += [f"  {spec.name}" for spec in group.specs]

@@ -16,8 +16,8 @@ deterministic), the history of its training, and where and how fast it ran (``pr
     epsilon; per evaluation during training: eval_env_steps, eval_return (greedy, level 0) and
     probe_gram ``[2, K, 2, K]``, see `jaxgen.evaluation.agreement.score_probe`.
 ``provenance``
-    ``program``, and ``seconds`` (compile, train, evaluate) of that whole program, of which the
-    run was one of ``lanes`` lanes (by default: the runs that share the program and seconds).
+    ``program``, and ``seconds`` (compile, train, evaluate, probe) of that whole program, of which
+    the run was one of ``lanes`` lanes (by default: the runs that share the program and seconds).
 
 A *cell* holds the seeds of one run name. Records of one experiment that differ in anything of
 the spec (budget, configuration, evaluation, ...) have different run names and a different

@@ -47,7 +47,6 @@ def make_result(
     history: Mapping[str, np.ndarray],
     diverged: bool,
     seen: np.ndarray | None,
-    single_level: bool,
 ) -> dict[str, Any]:
     """The content of result.json: everything that is determined by spec and seed.
 
@@ -59,7 +58,6 @@ def make_result(
       history: metrics ``[I]`` by name, and the points of the learning curve.
       diverged: parameters are not finite; there is no evaluation then.
       seen: evaluation instances that occurred in training, bool ``[K, E]``, or None.
-      single_level: the arm trains on one level, so that agreement says nothing of variations.
     """
     run = {
         "algorithm": spec.algorithm,
@@ -85,8 +83,8 @@ def make_result(
             "ceiling": references.ceiling.tolist(),
         },
         "scores": None if diverged else _scores(spec.evaluation, returns, references),
-        "training": _training(history, single_level),
-        "gas": _gas(history, single_level),
+        "training": _training(history, spec.technique_values.compares_variations),
+        "gas": _gas(spec, history),
         "layout_overlap": None if seen is None else seen.mean(1).tolist(),
     }
 
@@ -124,29 +122,27 @@ def _scores(
     }
 
 
-def _training(history: Mapping[str, np.ndarray], single_level: bool) -> dict[str, Any]:
+def _training(history: Mapping[str, np.ndarray], compares_variations: bool) -> dict[str, Any]:
     totals = {
         name: int(np.nansum(history[name], dtype=np.float64))
         for name in ("updates", "skipped_updates", "episodes")
     }
     means = {
-        name: None if single_level and name.startswith("agree") else _mean(history[name])
+        name: _mean(history[name]) if compares_variations or "agree" not in name else None
         for name in FINAL_MEANS
         if name in history
     }
     return {**totals, **means, "iterations": len(history["env_steps"])}
 
 
-def _gas(history: Mapping[str, np.ndarray], single_level: bool) -> dict[str, Any]:
-    """GAS by source: null where an arm trains on one level, or where nothing was probed."""
-    own = None if single_level else score_agreement(history["agree_pair"])
-    if own is not None and own.raw is None:
-        own = None
-    probe = score_probe(history["probe_gram"]) if "probe_gram" in history else None
-    return {
-        "train": None if own is None else own.to_dict(),
-        "probe": None if probe is None else probe.to_dict(),
-    }
+def _gas(spec: RunSpec, history: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """GAS by source: null where updates compare no variations, or where nothing was probed."""
+    train = probe = None
+    if spec.technique_values.compares_variations and not np.isnan(history["agree_pair"]).all():
+        train = score_agreement(history["agree_pair"]).to_dict()
+    if "probe_gram" in history:
+        probe = score_probe(history["probe_gram"], independent=spec.base != "es").to_dict()
+    return {"train": train, "probe": probe}
 
 
 def total_decay(config: Config, weight_decay: float, updates: int) -> float:

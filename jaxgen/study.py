@@ -22,6 +22,7 @@ from jaxgen.techniques import (
     Rule,
     Technique,
     canonical_name,
+    check_defined,
     is_defined,
     make_technique,
 )
@@ -146,6 +147,8 @@ class Study:
     """Groups in the order in which they run."""
 
     groups: tuple[Group, ...]
+    left_out: tuple[str, ...] = ()
+    """Algorithm and technique of arms that the algorithm does not have."""
 
     @property
     def num_runs(self) -> int:
@@ -187,7 +190,13 @@ def make_study(
     bases = [base_algorithm(algorithm) for algorithm in algorithms]
     for name in names:
         if not any(is_defined(name, base) for base in bases):
-            raise ValueError(f"technique {name!r} is not defined for {', '.join(algorithms)}")
+            check_defined(name, bases[0])
+    left_out = tuple(
+        f"{algorithm} {name}"
+        for algorithm, base in zip(algorithms, bases, strict=True)
+        for name in names
+        if not is_defined(name, base)
+    )
     groups = [
         group
         for environment in environments
@@ -195,7 +204,7 @@ def make_study(
         for group in _make_groups(environment, algorithm, names, tuple(seeds), evaluation,
                                   total_steps, quick, study_seed)
     ]
-    return Study(tuple(groups))
+    return Study(tuple(groups), left_out)
 
 
 def _make_groups(

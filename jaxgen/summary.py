@@ -318,8 +318,8 @@ def _decomposition_table(cells: list[Cell]) -> Table:
         ("gar - baseline = (dr - baseline) + (gar - dr), differences paired by the seeds that "
          "all arms share. Only gar - dr can support a claim about the agreement; gar - baseline "
          "alone cannot, since gar also trains on more variations.",
-         "n = 3 is descriptive only: no p-values are given, and at 3 seeds a nominal 95 % "
-         "bootstrap interval covers the mean only about 74 % of the time."),
+         "Means and standard deviations, no tests: n = 3 is descriptive only, as at 3 seeds a "
+         "nominal 95 % bootstrap interval covers the mean only about 74 % of the time."),
     )  # fmt: skip
 
 
@@ -355,10 +355,10 @@ def _training_table(cells: list[Cell]) -> Table:
         ("algorithm", "technique", "n", "env steps", "agree_pair", "agree_ref",
          "skipped updates", "weight shrink"),
         [_training_row(cells, cell) for cell in cells],
-        ("agree_pair: mean cosine between the gradients of two variations; agree_ref: mean "
-         "agreement weight, .577 for independent noise. Env steps: trained of requested, per run, "
-         "the whole population counted. Weight shrink: total shrink of the weights by reg over a "
-         "whole training.",),
+        ("agree_pair: mean cosine between the gradients of two variations; agree_ref: mean of "
+         "max(0, cosine with their mean), .577 for independent noise. Env steps: trained of "
+         "requested, per run, the whole population counted. Weight shrink: total shrink of the "
+         "weights by reg over a whole training.",),
     )  # fmt: skip
 
 

@@ -47,6 +47,12 @@ def test_a_known_cosine_is_recovered():
     assert score.raw == pytest.approx(0.5 * 2 / 3, abs=0.06)
 
 
+def test_halves_that_share_draws_have_no_corrected_score():
+    gram = gram_of(unit(0, 0, 0), 1 / SIZE**0.5)
+    shared, apart = score_probe(gram, independent=False), score_probe(gram)
+    assert shared[:3] == apart[:3] and shared.corrected is None and shared.reliability is None
+
+
 def test_pure_noise_has_no_corrected_score():
     score = score_probe(gram_of(np.zeros((3, SIZE)), 1.0))
     assert score.corrected is None
@@ -123,5 +129,7 @@ def test_the_probe_stays_within_the_training_variations(monkeypatch):
     program = make_program(ProbeTask(MATCH), ALGORITHMS["ppo"], chunk=2)
     ours = reference("ppo")
     jax.eval_shape(program.probe, ours.lanes, ours.first, np.int32(0))
-    np.testing.assert_array_equal(asked[-1], PROBE_LEVELS)
+    assert asked
+    for levels in asked:
+        np.testing.assert_array_equal(levels, PROBE_LEVELS)
     assert tiny_config("ppo").num_variations == len(PROBE_LEVELS)

@@ -219,6 +219,18 @@ def test_differences_use_only_the_seeds_that_all_arms_share():
     np.testing.assert_allclose(differences[2].values["A"], [0.2])
 
 
+def test_controls_follow_where_they_were_run():
+    records = [
+        make_record(technique=t, s=flat(h))
+        for t, h in (
+            ("baseline", 0.1), ("dr", 0.3), ("gar", 0.5), ("dr-scaled", 0.45), ("gar-shuffle", 0.4),
+        )
+    ]
+    differences = decompose(arms(*records))
+    assert [d.label for d in differences[3:]] == ["gar - dr-scaled", "gar - gar-shuffle"]
+    np.testing.assert_allclose([d.values["A"][0] for d in differences[3:]], [0.05, 0.1])
+
+
 def test_differences_with_reg_compare_arms_with_reg():
     records = [
         make_record(technique=t, s=flat(h))

@@ -153,7 +153,7 @@ def test_returns_of_known_policies():
     def returns(params, key, policy):
         traces.append(1)
         word_key, draw_key = jax.random.split(key)
-        words = jax.random.bits(word_key, (num_envs * 4,)).reshape(num_envs, 4)
+        words = jax.random.bits(word_key, (num_envs * 2,)).reshape(num_envs, 2)
         draws = jax.random.bits(draw_key, (500 * num_envs,)).reshape(500, num_envs)
 
         def step(carry, draw):

@@ -75,6 +75,7 @@ def abstract_iteration(algorithm: Algorithm, params: Any) -> dict[str, Any]:
             "rollout": rollout, "metrics": metrics, "vector": algorithm.params(state),
             "action": algorithm.act(actor, episodes.obs, uniform)[0], "preferences": preferences,
             "sampled": algorithm.sample(preferences, uniform),
+            "halves": algorithm.half_gradients(state, actor, rollout),
         }
 
     return jax.eval_shape(run, jax.random.key(0))
@@ -93,6 +94,7 @@ def test_an_iteration_keeps_its_types(name, technique):
     assert (made["sampled"].shape, made["sampled"].dtype) == (lead, jnp.int32)
     assert made["preferences"].shape == (*lead, TASK.spec.num_actions)
     assert (made["vector"].ndim, made["vector"].dtype) == (1, jnp.float32)
+    assert made["halves"].shape == (2, 3, *made["vector"].shape)
     for leaf in jax.tree.leaves(made["rollout"]):
         assert leaf.shape[:3] == (algorithm.num_steps, *lead)
     assert set(made["metrics"]) >= METRICS

@@ -60,10 +60,8 @@ def history_of(**changes: Any) -> dict[str, np.ndarray]:
 def result_of(technique: str = "gar", diverged: bool = False, **changes: Any) -> dict[str, Any]:
     returns = changes.pop("returns", returns_of())
     seen = changes.pop("seen", None)
-    single_level = technique in ("baseline", "reg")
     return make_result(
-        spec_of(technique), 7, returns, REFERENCES, history_of(**changes), diverged, seen,
-        single_level,
+        spec_of(technique), 7, returns, REFERENCES, history_of(**changes), diverged, seen
     )
 
 

@@ -113,12 +113,12 @@ def test_every_rule_trains_a_program_of_its_own(tmp_path):
     study = small_study(techniques=("dr", "gar-n", "gar-shuffle", "pcgrad", "and-mask"), seeds=[0])
     recorder = run(study, tmp_path)
     assert len(recorder.noted("runs done")) == 5
-    assert any("ppo cartpole pcgrad" in note for note in recorder.notes)
+    assert any("ppo cartpole gar-n: 1 runs done" in note for note in recorder.notes)
     records, damaged = read_records(open_store(tmp_path))
     assert len(records) == 5 and not damaged
     histories = [record.load_history()["agree_pair"].tobytes() for record in records]
     assert len(set(histories)) == 5
-    run(study, tmp_path)
+    assert not run(study, tmp_path).noted("runs done")
 
 
 def test_seed_by_seed_changes_no_bit(folder, tmp_path):

@@ -89,7 +89,7 @@ def test_coverage_of_a_nominal_95_percent_interval(statistic, expected):
         scores = random.normal(size=(3000, size))
         index = random.integers(size, size=(3000, 500, size))
         resampled = statistic(np.take_along_axis(scores[:, None], index, axis=-1))
-        low, high = np.percentile(resampled, (2.5, 97.5), axis=1)
+        _, low, high = st._interval(np.zeros(3000), resampled.T, 0.95)
         held = ((low <= 0) & (high >= 0)).mean()
         assert abs(held - coverage) < 0.03, (size, held)
 
@@ -180,6 +180,19 @@ def test_holm_by_hand():
     """Holm 1979: the smallest times 4, the next times 3, ...; never below the one before."""
     np.testing.assert_allclose(st.holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(st.holm([0.5, 0.6]), [1, 1])
+
+
+def test_options_out_of_range_are_refused():
+    options: Any
+    for options, message in (({"level": 95.0}, "level 95"), ({"num_resamples": 0}, "at least 1")):
+        with pytest.raises(ValueError, match=message):
+            st.bootstrap([[1.0, 2.0]], **options)
+    for call in (lambda: st.bootstrap([]), lambda: st.probability_of_improvement([], [])):
+        with pytest.raises(ValueError, match="give at least one"):
+            call()
+    for p_values in ([None, 0.01], [1.5], [np.nan]):
+        with pytest.raises(ValueError, match="numbers from 0 to 1"):
+            st.holm(p_values)
 
 
 def test_a_planted_effect_is_found_and_none_is_called_none():

@@ -167,7 +167,7 @@ REFUSED = [
     ({"evaluation": Evaluation(levels=(0.25, 1.0))}, "must increase and begin with 0"),
     ({"evaluation": Evaluation(episodes=1)}, "episodes = 1 is not allowed; use 2 or more"),
     ({"algorithms": ["es"], "techniques": ["pcgrad"]}, "'pcgrad' is not defined for es"),
-    ({"algorithms": ["ppo", "dqn"], "techniques": ["es-gar"]}, "not defined for ppo, dqn"),
+    ({"algorithms": ["ppo", "dqn"], "techniques": ["es-gar"]}, "for ppo; allowed: baseline, reg"),
     ({"evaluation": Evaluation(curve_episodes=0)}, "curve_episodes = 0 is not allowed"),
 ]
 

@@ -84,8 +84,12 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
 
     def gradients(state: Optimizer, population: Population, rollout: Outcome) -> Array:
         fitness, pairs = member_returns(rollout), config.population // 2
-        first, half = jnp.arange(pairs // 2), pairs // 2
+        half = pairs // 2
+        if not half:
+            # A single pair cannot be halved.
+            return jnp.full((2, len(fitness), state.params.size), jnp.nan)
         # Antithetic pairs stay together; of an odd number one is left out.
+        first = jnp.arange(half)
         members = [jnp.concatenate([part, part + pairs]) for part in (first, first + half)]
         return -jnp.stack([
             _pseudo_gradients(fitness[:, own], population.noise[own], config.sigma)

@@ -32,7 +32,8 @@ class Agreement(NamedTuple):
     last: float | None
     """Over the last quarter."""
     corrected: float | None
-    """As ``raw``, with the cosines of the true gradients; null where all is noise."""
+    """As ``raw``, with the cosines of the true gradients; null where all is noise, and where
+    halves share it."""
     reliability: float | None
     """Mean share of the signal in the squared length of an estimated gradient."""
 
@@ -49,11 +50,14 @@ def score_agreement(agree_pair: Array) -> Agreement:
     return Agreement(*_over_training(np.asarray(agree_pair, np.float64)), None, None)
 
 
-def score_probe(gram: Array) -> Agreement:
+def score_probe(gram: Array, independent: bool = True) -> Agreement:
     """Score the points of a probe.
 
     Args:
       gram: dot products of the gradients on both halves of K variations, ``[P, 2, K, 2, K]``.
+      independent: the halves of a variation have no draw in common. Members of ES share the
+        starts of their episodes: what that adds to both halves would pass for signal, so that
+        only the plain forms are given.
     """
     gram = np.asarray(gram, np.float64)
     # The gradient on all samples is the mean of both halves'.
@@ -61,6 +65,8 @@ def score_probe(gram: Array) -> Agreement:
     raw = _over_training(_mean_cosine(whole, _diagonal(whole)))
     # Across halves no sample and no draw is shared, so that noise averages out.
     across = (gram[:, 0, :, 1] + gram[:, 1, :, 0]) / 2
+    if not independent:
+        return Agreement(*raw, None, None)
     return Agreement(*raw, _corrected(across), _reliability(across, whole))
 
 

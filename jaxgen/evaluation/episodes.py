@@ -36,7 +36,11 @@ class Suite(NamedTuple):
 def make_suite(task: Task, key: Array, levels: tuple[float, ...], num_episodes: int) -> Suite:
     """Build the evaluation episodes of each level from ``key``."""
     level_keys = jax.vmap(lambda level: jax.random.fold_in(key, level))(_level_ids(levels))
+    return _suite(task, level_keys, jnp.asarray(levels, jnp.float32), num_episodes)
 
+
+@partial(jax.jit, static_argnums=(0, 3))
+def _suite(task: Task, level_keys: Array, levels: Array, num_episodes: int) -> Suite:
     def one_level(key: Array, level: Array) -> Suite:
         content_key, policy_key = jax.random.split(key)
         params, words = task.evaluation(content_key, level[None], num_episodes)
@@ -45,7 +49,7 @@ def make_suite(task: Task, key: Array, levels: tuple[float, ...], num_episodes: 
         params, words = jax.tree.map(lambda leaf: leaf[0], (params, words))
         return Suite(params, words, keys)
 
-    return jax.jit(jax.vmap(one_level))(level_keys, jnp.asarray(levels, jnp.float32))
+    return jax.vmap(one_level)(level_keys, levels)
 
 
 def episode_returns(environment: Environment, suite: Suite, act: Act, max_steps: int) -> Array:

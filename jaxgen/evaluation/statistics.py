@@ -88,9 +88,11 @@ def bootstrap(
       The statistic of the scores themselves and its interval.
 
     Raises:
-      ValueError: a stratum is empty or holds a number that is not finite.
+      ValueError: there is no stratum, or one is empty or holds a number that is not finite; an
+        option is out of range.
     """
     arrays = [_checked(stratum) for stratum in strata]
+    _check_options(arrays, level, num_resamples)
     random = np.random.default_rng(seed)
     resampled = [
         scores[random.integers(len(scores), size=(num_resamples, len(scores)))]
@@ -123,6 +125,7 @@ def probability_of_improvement(
     """
     if len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} tasks: the arms need the same ones")
+    _check_options(first, level, num_resamples)
     random = np.random.default_rng(seed)
     estimates, resampled = [], []
     for one, other in zip(map(_checked, first), map(_checked, second), strict=True):
@@ -162,6 +165,7 @@ def rank_correlation(
         raise ValueError(f"{len(one)} and {len(other)} values are no pairs")
     if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return None
+    _check_options([one], level, num_resamples)
     index = np.random.default_rng(seed).integers(len(one), size=(num_resamples, len(one)))
     resampled = _spearman(one[index], other[index])
     # A resample of a single pair has no correlation.
@@ -274,8 +278,13 @@ def minimal_detectable_effect(
 
 
 def holm(p_values: ArrayLike) -> Array:
-    """Adjust p-values ``[m]`` of one family for their number (Holm 1979)."""
-    values = _checked(p_values)
+    """Adjust p-values ``[m]`` of one family for their number (Holm 1979).
+
+    Raises ValueError for what is no probability; leave out tests that were not made.
+    """
+    values = np.asarray(p_values, np.float64)
+    if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"p-values {p_values!r} are not allowed: use numbers from 0 to 1, no null")
     order = np.argsort(values, kind="stable")
     steps = values[order] * np.arange(len(values), 0, -1)
     adjusted = np.empty_like(values)
@@ -290,6 +299,15 @@ def _checked(scores: ArrayLike) -> Array:
     if not np.isfinite(array).all():
         raise ValueError("a score is not finite: count diverged runs apart, do not average them")
     return array
+
+
+def _check_options(strata: Sequence[ArrayLike], level: float, num_resamples: int) -> None:
+    if not len(strata):
+        raise ValueError("no task's scores are given; give at least one")
+    if not 0 < level < 1:
+        raise ValueError(f"level {level} is not allowed: use a share between 0 and 1, as in .95")
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples {num_resamples} is not allowed: use at least 1")
 
 
 def _interval(estimate: Array, resampled: Array, level: float) -> Interval:

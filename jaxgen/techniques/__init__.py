@@ -1,4 +1,4 @@
-"""Training techniques by name: plain numbers, composable with ``+`` in any order.
+"""Training techniques by name: numbers and a rule, composable with ``+`` in any order.
 
 Nothing here imports JAX; `jaxgen.techniques.base` applies a technique.
 """
@@ -18,25 +18,26 @@ class Rule(Enum):
 
     WEIGHTS = "weights"
     """Weights by the agreement with ``g``, as `Technique` says."""
-    SHUFFLE = "shuffle"
+    SHUFFLE = "gar-shuffle"
     """As ``WEIGHTS``, but samples are dealt out anew, so that each ``g_k`` is of all variations
-    alike: a placebo, since nothing is left for agreement to select."""
-    OTHERS = "others"
+    alike (to one sample, where a batch is no multiple of K): a placebo, since nothing is left for
+    agreement to select."""
+    OTHERS = "gar-n"
     """``sum_k m_k g_k`` with ``m_k = max(0, cos(g_k, sum_(j != k) g_j))``, rescaled to ``|g|``: a
     gradient does not vouch for itself, and the step has dr's size."""
     PCGRAD = "pcgrad"
     """Each gradient loses its component along every other one that it conflicts with (Yu et al.
     2020, "Gradient surgery for multi-task learning"), averaged over the orders of the others
     instead of drawing one."""
-    APART = "apart"
+    APART = "es-gar"
     """Of ES: as ``WEIGHTS``, on a pseudo-gradient of each variation instead of one for all."""
-    AND_MASK = "and_mask"
+    AND_MASK = "and-mask"
     """``g`` where all signs agree, 0 elsewhere (Parascandolo et al. 2020, "Learning explanations
     that are hard to vary", with an agreement threshold of 1)."""
 
 
 class Technique(NamedTuple):
-    """An arm as data, so that all arms of an algorithm are one compiled program.
+    """An arm as data, so that all arms of an algorithm and a rule are one compiled program.
 
     The weight of variation k's gradient is, with ``m_k = max(0, cos(g_k, g))``,
     ``(1 - agreement) / K + agreement * ((1 - uniform) * m_k + uniform * mean(m))``.
@@ -51,6 +52,11 @@ class Technique(NamedTuple):
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW)."""
     rule: Rule = Rule.WEIGHTS
+
+    @property
+    def compares_variations(self) -> bool:
+        """Whether the gradients that agree or not are those of different variations."""
+        return len(set(self.levels)) > 1 and self.rule is not Rule.SHUFFLE
 
 
 COMPONENTS: dict[str, Technique] = {
@@ -80,8 +86,6 @@ SUITES: dict[str, tuple[str, ...]] = {
 ES_ALIASES = {"gar": "baseline", "gar+reg": "reg"}
 """OpenAI-ES has no gradients, so its gar arms are other arms by another name."""
 
-_ES_COMPONENTS = ("baseline", "reg", "dr", "gar", "es-gar")
-"""The others work on gradients; ``es-gar`` has pseudo-gradients, of one variation each, agree."""
 
 
 def canonical_name(name: str) -> str:
@@ -102,7 +106,7 @@ def canonical_name(name: str) -> str:
         raise ValueError(f"technique {name!r} names a component twice; name each once")
     if len(parts) > 1 and "baseline" in parts:
         raise ValueError(f"technique {name!r} composes baseline, which adds nothing; leave it out")
-    several = [part for part in parts if COMPONENTS[part].levels == MULTI_LEVELS]
+    several = [part for part in parts if len(set(COMPONENTS[part].levels)) > 1]
     if len(several) > 1:
         raise ValueError(
             f"technique {name!r} holds both {several[0]} and {several[1]}, which exclude each "
@@ -112,11 +116,21 @@ def canonical_name(name: str) -> str:
 
 
 def is_defined(name: str, algorithm: str) -> bool:
-    """Whether an algorithm (ppo, dqn, es; not a preset's name) has a technique."""
-    parts = canonical_name(name).split("+")
+    """Whether an algorithm (ppo, dqn, es; not a preset's name) has a technique.
+
+    ES has one pseudo-gradient, to which no rule applies, or with ``es-gar`` one of each variation.
+    """
+    technique = make_technique(name)
     if algorithm == "es":
-        return all(part in _ES_COMPONENTS for part in parts)
-    return "es-gar" not in parts
+        return technique.rule in (Rule.WEIGHTS, Rule.APART) and technique.uniform == 0
+    return technique.rule is not Rule.APART
+
+
+def check_defined(name: str, algorithm: str) -> None:
+    """Raise ValueError, which names what there is, unless `is_defined`."""
+    if not is_defined(name, algorithm):
+        allowed = ", ".join(each for each in COMPONENTS if is_defined(each, algorithm))
+        raise ValueError(f"technique {name!r} is not defined for {algorithm}; allowed: {allowed}")
 
 
 def make_technique(name: str) -> Technique:

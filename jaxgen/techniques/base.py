@@ -22,14 +22,18 @@ TINY = 1e-15
 squares underflow to a norm of 0, are not blown up to more than length 1."""
 
 
+MIN_MATCH = 1e-5
+"""Cosines below are rounding: `Rule.OTHERS` takes them for 0."""
+
+
 class Combined(NamedTuple):
     """A gradient for the optimiser and what the variations' gradients agreed on."""
 
     gradient: Array
     """float32 ``[D]``."""
     live: Array
-    """bool: False where agreement is on and every weight is 0, so the step is skipped; a NaN
-    stays live, so that a diverged run shows."""
+    """bool: False where the rule leaves nothing (every weight is 0), so the step is skipped; a
+    NaN stays live, so that a diverged run shows."""
     metrics: Metrics
 
 
@@ -42,8 +46,8 @@ def combine(technique: Technique, gradients: Array) -> Combined:
 
     Returns:
       The gradient, whether it is other than zero by construction, and the metrics
-      ``agree_ref`` (mean of the weights m_k), ``agree_pair`` (mean cosine over pairs),
-      ``grad_norm`` (of the combined gradient).
+      ``agree_ref`` (mean of max(0, cos(g_k, g)), gar's mean weight), ``agree_pair`` (mean
+      cosine over pairs), ``grad_norm`` (of the combined gradient).
     """
     num = gradients.shape[0]
     gram = dot_products(gradients)
@@ -55,7 +59,8 @@ def combine(technique: Technique, gradients: Array) -> Combined:
     live, grad_norm = jnp.any(weights != 0), _length(weights @ gram @ weights)
     if technique.rule is Rule.AND_MASK:
         signs = jnp.sign(gradients)
-        gradient = jnp.where(jnp.all(signs == signs[:1], axis=0), gradient, 0.0)
+        agreed = jnp.all(signs == signs[:1], axis=0) | jnp.isnan(gradient)
+        gradient = jnp.where(agreed, gradient, 0.0)
         grad_norm = _length(_folded_sum(jnp.square(gradient)))
         live = grad_norm != 0
     metrics = {
@@ -81,8 +86,12 @@ def _weights(technique: Technique, gram: Array, norm: Array, match: Array) -> Ar
 
 def _weights_by_others(gram: Array, norm: Array) -> Array:
     """Agreement with the sum of the other gradients, scaled so that the step is as long as g."""
-    rows, own = gram.sum(1), jnp.diagonal(gram)
-    match = _match(rows - own, norm, _length(gram.sum() - 2 * rows + own))
+    # Summed without the gradient's own terms: taken off afterwards, long ones would leave noise.
+    others = 1.0 - jnp.eye(gram.shape[0])
+    squares = ((others @ gram) * others).sum(1)
+    match = _match((gram * others).sum(1), norm, _length(squares))
+    # What rounding leaves of orthogonal gradients must not be blown up to a step.
+    match = jnp.where(match < MIN_MATCH, 0.0, match)
     length = jnp.maximum(_length(match @ gram @ match), TINY)
     return match * (_length(gram.sum()) / gram.shape[0] / length)
 
@@ -149,7 +158,7 @@ def half_gradients(
       loss: as for `variation_gradient`.
       params: tree of parameters.
       rollout: what the loss reads, leaves ``[T, V, N, ...]``; halves are environments, as their
-        samples have nothing in common, and parts of the time where there is only one.
+        samples have nothing in common; one in the middle is cut in time.
 
     Returns:
       Raveled gradients float32 ``[2, V, D]``.
