@@ -141,10 +141,10 @@ def _one_hot_product(num_codes: int, inputs: Array, kernel: Array, *_: Any, **__
     """
 
     def forward(inputs: Array, kernel: Array) -> Array:
-        first, others = _blocks(num_codes, kernel)
-        change = (others - first).reshape(-1, kernel.shape[1])
-        product = inputs[..., first.shape[1] :] @ change
-        return product + _expand(first.sum((0, 1)), product)
+        blocks = kernel.reshape(num_codes, -1, kernel.shape[1])
+        change = (blocks[1:] - blocks[:1]).reshape(-1, kernel.shape[1])
+        product = inputs[..., blocks.shape[1] :] @ change
+        return product + _expand(blocks[0].sum(0), product)
 
     def backward(residuals: Residuals, outer: Array) -> Residuals:
         inputs, kernel = residuals
@@ -154,12 +154,6 @@ def _one_hot_product(num_codes: int, inputs: Array, kernel: Array, *_: Any, **__
         return outer @ kernel.T, jnp.concatenate([left, others])
 
     return _product(backward, forward)(inputs, kernel)
-
-
-def _blocks(num_codes: int, kernel: Array) -> tuple[Array, Array]:
-    """The rows of the first code ``[1, E, O]`` and of the others ``[C - 1, E, O]``."""
-    blocks = kernel.reshape(num_codes, -1, kernel.shape[1])
-    return blocks[:1], blocks[1:]
 
 
 def _head_product(inputs: Array, kernel: Array, *_: Any, **__: Any) -> Array:

@@ -236,8 +236,9 @@ def _make_groups(
     for rule in Rule:
         specs = tuple(own[name] for name in own if own[name].technique_values.rule is rule)
         if specs:
-            yield Group(algorithm, environment, specs, aliases, seeds)
-            aliases = ()
+            # What an alias stands for has the usual rule.
+            own_aliases = aliases if rule is Rule.WEIGHTS else ()
+            yield Group(algorithm, environment, specs, own_aliases, seeds)
 
 
 def _quick(config: Config, options: dict[str, Any]) -> tuple[Config, dict[str, Any]]:

@@ -25,7 +25,6 @@ from jaxgen.types import Array, Metrics, PyTree, Task
 STREAMS = ("init", "episodes", "train", "content", "probe")
 """Disjoint folds of a seed's key; evaluation has a key of its own, see `evaluation_key`."""
 
-
 PROBE_LEVELS = MULTI_LEVELS
 """The variations on which the probe takes gradients: those of gar, and none beyond, so that the
 levels out of distribution stay unseen."""

@@ -136,7 +136,7 @@ def test_starts_are_uniform():
     edges = jnp.array([[0x0000_FFFF, 0xFFFF_0000]], jnp.uint32)
     obs, _ = ENVIRONMENT.reset_from(edges, ENVIRONMENT.default_params)
     edge = 0.05 - 0.05 / 2**16
-    np.testing.assert_allclose(obs[0], [-edge, edge, edge, -edge], rtol=1e-5)
+    np.testing.assert_allclose(obs[0], [-edge, edge, edge, -edge], rtol=1e-6)
 
 
 def test_returns_of_known_policies():

@@ -96,11 +96,6 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         target = jax.lax.select(copy, online.params, state.target)
         return State(online, target, state.ring), metrics | {"epsilon": actor.epsilon}
 
-    def gradients(state: State, actor: Actor, rollout: Transition) -> Array:
-        frozen = network.unravel(state.target)
-        batch = _make_batch(config, network, actor.tree, frozen, _unpacked(spec, rollout))
-        return half_gradients(partial(_loss, network), actor.tree, batch)
-
     return Algorithm(
         init=init,
         prepare=prepare,
@@ -109,7 +104,7 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         params=lambda state: state.online.params,
         record=record,
         update=update,
-        half_gradients=gradients,
+        half_gradients=partial(_half_gradients, config, spec, network),
         sample=lambda values, uniform: ops.epsilon_greedy(values, uniform, EVALUATION_EPSILON),
         num_envs=config.num_envs,
         num_steps=config.num_steps,
@@ -137,6 +132,16 @@ def _learn(
 
     online, metrics = jax.lax.scan(step, state.online, replay.sample(state.ring, index))
     return online, mean_metrics(metrics)
+
+
+def _half_gradients(
+    config: DQNConfig, spec: EnvSpec, network: Network,
+    state: State, actor: Actor, rollout: Transition,
+) -> Array:
+    """Of the loss on a rollout of its own, not on the replay; see `Algorithm`."""
+    frozen = network.unravel(state.target)
+    batch = _make_batch(config, network, actor.tree, frozen, _unpacked(spec, rollout))
+    return half_gradients(partial(_loss, network), actor.tree, batch)
 
 
 def _make_batch(

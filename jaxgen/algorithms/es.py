@@ -10,6 +10,7 @@ pseudo-gradient. Under ``es-gar`` each variation ranks them by its own returns, 
 same perturbations, and the pseudo-gradients are combined by their agreement.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -57,15 +58,10 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
         logits = jax.vmap(network.apply, in_axes=(0, 1), out_axes=1)(population.tree, members)
         return logits.argmax(-1).astype(jnp.int32).reshape(obs.shape[:2]), ()
 
-    def member_returns(rollout: Outcome) -> Array:
-        """Mean return of each member on each variation, ``[V, P]``."""
-        returns = (rollout.reward * first_episode(rollout.done)).sum(0)
-        return returns.reshape(returns.shape[0], config.population, -1).mean(2)
-
     def update(
         state: Optimizer, population: Population, rollout: Outcome, iteration: Array, key: Array
     ) -> tuple[Optimizer, Metrics]:
-        by_variation = member_returns(rollout)
+        by_variation = _member_returns(config, rollout)
         fitness = by_variation.mean(0)
         own = {
             "loss": -fitness.mean(), "reward": fitness.mean(), "best_fitness": fitness.max(),
@@ -82,20 +78,6 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
         state, metrics = adam.step(state, combined)
         return state, metrics | {name: jnp.float32(value) for name, value in own.items()}
 
-    def gradients(state: Optimizer, population: Population, rollout: Outcome) -> Array:
-        fitness, pairs = member_returns(rollout), config.population // 2
-        half = pairs // 2
-        if not half:
-            # A single pair cannot be halved.
-            return jnp.full((2, len(fitness), state.params.size), jnp.nan)
-        # Antithetic pairs stay together; of an odd number one is left out.
-        first = jnp.arange(half)
-        members = [jnp.concatenate([part, part + pairs]) for part in (first, first + half)]
-        return -jnp.stack([
-            _pseudo_gradients(fitness[:, own], population.noise[own], config.sigma)
-            for own in members
-        ])
-
     return Algorithm(
         init=lambda key: adam.init(network.init(key)),
         prepare=prepare,
@@ -104,7 +86,7 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
         params=lambda state: state.params,
         record=_outcome,
         update=update,
-        half_gradients=gradients,
+        half_gradients=partial(_half_gradients, config),
         sample=ops.categorical,
         num_envs=config.num_envs,
         num_steps=config.num_steps,
@@ -112,6 +94,29 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
         num_starts=config.episodes_per_member,
         count_steps=lambda rollout: first_episode(rollout.done).sum().astype(jnp.int32),
     )
+
+
+def _member_returns(config: ESConfig, rollout: Outcome) -> Array:
+    """Mean return of each member on each variation, ``[V, P]``."""
+    returns = (rollout.reward * first_episode(rollout.done)).sum(0)
+    return returns.reshape(returns.shape[0], config.population, -1).mean(2)
+
+
+def _half_gradients(
+    config: ESConfig, state: Optimizer, population: Population, rollout: Outcome
+) -> Array:
+    """The pseudo-gradients of two halves of the population; see `Algorithm`."""
+    fitness, pairs = _member_returns(config, rollout), config.population // 2
+    half = pairs // 2
+    if not half:
+        # A single pair cannot be halved.
+        return jnp.full((2, len(fitness), state.params.size), jnp.nan)
+    # Antithetic pairs stay together; of an odd number one is left out.
+    first = jnp.arange(half)
+    members = [jnp.concatenate([part, part + pairs]) for part in (first, first + half)]
+    return -jnp.stack([
+        _pseudo_gradients(fitness[:, own], population.noise[own], config.sigma) for own in members
+    ])
 
 
 def pseudo_gradient(fitness: Array, noise: Array, sigma: Array | float) -> Array:

@@ -67,11 +67,6 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
         state, metrics = jax.lax.scan(step, state, order)
         return state, mean_metrics(metrics) | {"explained_variance": explained}
 
-    def gradients(state: Optimizer, actor: PyTree, rollout: Transition) -> Array:
-        batch, _ = _make_batch(config, network, actor, rollout)
-        batch = batch._replace(advantage=_normalise(batch.advantage))
-        return half_gradients(partial(_loss, config, network), actor, batch)
-
     return Algorithm(
         init=init,
         prepare=lambda state, iteration, key: network.unravel(state.params),
@@ -80,7 +75,7 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
         params=lambda state: state.params,
         record=lambda transition: transition,
         update=update,
-        half_gradients=gradients,
+        half_gradients=partial(_half_gradients, config, network),
         sample=ops.categorical,
         num_envs=config.num_envs,
         num_steps=config.num_steps,
@@ -109,6 +104,15 @@ def _loss(
     }
 
 
+def _half_gradients(
+    config: PPOConfig, network: ActorCritic, state: Optimizer, tree: PyTree, rollout: Transition
+) -> Array:
+    """Of the loss on a whole rollout as one minibatch; see `Algorithm`."""
+    batch, _ = _make_batch(config, network, tree, rollout)
+    batch = batch._replace(advantage=_normalise(batch.advantage))
+    return half_gradients(partial(_loss, config, network), tree, batch)
+
+
 def _make_batch(
     config: PPOConfig, network: ActorCritic, tree: PyTree, rollout: Transition
 ) -> tuple[Batch, Array]:
@@ -127,9 +131,7 @@ def _make_batch(
     return batch, ops.explained_variance(value, target)
 
 
-def _values(
-    value_of: Callable[[Array], Array], rollout: Transition
-) -> tuple[Array, Array]:
+def _values(value_of: Callable[[Array], Array], rollout: Transition) -> tuple[Array, Array]:
     """Values of the observations and of their true successors, both float32 ``[T, V, N]``.
 
     A successor is the next observation, whose value is known, unless the episode ended.

@@ -87,7 +87,6 @@ ES_ALIASES = {"gar": "baseline", "gar+reg": "reg"}
 """OpenAI-ES has no gradients, so its gar arms are other arms by another name."""
 
 
-
 def canonical_name(name: str) -> str:
     """Order the components of a composed name: ``reg+gar`` becomes ``gar+reg``.
 

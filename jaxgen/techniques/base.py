@@ -21,7 +21,6 @@ TINY = 1e-15
 """Floor of a norm: a zero gradient has agreement 0 with everything. Shorter vectors than it, whose
 squares underflow to a norm of 0, are not blown up to more than length 1."""
 
-
 MIN_MATCH = 1e-5
 """Cosines below are rounding: `Rule.OTHERS` takes them for 0."""
 
