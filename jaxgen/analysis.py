@@ -11,19 +11,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxgen.records import HEADLINE_MODE, Cell, Record, check_records, mode_of, modes_of
+from jaxgen.records import (
+    HEADLINE_MODE,
+    SCHEMA,
+    Cell,
+    Record,
+    check_records,
+    mode_of,
+    modes_of,
+)
 
 MAX_POINTS = 500
 """Longest series in a history file."""
 
 CSV_COLUMNS = (
-    "run", "algorithm", "environment", "technique", "seed", "alias_of", "quick", "status",
-    "env_steps_requested", "env_steps", "episodes", "mode", "level", "return", "standard_error",
-    "floor", "ceiling", "s", "A", "A_id", "A_ood", "grs", "grs_valid", "grs_n", "uplift", "gap",
-    "valid", "reason", "agree_ref", "agree_pair",
+    "run", "algorithm", "environment", "technique", "seed", "alias_of", "setting", "quick",
+    "status", "env_steps_requested", "env_steps", "episodes", "mode", "level", "return",
+    "standard_error", "floor", "ceiling", "s", "A", "A_id", "A_ood", "grs", "grs_valid", "grs_n",
+    "uplift", "gap", "valid", "reason", "agree_ref", "agree_pair", "train_return_first",
+    "train_return_last", "value_loss_first", "value_loss_last", "grad_norm_first",
+    "grad_norm_last", "gas_train_raw", "gas_train_first", "gas_train_last", "gas_probe_raw",
+    "gas_probe_first", "gas_probe_last", "gas_probe_corrected", "gas_probe_reliability",
 )  # fmt: skip
 """Columns of results.csv."""
 _SCORE_COLUMNS = CSV_COLUMNS[CSV_COLUMNS.index("A") : CSV_COLUMNS.index("agree_ref")]
+_TRAINING_COLUMNS = CSV_COLUMNS[CSV_COLUMNS.index("agree_ref") : CSV_COLUMNS.index("gas_train_raw")]
+_GAS_COLUMNS = CSV_COLUMNS[CSV_COLUMNS.index("gas_train_raw") :]
 
 
 class Difference(NamedTuple):
@@ -76,13 +89,16 @@ def _record_rows(record: Record) -> list[dict[str, Any]]:
         "technique": record.technique,
         "seed": record.seed,
         "alias_of": record.alias_of,
+        "setting": record.setting,
         "quick": record.quick,
         "status": result["status"],
         "env_steps_requested": result["env_steps"]["requested"],
         "env_steps": result["env_steps"]["actual"],
-        "agree_ref": training.get("agree_ref"),
-        "agree_pair": training.get("agree_pair"),
     }
+    common |= {name: training.get(name) for name in _TRAINING_COLUMNS}
+    for name in _GAS_COLUMNS:
+        _, source, form = name.split("_")
+        common[name] = ((result.get("gas") or {}).get(source) or {}).get(form)
     if record.diverged:
         return [common]
     return [common | row for mode in modes_of([record]) for row in _mode_rows(record, mode)]
@@ -107,6 +123,97 @@ def _mode_rows(record: Record, mode: str) -> list[dict[str, Any]]:
         }
         for i, level in enumerate(evaluation["levels"])
     ]
+
+
+def read_csv(text: str) -> list[Record]:
+    """The records of a results.csv, so that `rows` of them are the rows of the text again.
+
+    They have what the columns have: no history, no provenance, and of their spec the names, the
+    alias and the setting.
+
+    Raises:
+        ValueError: another file, or a row that does not belong to its run.
+    """
+    reader = csv.DictReader(io.StringIO(text))
+    if tuple(reader.fieldnames or ()) != CSV_COLUMNS:
+        found = ", ".join(reader.fieldnames or ()) or "nothing"
+        raise ValueError(
+            f"this is no results.csv of this version: its columns are {found}; "
+            "write it again with matrix.py --analyze"
+        )
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for number, row in enumerate(reader, 2):
+        try:
+            values = {name: _csv_parsed(name, text) for name, text in row.items()}
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"line {number} of results.csv is damaged: {error}") from None
+        groups.setdefault((row["run"], row["seed"]), []).append(values)
+    return check_records([_read_record(group) for group in groups.values()])
+
+
+_TEXT_COLUMNS = ("run", "algorithm", "environment", "technique", "alias_of", "setting", "status",
+                 "mode", "reason")  # fmt: skip
+_WHOLE_COLUMNS = ("seed", "env_steps_requested", "env_steps", "episodes")
+_TRUTH_COLUMNS = ("quick", "grs_valid", "valid")
+
+
+def _csv_parsed(name: str, text: str) -> Any:
+    if text == "":
+        return None
+    if name in _TEXT_COLUMNS:
+        return text
+    if name in _TRUTH_COLUMNS:
+        return {"true": True, "false": False}[text]
+    return int(text) if name in _WHOLE_COLUMNS else float(text)
+
+
+def _read_record(group: list[dict[str, Any]]) -> Record:
+    first = group[0]
+    names = {name: first[name] for name in ("algorithm", "environment", "technique")}
+    experiment = first["run"].rsplit("-", 1)[0]
+    gas: dict[str, Any] = {"train": {}, "probe": {}}
+    for name in _GAS_COLUMNS:
+        _, source, form = name.split("_")
+        gas[source][form] = first[name]
+    by_mode: dict[str, list[dict[str, Any]]] = {}
+    for row in group:
+        if row["mode"] is not None:
+            by_mode.setdefault(row["mode"], []).append(row)
+    any_mode = next(iter(by_mode.values()), [])
+    result = {
+        "schema": SCHEMA,
+        "run": {**names, "seed": first["seed"], "experiment": experiment, "name": first["run"]},
+        "quick": first["quick"],
+        "status": first["status"],
+        "env_steps": {"requested": first["env_steps_requested"], "actual": first["env_steps"]},
+        "evaluation": _read_evaluation(by_mode) if by_mode else None,
+        "references": {name: [row[name] for row in any_mode] for name in ("floor", "ceiling")},
+        "scores": {mode: _read_scores(own) for mode, own in by_mode.items()} or None,
+        "training": {name: first[name] for name in _TRAINING_COLUMNS},
+        "gas": gas,
+    }
+    spec = {**names, "alias_of": first["alias_of"], "setting": first["setting"]}
+    return Record(spec, first["seed"], result, {}, {})
+
+
+def _read_evaluation(by_mode: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    own = next(iter(by_mode.values()))
+    modes = {
+        mode: {
+            "mean": [row["return"] for row in group],
+            "standard_error": [row["standard_error"] for row in group],
+        }
+        for mode, group in by_mode.items()
+    }
+    return {
+        "levels": [row["level"] for row in own],
+        "episodes": own[0]["episodes"],
+        "modes": modes,
+    }
+
+
+def _read_scores(group: list[dict[str, Any]]) -> dict[str, Any]:
+    return {name: group[0][name] for name in _SCORE_COLUMNS} | {"s": [row["s"] for row in group]}
 
 
 # metrics/<experiment>_history.json

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import stat
 import sys
 import warnings
@@ -138,11 +139,13 @@ def num_cores() -> int:
 
 
 def describe() -> dict[str, Any]:
-    """Hardware and versions, for the provenance of a result; starts JAX."""
+    """Command, hardware and versions, for the provenance of a result; starts JAX."""
     import jax
 
+    script, *arguments = sys.argv or [""]
     names = ("jaxgen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
+        "command": shlex.join([Path(script).name, *arguments]),
         "backend": jax.default_backend(),
         "devices": [f"{device.device_kind}:{device.id}" for device in jax.devices()],
         "cpu": cpu_model(),

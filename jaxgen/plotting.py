@@ -102,14 +102,14 @@ def learning_curves(records: Iterable[Record]) -> "Figure":
     runs = [(record, record.load_history()) for record in cell.records]
     panels = [("reward", "return at training levels"), ("loss", "loss"), ("epsilon", "epsilon")]
     panels = [panel for panel in panels if any(panel[0] in history for _, history in runs)]
-    figure, axes = _subplots(1, max(1, len(panels)), width=4.2, height=3.4)
+    figure, axes = subplots(1, max(1, len(panels)), width=4.2, height=3.4)
     for axis, (name, label) in zip(axes.flat, panels, strict=False):
         _draw_training(axis, cell, runs, name)
         axis.set(xlabel="environment steps", ylabel=label)
         _steps_axis(axis)
     _draw_evaluations(axes.flat[0], cell, runs)
-    _legend_below(figure, axes.flat[:1])
-    _finish(figure, f"{title}: training", cell.quick)
+    legend_below(figure, axes.flat[:1])
+    finish(figure, f"{title}: training", cell.quick)
     return figure
 
 
@@ -187,7 +187,7 @@ def grs_curve(records: Iterable[Record], mode: str = HEADLINE_MODE) -> "Figure":
         ValueError: no record, or records of several experiments.
     """
     cell, title = _experiment_cell(records)
-    figure, ((left, right),) = _subplots(1, 2, width=4.6, height=3.9)
+    figure, ((left, right),) = subplots(1, 2, width=4.6, height=3.9)
     _draw_references(left, cell.records)
     right.axhline(1, color=GREY, lw=1, ls="--")
     right.axhline(0, color=GREY, lw=1, ls=":")
@@ -199,8 +199,8 @@ def grs_curve(records: Iterable[Record], mode: str = HEADLINE_MODE) -> "Figure":
     right.set(ylabel="s(v): 0 random play, 1 ceiling")
     for axis in (left, right):
         _level_axis(axis, cell.records[0].training_levels)
-    _legend_below(figure, figure.axes)
-    _finish(figure, f"{title}: return under shift", cell.quick)
+    legend_below(figure, figure.axes)
+    finish(figure, f"{title}: return under shift", cell.quick)
     return figure
 
 
@@ -247,7 +247,7 @@ def grs_heatmap(records: Iterable[Record], mode: str = HEADLINE_MODE) -> "Figure
     algorithms = sorted({cell.algorithm for cell in cells}, key=algorithm_order)
     techniques = sorted({c.technique for c in cells} | set(TECHNIQUES), key=technique_order)
     height = max(2.3, 0.75 * len(algorithms) + 0.75)
-    figure, axes = _subplots(len(environments), 1, 1.45 * len(techniques) + 1.6, height)
+    figure, axes = subplots(len(environments), 1, 1.45 * len(techniques) + 1.6, height)
     image: Any = None
     for axis, environment in zip(axes.flat, environments, strict=True):
         grid = {(c.algorithm, c.technique): c for c in cells if c.environment == environment}
@@ -261,7 +261,7 @@ def grs_heatmap(records: Iterable[Record], mode: str = HEADLINE_MODE) -> "Figure
         f"{mode}; colour: A, absolute robustness; hatched: alias, no evidence of its own; "
         f"{FLAG}: a seed did not learn"
     )
-    _finish(figure, "Generalisation scores", any(c.quick for c in cells), note)
+    finish(figure, "Generalisation scores", any(c.quick for c in cells), note)
     return figure
 
 
@@ -311,7 +311,7 @@ def degradation(records: Iterable[Record], environment: str, mode: str = HEADLIN
     cells = [cell for cell in _shown_cells(chosen) if not cell.alias_of]
     algorithms = sorted({cell.algorithm for cell in cells}, key=algorithm_order)
     width = 3.4 if len(algorithms) > 1 else 5.4
-    figure, axes = _subplots(1, len(algorithms), width, height=3.9, sharey=True)
+    figure, axes = subplots(1, len(algorithms), width, height=3.9, sharey=True)
     styles = arm_styles(cell.technique for cell in cells)
     for axis, algorithm in zip(axes.flat, algorithms, strict=True):
         own = [cell for cell in cells if cell.algorithm == algorithm]
@@ -323,9 +323,9 @@ def degradation(records: Iterable[Record], environment: str, mode: str = HEADLIN
         axis.set_title(f"{algorithm.upper()} ({_counts(own)})")
         _level_axis(axis, ())
     axes.flat[0].set_ylabel(f"mean return ({mode})")
-    _legend_below(figure, figure.axes, "means over seeds, whiskers: range of the seeds")
+    legend_below(figure, figure.axes, "means over seeds, whiskers: range of the seeds")
     title = f"{TITLES.get(environment, environment)}: return under shift"
-    _finish(figure, title, any(cell.quick for cell in cells))
+    finish(figure, title, any(cell.quick for cell in cells))
     return figure
 
 
@@ -434,7 +434,7 @@ def _steps_axis(axis: "Axes") -> None:
     axis.xaxis.set_major_locator(MaxNLocator(5))
 
 
-def _subplots(
+def subplots(
     num_rows: int, num_columns: int, width: float, height: float, **kwargs: Any
 ) -> tuple["Figure", Any]:
     """A figure without pyplot and its axes [rows, columns]; sizes in inches per panel."""
@@ -447,7 +447,7 @@ def _subplots(
     return figure, axes
 
 
-def _legend_below(figure: "Figure", axes: Iterable["Axes"], title: str | None = None) -> None:
+def legend_below(figure: "Figure", axes: Iterable["Axes"], title: str | None = None) -> None:
     """One legend for several axes, each label once: arms in their order, then the others."""
     handles: dict[str, Any] = {}
     for axis in axes:
@@ -468,7 +468,8 @@ def _legend_below(figure: "Figure", axes: Iterable["Axes"], title: str | None = 
     )
 
 
-def _finish(figure: "Figure", title: str, quick: bool, note: str = "") -> None:
+def finish(figure: "Figure", title: str, quick: bool, note: str = "") -> None:
+    """Add what all figures have, and lay the figure out once and for all."""
     figure.suptitle(title, fontsize=11)
     if note:
         figure.supxlabel(note, fontsize=8, color="#444444")

@@ -105,7 +105,12 @@ class Record(NamedTuple):
 
     @property
     def setting(self) -> str:
-        """What arms must share to be comparable, as four hexadecimal digits."""
+        """What arms must share to be comparable, as four hexadecimal digits.
+
+        A record that was read from a results.csv knows its setting, not what it was made of.
+        """
+        if "setting" in self.spec:
+            return self.spec["setting"]
         shared = {key: self.spec.get(key) for key in _SETTING}
         text = json.dumps(shared, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:4]

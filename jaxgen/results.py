@@ -15,6 +15,8 @@ from jaxgen.types import Array, Task
 
 FINAL_MEANS = ("agree_ref", "agree_pair", "approx_kl", "clip_fraction", "explained_variance")
 """Training metrics whose mean over all iterations goes into a result, where they exist."""
+VALUE_LOSS = {"ppo": "value_loss", "dqn": "loss"}
+"""By which name an algorithm's history has the loss of its values; ES has none."""
 
 
 class References(NamedTuple):
@@ -83,7 +85,8 @@ def make_result(
             "ceiling": references.ceiling.tolist(),
         },
         "scores": None if diverged else _scores(spec.evaluation, returns, references),
-        "training": _training(history, spec.technique_values.compares_variations),
+        "training": _training(history, spec.technique_values.compares_variations)
+        | _predictors(history, spec.base),
         "gas": _gas(spec, history),
         "layout_overlap": None if seen is None else seen.mean(1).tolist(),
     }
@@ -133,6 +136,23 @@ def _training(history: Mapping[str, np.ndarray], compares_variations: bool) -> d
         if name in history
     }
     return {**totals, **means, "iterations": len(history["env_steps"])}
+
+
+def _predictors(history: Mapping[str, np.ndarray], base: str) -> dict[str, float | None]:
+    """What could predict generalisation without comparing gradients, as `score_agreement` does.
+
+    Training return, loss of the values and norm of the gradient, each over the first and the last
+    quarter of the iterations; null where there is none.
+    """
+    value_loss = VALUE_LOSS.get(base)
+    sources = {"train_return": "reward", "value_loss": value_loss, "grad_norm": "grad_norm"}
+    quarter = max(1, len(history["env_steps"]) // 4)
+    parts = {"first": slice(quarter), "last": slice(-quarter, None)}
+    return {
+        f"{name}_{part}": _mean(history[source][window]) if source else None
+        for name, source in sources.items()
+        for part, window in parts.items()
+    }
 
 
 def _gas(spec: RunSpec, history: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -5,13 +5,13 @@ sampled returns never share a table, settings are never pooled, and every table 
 """
 
 import json
-import textwrap
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxgen.analysis import Difference, decompose, missing_runs
+from jaxgen.document import Block, Section, Table, to_markdown, to_text
 from jaxgen.records import (
     HEADLINE_MODE,
     Cell,
@@ -25,8 +25,6 @@ from jaxgen.records import (
 QUICK_BANNER = "!!! QUICK RUN: NOT A RESULT !!!"
 FLAG = "!"
 """Marks a literal score that must not be read as robustness."""
-WIDTH = 100
-"""Columns of a paragraph of text."""
 _COMPARED = ("A_ood", "A")
 """Scores of which differences between arms are shown, the primary one first."""
 
@@ -57,22 +55,6 @@ EXPECTED: dict[tuple[str, str], Expected] = {
 """(environment, algorithm) -> the specification's expectation."""
 
 
-class Table(NamedTuple):
-    """A table of text, and the notes that must be read with it."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    notes: tuple[str, ...] = ()
-
-
-class Section(NamedTuple):
-    """A heading with paragraphs and tables."""
-
-    title: str
-    blocks: list[str | Table]
-
-
 def summary(
     records: Iterable[Record],
     plan: Collection[tuple[str, int]] | None = None,
@@ -86,8 +68,7 @@ def summary(
         plan: (run name, seed) of every run that is expected; None: nothing is known of it.
         markdown: the text for ``experiment_summary.md`` instead of ``.txt``.
     """
-    render = _markdown if markdown else _text
-    return render(sections(records, plan))
+    return (to_markdown if markdown else to_text)(sections(records, plan))
 
 
 def sections(
@@ -124,7 +105,7 @@ def _overview(records: list[Record], plan: Collection[tuple[str, int]] | None) -
     failed = [f"{r.name} seed {r.seed}" for r in records if r.diverged]
     aliases = sum(r.alias_of is not None for r in records)
     num_quick = sum(r.quick for r in records)
-    blocks: list[str | Table] = []
+    blocks: list[Block] = []
     if num_quick:
         blocks.append(f"{QUICK_BANNER} ({num_quick} of {len(records)} runs are quick)")
     expected = "" if plan is None else f" of {len(plan)} planned"
@@ -150,7 +131,7 @@ def _missing_section(records: list[Record], plan: Collection[tuple[str, int]] | 
 
 def _environment_section(cells: list[Cell]) -> Section:
     records = [record for cell in cells for record in cell.records]
-    blocks: list[str | Table] = []
+    blocks: list[Block] = []
     if any(cell.quick for cell in cells):
         blocks.append(QUICK_BANNER)
     if any(_several_settings(cells, cell) for cell in cells):
@@ -468,40 +449,3 @@ def _duration(bounds: tuple[float, float]) -> str:
     low = bounds[0]
     size, unit = (3600, "h") if low >= 3600 else (60, "min") if low >= 60 else (1, "s")
     return f"{_range((low / size, bounds[1] / size))} {unit}"
-
-
-# Rendering
-
-
-def _text(parts: list[Section]) -> str:
-    blocks = []
-    for part in parts:
-        blocks.append(f"{part.title.upper()}\n{'=' * len(part.title)}")
-        blocks += [_text_table(b) if isinstance(b, Table) else _fill(b) for b in part.blocks]
-    return "\n\n".join(blocks) + "\n"
-
-
-def _text_table(table: Table) -> str:
-    lines = [table.header, *table.rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(table.header))]
-    body = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
-    rule = "  ".join("-" * width for width in widths)
-    return "\n".join([table.title, "", body[0], rule, *body[1:], *map(_fill, table.notes)])
-
-
-def _fill(paragraph: str) -> str:
-    return textwrap.fill(paragraph, WIDTH)
-
-
-def _markdown(parts: list[Section]) -> str:
-    blocks = []
-    for level, part in enumerate(parts):
-        blocks.append(f"{'##' if level else '#'} {part.title}")
-        blocks += [_markdown_table(b) if isinstance(b, Table) else b for b in part.blocks]
-    return "\n\n".join(blocks) + "\n"
-
-
-def _markdown_table(table: Table) -> str:
-    body = [table.header, ("---",) * len(table.header), *table.rows]
-    lines = [f"| {' | '.join(line)} |" for line in body]
-    return "\n\n".join([f"**{table.title}**", "\n".join(lines), *table.notes])

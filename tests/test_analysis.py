@@ -19,10 +19,12 @@ from jaxgen.analysis import (
     decompose,
     history_json,
     missing_runs,
+    read_csv,
     rows,
 )
+from jaxgen.document import Table
 from jaxgen.records import Record, alias_records, check_records, group_cells, levels_of
-from jaxgen.summary import EXPECTED, QUICK_BANNER, Table, sections, summary
+from jaxgen.summary import EXPECTED, QUICK_BANNER, sections, summary
 
 
 def tables(records, plan=None):
@@ -175,6 +177,38 @@ def test_csv_keeps_null_apart_from_zero():
     # A diverged run is one row, with no number that an average could swallow.
     assert len(parsed) == 11 and parsed[-1]["status"] == "diverged"
     assert [parsed[-1][name] for name in ("mode", "level", "return", "A", "grs")] == [""] * 5
+
+
+def test_csv_reads_back_as_the_records_that_it_was_made_of():
+    records = [
+        *make_study(seeds=(0, 1)),
+        make_record("ppo", seed=2, diverged=True),
+        make_record("dqn", "minigrid", digest="ffffffff", total_steps=7, quick=True),
+    ]
+    records[0].result["gas"] = {"train": None, "probe": {"raw": 0.25, "corrected": None}}
+    records[0].result["training"]["grad_norm_last"] = 1 / 3
+    text = csv_text(rows(records))
+    back = read_csv(text)
+    assert csv_text(rows(back)) == text
+    assert [c[:4] for c in group_cells(back)] == [c[:4] for c in group_cells(records)]
+    for ours, theirs in zip(group_cells(back), group_cells(records), strict=True):
+        assert ours.alias_of == theirs.alias_of and ours.num_diverged == theirs.num_diverged
+        np.testing.assert_array_equal(ours.curves("sampled"), theirs.curves("sampled"))
+        np.testing.assert_array_equal(ours.normalised_curves(), theirs.normalised_curves())
+        assert ours.scores("grs_n") == theirs.scores("grs_n")
+    assert read_csv(csv_text([])) == []
+
+
+def test_csv_that_is_none_is_an_error():
+    text = csv_text(rows([make_record()]))
+    with pytest.raises(ValueError, match="its columns are a, b; write it again"):
+        read_csv("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="columns are nothing"):
+        read_csv("")
+    with pytest.raises(ValueError, match="line 3 of results.csv is damaged: .*'0x25'"):
+        read_csv(text.replace(",0.25,", ",0x25,", 1))
+    with pytest.raises(ValueError, match="line 11 of results.csv is damaged"):
+        read_csv(text.rstrip()[:-40])
 
 
 def test_csv_row_holds_the_numbers_of_its_level_and_mode():

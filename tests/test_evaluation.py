@@ -52,6 +52,9 @@ def history_of(**changes: Any) -> dict[str, np.ndarray]:
         "agree_ref": np.array([0.5, 0.6, 0.7]),
         "agree_pair": np.array([0.1, 0.2, 0.6]),
         "loss": np.array([1.0, 0.5, 0.2]),
+        "value_loss": np.array([0.6, 0.3, 0.1]),
+        "grad_norm": np.array([0.9, 0.4, 0.2]),
+        "reward": np.array([math.nan, 20.0, 30.0]),
         "approx_kl": np.array([math.nan, 0.01, 0.03]),
     }
     return history | changes
@@ -160,6 +163,21 @@ def test_totals_are_sums_and_means_leave_out_what_was_not_measured():
     assert "clip_fraction" not in training
     never = result_of(agree_pair=np.full(3, math.nan))["training"]
     assert never["agree_pair"] is None
+
+
+def test_predictors_are_means_of_the_first_and_last_quarter():
+    """Nine iterations have quarters of two; an iteration without an episode's end is left out."""
+    training = result_of(
+        env_steps=np.arange(1, 10),
+        reward=np.array([math.nan, 4, 9, 9, 9, 9, 9, 5, 7]),
+        value_loss=np.array([2.0, 4, 9, 9, 9, 9, 9, 1, 2]),
+        grad_norm=np.array([1.0, 3, 9, 9, 9, 9, 9, 4, 8]),
+    )["training"]
+    assert (training["train_return_first"], training["train_return_last"]) == (4, 6)
+    assert (training["value_loss_first"], training["value_loss_last"]) == (3, 1.5)
+    assert (training["grad_norm_first"], training["grad_norm_last"]) == (2, 6)
+    ended = result_of(reward=np.full(3, math.nan))["training"]
+    assert ended["train_return_first"] is None and ended["train_return_last"] is None
 
 
 def test_agreement_of_one_level_is_none():

@@ -114,17 +114,31 @@ def test_probability_of_improvement_counts_ties_half_and_averages_tasks():
 def test_rank_correlation_agrees_with_scipy():
     first = np.round(2 * draw(15))
     second = first + draw(15, seed=1)
+    ours = st.rank_correlation([first], [second])
+    assert ours.estimate == pytest.approx(stats.spearmanr(first, second).statistic)
+    assert ours.low < ours.estimate <= ours.high
+
+
+def test_rank_correlation_is_taken_within_strata():
+    """Two rising groups, the second far below: pooled, they fall."""
+    first, second = [[1.0, 2.0, 3.0], [11.0, 12.0, 13.0]], [[21.0, 22.0, 23.0], [1.0, 2.0, 3.0]]
+    assert stats.spearmanr(np.ravel(first), np.ravel(second)).statistic < 0
     ours = st.rank_correlation(first, second)
-    assert ours is not None
-    assert ours.rho == pytest.approx(stats.spearmanr(first, second).statistic)
-    assert ours.low < ours.rho <= ours.high and ours.num_pairs == 15
+    assert ours.estimate == pytest.approx(1) and ours.low == pytest.approx(1)
+    both = st.rank_correlation([*first, [1.0, 2.0, 3.0]], [*second, [3.0, 2.0, 1.0]])
+    assert both.estimate == pytest.approx(1 / 3)
 
 
 def test_rank_correlation_needs_pairs_that_vary():
-    assert st.rank_correlation([1.0, 2.0], [1.0, 2.0]) is None
-    assert st.rank_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) is None
+    assert not st.can_be_ranked([1.0, 2.0], [1.0, 2.0])
+    assert not st.can_be_ranked([1.0, 1.0, 1.0], [1.0, 2.0, 3.0])
+    assert st.can_be_ranked([1.0, 2.0, 3.0], [3.0, 1.0, 3.0])
     with pytest.raises(ValueError, match="no pairs"):
-        st.rank_correlation([1.0, 2.0, 3.0], [1.0, 2.0])
+        st.can_be_ranked([1.0, 2.0, 3.0], [1.0, 2.0])
+    with pytest.raises(ValueError, match="leave it out"):
+        st.rank_correlation([[1.0, 1.0, 1.0]], [[1.0, 2.0, 3.0]])
+    with pytest.raises(ValueError, match="1 and 2 strata"):
+        st.rank_correlation([[1.0, 2.0, 3.0]], [[1.0], [1.0]])
 
 
 @pytest.mark.parametrize("size", [6, 9, 13])

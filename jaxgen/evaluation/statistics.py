@@ -140,38 +140,47 @@ def probability_of_improvement(
     return _interval(np.mean(estimates, keepdims=True)[0], np.mean(resampled, axis=0), level)
 
 
-class RankCorrelation(NamedTuple):
-    """Spearman's rho with its bootstrap interval."""
-
-    rho: float
-    low: float
-    high: float
-    num_pairs: int
-
-
 def rank_correlation(
-    first: ArrayLike,
-    second: ArrayLike,
+    first: Sequence[ArrayLike],
+    second: Sequence[ArrayLike],
     level: float = 0.95,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
-) -> RankCorrelation | None:
-    """Spearman's rank correlation of pairs ``[n]``, ties averaged; pairs are resampled.
+) -> Interval:
+    """Spearman's rank correlation within strata, averaged over them; ties have average ranks.
 
-    None where it is not defined: fewer than three pairs, or one side is constant.
+    Args:
+      first: one side of the pairs of each stratum, ``[n_t]``.
+      second: the other side.
+      level: nominal coverage.
+      num_resamples: how many.
+      seed: of the resampling; pairs are resampled within their stratum.
+
+    Raises:
+      ValueError: sides of other lengths, a stratum that `can_be_ranked` does not allow, or as
+        `bootstrap`.
     """
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} and {len(second)} strata: both sides need the same ones")
+    _check_options(first, level, num_resamples)
+    random = np.random.default_rng(seed)
+    estimates, resampled = [], []
+    for one, other in zip(map(_checked, first), map(_checked, second), strict=True):
+        if not can_be_ranked(one, other):
+            raise ValueError("a side is constant or has fewer than three pairs: leave it out")
+        index = random.integers(len(one), size=(num_resamples, len(one)))
+        estimates.append(_spearman(one, other))
+        resampled.append(_spearman(one[index], other[index]))
+    means = _mean_of_defined(np.stack(resampled))
+    return _interval(np.mean(estimates, keepdims=True)[0], means[np.isfinite(means)], level)
+
+
+def can_be_ranked(first: ArrayLike, second: ArrayLike) -> bool:
+    """Pairs ``[n]`` have a rank correlation: at least three, and neither side is constant."""
     one, other = _checked(first), _checked(second)
     if len(one) != len(other):
         raise ValueError(f"{len(one)} and {len(other)} values are no pairs")
-    if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
-        return None
-    _check_options([one], level, num_resamples)
-    index = np.random.default_rng(seed).integers(len(one), size=(num_resamples, len(one)))
-    resampled = _spearman(one[index], other[index])
-    # A resample of a single pair has no correlation.
-    defined = resampled[np.isfinite(resampled)]
-    rho, low, high = _interval(_spearman(one, other), defined, level)
-    return RankCorrelation(float(rho), float(low), float(high), len(one))
+    return len(one) >= 3 and bool(np.ptp(one) > 0 and np.ptp(other) > 0)
 
 
 # Differences between arms, paired by seed
@@ -322,3 +331,11 @@ def _spearman(first: Array, second: Array) -> Array:
     one, other = (rank - rank.mean(-1, keepdims=True) for rank in ranks)
     with np.errstate(invalid="ignore"):
         return (one * other).sum(-1) / np.sqrt((one**2).sum(-1) * (other**2).sum(-1))
+
+
+def _mean_of_defined(values: Array) -> Array:
+    """Mean over the first axis; a resample that repeats a single pair is not defined."""
+    defined = np.isfinite(values)
+    counts = defined.sum(0)
+    total = np.where(defined, values, 0.0).sum(0)
+    return np.divide(total, counts, out=np.full(counts.shape, np.nan), where=counts > 0)

@@ -1,0 +1,60 @@
+"""Report what the results say: rankings, differences, predictions, with their intervals.
+
+    python experiments/report.py results
+
+From files alone; partial results are allowed. Writes report.md, a self-contained report.html,
+figures, a table of all arms (CSV and LaTeX), and results.csv.gz with making.json, from which the
+same command makes the same report again.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from jaxgen.report.source import is_report, read_source, write_report
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="report.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", nargs="?", default="results", metavar="RESULTS",
+                        help="a results folder, a results.csv or .csv.gz, or the folder of a "
+                             "report (default: results)")
+    parser.add_argument("-o", "--out", metavar="DIR",
+                        help="where the report goes (default: report/ in the results folder)")
+    parser.add_argument("--page", metavar="FILE",
+                        help="write the markdown there, in place of DIR/report.md")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code is 0, or 2 for bad input."""
+    args = parse(argv)
+    path = Path(args.results)
+    try:
+        source = read_source(path)
+        files = write_report(source, args.out or _folder_of(path), args.page)
+    except ValueError as error:
+        print(f"report.py: {error}", file=sys.stderr)
+        return 2
+    for line in source.damaged:
+        print(f"damaged, not read: {line}", file=sys.stderr)
+    for file in files:
+        print(file)
+    return 0
+
+
+def _folder_of(path: Path) -> Path:
+    """Where the report goes unless told: beside what it is made of, or over the last one."""
+    if is_report(path):
+        return path
+    return (path if path.is_dir() else path.parent) / "report"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,271 @@
+"""From records to what counts as evidence: arms, their scores, differences and their verdicts.
+
+A run that diverged is a failure of its arm, not a gap: it counts as 0, as random play, in every
+score but ``grs_n``, so that an arm gains nothing by losing its worst seeds. Aliases are no
+evidence and quick runs no results; settings are never pooled.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxgen.config import PRESETS, base_algorithm
+from jaxgen.evaluation import statistics
+from jaxgen.evaluation.statistics import (
+    MIN_PAIRS,
+    Interval,
+    PairedDifference,
+    Statistic,
+    bootstrap,
+    holm,
+    paired_difference,
+)
+from jaxgen.records import Cell, Record, group_cells
+from jaxgen.techniques import ES_ALIASES, is_defined
+
+MIN_SEEDS = MIN_PAIRS
+"""Fewer seeds are described, with their range; there is no interval and no test."""
+ALPHA = 0.05
+PRIMARY = "A_ood"
+"""The score of which differences are tested."""
+
+Program = tuple[str, str]
+"""Environment and algorithm."""
+
+
+def choose(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
+    """Keep one setting of each algorithm and environment: the one with the most full runs.
+
+    Returns:
+      The records kept, aliases among them, and the settings that were left aside, in words.
+    """
+    settings: dict[Program, dict[str, list[Record]]] = {}
+    for record in records:
+        program = settings.setdefault((record.environment, record.algorithm), {})
+        program.setdefault(record.setting, []).append(record)
+    kept, aside = [], []
+    for (environment, algorithm), groups in settings.items():
+        best = max(groups, key=lambda setting: _weight(groups[setting]))
+        kept += groups[best]
+        aside += [
+            f"{algorithm} on {environment}, setting {setting}: {len(group)} runs"
+            for setting, group in groups.items()
+            if setting != best
+        ]
+    return kept, aside
+
+
+def _weight(group: list[Record]) -> tuple[bool, int, int, str]:
+    steps = group[0].result["env_steps"]["requested"]
+    return not any(record.quick for record in group), len(group), steps, group[0].setting
+
+
+def arms_of(records: Iterable[Record]) -> list[Cell]:
+    """The cells that are evidence, in canonical order."""
+    return [cell for cell in group_cells(records) if not cell.alias_of]
+
+
+def values_of(cell: Cell, score: str) -> dict[int, float]:
+    """Seed -> score, greedy: 0 for a run that diverged; ``grs_n`` only where it is defined."""
+    found = cell.scores(score)
+    if score != "grs_n":
+        found |= {record.seed: 0.0 for record in cell.records if record.diverged}
+    return dict(sorted(found.items()))
+
+
+def estimate(values: Iterable[float], statistic: Statistic = statistics.mean) -> Interval | None:
+    """A statistic over seeds with its interval; without one below `MIN_SEEDS`; None: no value."""
+    scores = np.array(list(values))
+    if not len(scores):
+        return None
+    if len(scores) < MIN_SEEDS:
+        return Interval(statistic(scores), np.array(np.nan), np.array(np.nan))
+    return bootstrap([scores], statistic)
+
+
+# Differences between arms
+
+
+class Verdict(Enum):
+    """What a difference allows to say."""
+
+    LARGER = "larger"
+    SMALLER = "smaller"
+    NONE = "none beyond the margin"
+    UNDECIDED = "undecided"
+    FEW = "too few pairs"
+    ABSENT = "not to be had"
+
+
+class Comparison(NamedTuple):
+    """First arm minus second of one algorithm and environment, on the primary score."""
+
+    environment: str
+    algorithm: str
+    first: str
+    second: str
+    difference: PairedDifference | None
+    reason: str = ""
+    """Why there is no difference."""
+    p_value: float | None = None
+    """Of no difference, after Holm's correction over the family."""
+    p_equivalent: float | None = None
+    """Of a difference beyond the margin, after the same correction."""
+
+    @property
+    def label(self) -> str:
+        """As in "gar - dr"."""
+        return f"{self.first} - {self.second}"
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the tests allow to say."""
+        if self.difference is None:
+            return Verdict.ABSENT
+        if self.p_value is None or self.p_equivalent is None:
+            return Verdict.FEW
+        if self.p_value < ALPHA:
+            return Verdict.LARGER if self.difference.interval.estimate > 0 else Verdict.SMALLER
+        return Verdict.NONE if self.p_equivalent < ALPHA else Verdict.UNDECIDED
+
+
+CORE = ("baseline", "dr", "gar")
+"""Differences among these use the seeds that all of them have, so that their parts add up."""
+
+
+def compare(cells: Sequence[Cell], pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
+    """Differences of pairs of techniques in every algorithm and environment, as one family.
+
+    A pair of which one arm is here and the other is not has a comparison without a difference;
+    of which none is here, or which the algorithm does not have, none at all.
+    """
+    programs: dict[Program, dict[str, Cell]] = {}
+    for cell in cells:
+        programs.setdefault((cell.environment, cell.algorithm), {})[cell.technique] = cell
+    found = [
+        _compared(program, arms, first, second)
+        for program, arms in programs.items()
+        for first, second in pairs
+        if _is_possible(program[1], first, second) and {first, second} & arms.keys()
+    ]
+    return _corrected(found)
+
+
+def _is_possible(algorithm: str, *techniques: str) -> bool:
+    """The algorithm has the techniques as arms of their own."""
+    try:
+        base = base_algorithm(algorithm)
+        own = [name for name in techniques if base != "es" or name not in ES_ALIASES]
+        return len(own) == len(techniques) and all(is_defined(name, base) for name in own)
+    except ValueError:
+        # Registered where the results were made, not here.
+        return True
+
+
+def _compared(program: Program, arms: Mapping[str, Cell], first: str, second: str) -> Comparison:
+    missing = [name for name in (first, second) if name not in arms]
+    if missing:
+        return Comparison(*program, first, second, None, f"no runs of {' and '.join(missing)}")
+    others = [name for name in CORE if name in arms] if {first, second} <= set(CORE) else []
+    values = {name: values_of(arms[name], PRIMARY) for name in (first, second, *others)}
+    seeds = sorted(set.intersection(*map(set, values.values())))
+    if not seeds:
+        return Comparison(*program, first, second, None, "no seed in common")
+    one, other = ([values[name][seed] for seed in seeds] for name in (first, second))
+    return Comparison(*program, first, second, paired_difference(one, other))
+
+
+def _corrected(family: list[Comparison]) -> list[Comparison]:
+    """Holm's correction, of the tests of difference and of those of equivalence apart."""
+    tested = [
+        (index, own.difference.p_value, own.difference.p_equivalent)
+        for index, own in enumerate(family)
+        if own.difference is not None
+        and own.difference.p_value is not None
+        and own.difference.p_equivalent is not None
+    ]
+    if not tested:
+        return family
+    places, *p_values = zip(*tested, strict=True)
+    differs, equivalent = map(holm, p_values)
+    adjusted = list(family)
+    for place, p, q in zip(places, differs, equivalent, strict=True):
+        adjusted[place] = family[place]._replace(p_value=float(p), p_equivalent=float(q))
+    return adjusted
+
+
+# Ranking
+
+
+class Leader(NamedTuple):
+    """The arm with the highest mean of a score, and the arms that cannot be told from it."""
+
+    cell: Cell
+    tied: list[Cell]
+    """No difference was found, after Holm's correction over all others."""
+    behind: list[Cell]
+    untested: list[Cell]
+    """Too few seeds in common."""
+
+
+def ranked(cells: Sequence[Cell], score: str) -> list[Cell]:
+    """Cells with runs by their mean score, the highest first."""
+    means = {cell.name: np.mean(list(values_of(cell, score).values())) for cell in cells}
+    return sorted(cells, key=lambda cell: -means[cell.name])
+
+
+def leader(cells: Sequence[Cell], score: str) -> Leader:
+    """Find the leading arm among cells of one environment, and who keeps up with it."""
+    first, *others = ranked(cells, score)
+    own = values_of(first, score)
+    p_values, tested, untested = [], [], []
+    for cell in others:
+        values = values_of(cell, score)
+        seeds = sorted(own.keys() & values.keys())
+        if len(seeds) < MIN_SEEDS:
+            untested.append(cell)
+            continue
+        differences = [own[seed] - values[seed] for seed in seeds]
+        p_values.append(statistics.sign_flip_test(differences))
+        tested.append(cell)
+    adjusted = holm(p_values) if p_values else []
+    tied = [cell for cell, p in zip(tested, adjusted, strict=True) if p >= ALPHA]
+    behind = [cell for cell, p in zip(tested, adjusted, strict=True) if p < ALPHA]
+    return Leader(first, tied, behind, untested)
+
+
+# What is not there
+
+
+def missing_arms(cells: Sequence[Cell]) -> list[str]:
+    """Arms and seeds that the others would lead one to expect, in words.
+
+    Every technique that occurs is expected of every algorithm that has it, in every environment,
+    with the seeds that most arms of that technique have.
+    """
+    present = {(cell.environment, cell.algorithm, cell.technique): cell for cell in cells}
+    environments, algorithms, techniques = (
+        list(dict.fromkeys(key[axis] for key in present)) for axis in range(3)
+    )
+    lines = []
+    for environment in environments:
+        for algorithm in algorithms:
+            for technique in techniques:
+                cell = present.get((environment, algorithm, technique))
+                own = [c for c in cells if c.technique == technique]
+                wanted = max(len(c.records) for c in own)
+                if cell is None and _is_expected(algorithm, technique):
+                    lines.append(f"{algorithm} {technique} on {environment}: no run")
+                elif cell is not None and len(cell.records) < wanted:
+                    lines.append(
+                        f"{algorithm} {technique} on {environment}: "
+                        f"{len(cell.records)} of {wanted} seeds"
+                    )
+    return lines
+
+
+def _is_expected(algorithm: str, technique: str) -> bool:
+    """Not of presets, which are run with a few techniques in one environment on purpose."""
+    return algorithm in PRESETS and _is_possible(algorithm, technique)

@@ -1,0 +1,124 @@
+"""Where a report's numbers come from, and where the report goes.
+
+A source is a results folder, a results.csv, or a compressed one (results.csv.gz). Either way the
+report is made from the same rows, so that it can be rebuilt from the one file that it leaves.
+"""
+
+import gzip
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxgen.analysis import csv_text, read_csv, rows
+from jaxgen.document import Picture, to_csv, to_html, to_latex, to_markdown
+from jaxgen.outputs import read_records
+from jaxgen.records import Record
+from jaxgen.report.sections import cell_table, sections, study_of
+from jaxgen.store import open_store
+
+ROWS, MAKING = "results.csv.gz", "making.json"
+
+
+class Source(NamedTuple):
+    """The rows of a report."""
+
+    text: str
+    """As in results.csv."""
+    making: dict[str, Any] | None
+    """See `making_of`; None: not known."""
+    damaged: list[str]
+    """Files that could not be read, in words."""
+
+
+def read_source(path: str | Path) -> Source:
+    """Read a results folder or the rows of one.
+
+    Raises:
+        ValueError: there is no such thing, or it is no results.csv.
+        jaxgen.store.StoreError: the folder is of something else.
+    """
+    path = Path(path)
+    if is_report(path):
+        path = path / ROWS
+    if path.is_dir():
+        records, damaged = read_records(open_store(path, create=False))
+        return Source(csv_text(rows(records)), making_of(records), damaged)
+    if not path.is_file():
+        raise ValueError(f"there is no {path}; give a results folder, a results.csv or .csv.gz")
+    try:
+        content = path.read_bytes()
+        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    making = path.with_name(MAKING)
+    return Source(text, json.loads(making.read_text()) if making.exists() else None, [])
+
+
+def is_report(path: Path) -> bool:
+    """The folder is one that `write_report` left."""
+    return (path / ROWS).exists()
+
+
+def making_of(records: Sequence[Record]) -> dict[str, Any]:
+    """The commands, machines and programs that made the records.
+
+    A program is counted once, however many runs it trained.
+    """
+    programs: dict[str, dict[str, Any]] = {}
+    platforms: dict[str, dict[str, Any]] = {}
+    commands: dict[str, None] = {}
+    for record in records:
+        provenance = record.provenance
+        if record.alias_of or not provenance.get("seconds"):
+            continue
+        own = {name: provenance.get(name) for name in ("program", "lanes", "seconds")}
+        programs.setdefault(json.dumps(own, sort_keys=True), own)
+        platform = dict(provenance.get("platform") or {})
+        commands.setdefault(platform.pop("command", "not known"))
+        platforms.setdefault(json.dumps(platform, sort_keys=True), platform)
+    return {
+        "commands": list(commands),
+        "platforms": list(platforms.values()),
+        "programs": list(programs.values()),
+    }
+
+
+def write_report(source: Source, folder: str | Path, page: str | Path | None = None) -> list[Path]:
+    """Write report.md, report.html, figures, the table of all arms and the rows themselves.
+
+    Args:
+        source: the rows.
+        folder: where everything goes; created.
+        page: another file for the markdown, whose links lead to the same figures.
+
+    Returns:
+        The files that a reader opens first.
+    """
+    folder = Path(folder)
+    study = study_of(read_csv(source.text), source.making)
+    document = sections(study)
+    found = [block for section in document for block in section.blocks]
+    for block in found:
+        if isinstance(block, Picture):
+            _write(folder / "figures" / f"{block.name}.png", block.png)
+    _write(folder / "report.html", to_html(document).encode())
+    markdown = folder / "report.md" if page is None else Path(page)
+    pictures = Path(os.path.relpath(folder / "figures", markdown.parent)).as_posix()
+    _write(markdown, to_markdown(document, pictures).encode())
+    table = cell_table(study.cells)
+    _write(folder / "arms.csv", to_csv(table).encode())
+    _write(folder / "arms.tex", to_latex(table).encode())
+    _write(folder / ROWS, gzip.compress(source.text.encode(), mtime=0))
+    if source.making is not None:
+        _write(folder / MAKING, (json.dumps(source.making, indent=1) + "\n").encode())
+    return [markdown, folder / "report.html"]
+
+
+def _write(path: Path, content: bytes) -> None:
+    """The file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)

@@ -1,0 +1,337 @@
+"""Sentences that say what the numbers allow, and no more."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxgen.config import PRESETS, base_algorithm, preset
+from jaxgen.evaluation.statistics import MARGIN, Interval
+from jaxgen.records import Cell
+from jaxgen.report.evidence import (
+    ALPHA,
+    CORE,
+    MIN_SEEDS,
+    PRIMARY,
+    Comparison,
+    Verdict,
+    estimate,
+    leader,
+    values_of,
+)
+from jaxgen.report.prediction import Prediction, Transfer
+
+TITLES = {"cartpole": "CartPole", "minigrid": "the grid", "starpilot": "Starpilot"}
+
+
+class Question(NamedTuple):
+    """A question that differences between pairs of arms answer; its pairs are one family."""
+
+    title: str
+    meaning: str
+    """What the differences measure."""
+    pairs: tuple[tuple[str, str], ...]
+
+
+AGREEMENT = Question(
+    "Does the agreement of gradients help, beyond the data that it needs?",
+    "same data, weights by agreement or equal ones: the only difference that can support a claim "
+    "about GAR",
+    (("gar", "dr"),),
+)
+STEP = Question(
+    "Is it the selection, or the size of the step?",
+    "dr-scaled takes steps as long as gar's without selecting",
+    (("gar", "dr-scaled"),),
+)
+PLACEBO = Question(
+    "Does gar beat a placebo?",
+    "gar-shuffle compares gradients whose labels of variation are shuffled",
+    (("gar", "gar-shuffle"),),
+)
+DATA = Question(
+    "What does training on several variations give?",
+    "the same algorithm, trained on levels 0, .25, .5 or on level 0 alone",
+    (("dr", "baseline"),),
+)
+TOTAL = Question(
+    "What does gar give, data included?",
+    "the data's part and the agreement's together",
+    (("gar", "baseline"),),
+)
+REG = Question(
+    "Does weight decay help?",
+    "reg is decoupled weight decay of 1e-4, as specified",
+    (("reg", "baseline"), ("dr+reg", "dr"), ("gar+reg", "gar")),
+)
+AGREEMENT_REG = Question(
+    "Does the agreement help together with weight decay?",
+    "as the first question, with reg in both arms",
+    (("gar+reg", "dr+reg"),),
+)
+OFFERED = Question(
+    "Do other rules of combining gradients beat their plain mean?",
+    "the same data, combined by another rule or by the mean",
+    (("gar-n", "dr"), ("pcgrad", "dr"), ("and-mask", "dr"), ("es-gar", "dr")),
+)
+QUESTIONS = (AGREEMENT, STEP, PLACEBO, DATA, TOTAL, REG, AGREEMENT_REG, OFFERED)
+
+
+# Numbers
+
+
+def number(value: float, sign: str = "") -> str:
+    """Three digits behind the point; never a negative zero."""
+    return f"{round(value, 3) + 0.0:{sign}.3f}"
+
+
+def interval_text(interval: Interval | None, values: Iterable[float] = (), sign: str = "") -> str:
+    """``0.812 [0.790, 0.831]``; of too few seeds their range, ``0.812 (0.7 to 0.9)``."""
+    if interval is None:
+        return "-"
+    text = number(float(interval.estimate), sign)
+    if np.isfinite(interval.low):
+        return f"{text} [{number(float(interval.low), sign)}, {number(float(interval.high), sign)}]"
+    values = list(values)
+    if len(values) < 2:
+        return text
+    return f"{text} ({number(min(values), sign)} to {number(max(values), sign)})"
+
+
+def p_text(p_value: float | None) -> str:
+    """``p = .03``; null where no test was made."""
+    if p_value is None:
+        return "-"
+    return "< .001" if p_value < 0.001 else f"{p_value:.3f}".lstrip("0") or "0"
+
+
+def score_text(cell: Cell, score: str) -> str:
+    """The mean of a score over seeds with its interval or range."""
+    values = list(values_of(cell, score).values())
+    return interval_text(estimate(values), values)
+
+
+def difference_text(comparison: Comparison) -> str:
+    """``+0.012 [-0.010, +0.035]``, without an interval below `MIN_SEEDS`."""
+    if comparison.difference is None:
+        return comparison.reason
+    interval = comparison.difference.interval
+    if comparison.difference.num_pairs < MIN_SEEDS:
+        return number(float(interval.estimate), "+")
+    return interval_text(interval, sign="+")
+
+
+def place(algorithm: str, environment: str) -> str:
+    """``PPO on CartPole``."""
+    return f"{algorithm.upper()} on {TITLES.get(environment, environment)}"
+
+
+def arm_name(cell: Cell) -> str:
+    """``ppo dr+reg``."""
+    return f"{cell.algorithm} {cell.technique}"
+
+
+def listing(parts: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+
+
+# Which arm is best
+
+
+def ranking_words(cells: Sequence[Cell], score: str) -> str:
+    """Name the leading arm of one environment and who keeps up with it."""
+    comparable, others = _of_one_encoding(cells)
+    found = leader(comparable, score)
+    environment = cells[0].environment
+    title = TITLES.get(environment, environment)
+    n = len(found.cell.records)
+    text = (
+        f"On {title}, {arm_name(found.cell)} has the highest mean {score}: "
+        f"{score_text(found.cell, score)} over {n} seeds."
+    )
+    if n < MIN_SEEDS:
+        text += (
+            f" With fewer than {MIN_SEEDS} seeds this describes the runs and decides nothing: any "
+            "other arm may be as good or better."
+        )
+    else:
+        text += _company(found.tied, found.behind, found.untested)
+    if others:
+        names = listing(sorted({cell.algorithm for cell in others}))
+        text += f" {names.upper()} sees the observations encoded differently and is not compared."
+    return text
+
+
+def _company(tied: list[Cell], behind: list[Cell], untested: list[Cell]) -> str:
+    total = len(tied) + len(behind)
+    text = ""
+    if total:
+        text = f" Of the {total} other arms, {len(behind)} are behind it"
+        names = f": {', '.join(map(arm_name, tied))}" if tied else ""
+        text += f", {len(tied)} cannot be told from it{names}."
+    if untested:
+        text += f" Not compared, for too few seeds: {', '.join(map(arm_name, untested))}."
+    return text
+
+
+def _of_one_encoding(cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
+    """The cells whose networks see the observations in the most common encoding, and the rest."""
+    encodings = {cell.name: encoding_of(cell) for cell in cells}
+    names = list(encodings.values())
+    common = max(dict.fromkeys(names), key=names.count)
+    return (
+        [cell for cell in cells if encodings[cell.name] == common],
+        [cell for cell in cells if encodings[cell.name] != common],
+    )
+
+
+def encoding_of(cell: Cell) -> str:
+    """How the network sees the observations of a grid; "" elsewhere and where it is not known."""
+    try:
+        known = cell.environment in PRESETS[base_algorithm(cell.algorithm)]
+        # A vector of numbers is what it is; scales of it are no other information.
+        grid = cell.environment == "minigrid"
+        # Codes of cells go one-hot into a network unless its configuration says otherwise.
+        config = preset(cell.algorithm, cell.environment) if known and grid else None
+        return getattr(config, "encoding", "one_hot") if config else ""
+    except ValueError:
+        return ""
+
+
+# What differences say
+
+
+def answer(question: Question, comparisons: Sequence[Comparison]) -> str:
+    """The answer of one family of comparisons, by verdict."""
+    if not comparisons:
+        return "No arms for this question were run."
+    several = len({own.label for own in comparisons}) > 1
+    phrases: dict[Verdict, Callable[[str], str]] = {
+        Verdict.LARGER: lambda found: f"Larger than zero: {found}.",
+        Verdict.SMALLER: lambda found: f"Smaller than zero: {found}.",
+        Verdict.NONE: lambda found: f"No difference larger than {MARGIN:g}: {found}.",
+        Verdict.UNDECIDED: lambda found: f"Not decided by these data: {found}.",
+        Verdict.FEW: lambda found: (
+            f"Described only, for fewer than {MIN_SEEDS} pairs of seeds: {found}."
+        ),
+        Verdict.ABSENT: lambda found: f"Not to be had: {found}.",
+    }
+    parts = []
+    for verdict, phrase in phrases.items():
+        own = [_found_text(c, several) for c in comparisons if c.verdict is verdict]
+        if own:
+            parts.append(phrase("; ".join(own)))
+    label = "" if several else f"{comparisons[0].label} on {PRIMARY}. "
+    return label + " ".join(parts)
+
+
+def _found_text(comparison: Comparison, named: bool) -> str:
+    where = place(comparison.algorithm, comparison.environment)
+    label = f"{comparison.label}, {where}" if named else where
+    difference, verdict = comparison.difference, comparison.verdict
+    if difference is None:
+        return f"{label} ({comparison.reason})"
+    details = [difference_text(comparison)]
+    if verdict in (Verdict.LARGER, Verdict.SMALLER):
+        details.append(f"p {_equals(comparison.p_value)}")
+        if comparison.p_equivalent is not None and comparison.p_equivalent < ALPHA:
+            details.append(f"but less than {MARGIN:g}")
+    if verdict is Verdict.UNDECIDED and difference.detectable is not None:
+        details.append(f"{difference.detectable:.2f} would have been found with 80 % power")
+    details.append(f"{difference.num_pairs} pairs")
+    return f"{label} ({', '.join(details)})"
+
+
+def _equals(p_value: float | None) -> str:
+    text = p_text(p_value)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def claim(agreement: Sequence[Comparison], step: Sequence[Comparison]) -> str:
+    """Where a claim about the agreement is supported: it needs both differences above zero."""
+    scaled = {(own.environment, own.algorithm): own for own in step}
+    tested = [own for own in agreement if own.verdict not in (Verdict.ABSENT, Verdict.FEW)]
+    rule = "A claim for GAR needs gar - dr and gar - dr-scaled above zero in the same place."
+    if not tested:
+        return f"{rule} No place has the {MIN_SEEDS} pairs of seeds that a test needs."
+    holds, alone = [], []
+    for own in tested:
+        if own.verdict is Verdict.LARGER:
+            other = scaled.get((own.environment, own.algorithm))
+            supported = other is not None and other.verdict is Verdict.LARGER
+            (holds if supported else alone).append(place(own.algorithm, own.environment))
+    text = f"{rule} It is supported in {len(holds)} of {len(tested)} places"
+    text += f": {listing(holds)}." if holds else "."
+    if alone:
+        text += f" In {listing(alone)} gar is better than dr, but not shown to beat dr-scaled."
+    return text
+
+
+def attribution(
+    total: Sequence[Comparison], data: Sequence[Comparison], agreement: Sequence[Comparison]
+) -> str:
+    """Split what gar gains over the baseline into the data's part and the agreement's."""
+    parts = [{(c.environment, c.algorithm): c for c in own} for own in (data, agreement)]
+    lines = []
+    for own in total:
+        others = [part.get((own.environment, own.algorithm)) for part in parts]
+        differences = [c.difference for c in (own, *others) if c is not None]
+        if len(differences) < 3 or None in differences:
+            continue
+        sizes = [float(d.interval.estimate) for d in differences if d is not None]
+        whole, *split = (number(value, "+") for value in sizes)
+        lines.append(
+            f"{place(own.algorithm, own.environment)} {whole} = {split[0]} (data) "
+            f"{split[1][0]} {split[1][1:]} (agreement)"
+        )
+    if not lines:
+        return f"The three arms {', '.join(CORE)} are in no place together."
+    return f"gar - baseline on {PRIMARY} splits into: {'; '.join(lines)}."
+
+
+# What predicts generalisation
+
+
+def prediction_words(found: Sequence[Prediction], transferred: Sequence[Transfer]) -> str:
+    """What GAS and what simpler predictors achieve."""
+    if not found:
+        return (
+            f"No arm has {MIN_SEEDS} runs with a predictor that varies, so nothing can be said of "
+            "what predicts generalisation."
+        )
+    gas = [own for own in found if own.predictor.name == "GAS, probe"]
+    gas = gas or [own for own in found if own.predictor.name == "GAS, training"]
+    sentences = []
+    if gas:
+        sentences.append(_tally(gas[0].predictor.name, gas))
+    simple = [own for own in found if not own.predictor.name.startswith("GAS")]
+    by_name: dict[str, list[Prediction]] = {}
+    for own in simple:
+        by_name.setdefault(own.predictor.name, []).append(own)
+    sentences += [_tally(name, group) for name, group in by_name.items()]
+    own = {prediction.predictor for prediction in gas}
+    signs = [v > 0 for t in transferred if t.predictor in own for v in t.correlations]
+    if signs:
+        sentences.append(
+            f"The sign of {gas[0].predictor.name}, taken from the other environments, is right in "
+            f"{sum(signs)} of {len(signs)} environments left out."
+        )
+    return " ".join(sentences)
+
+
+def _tally(title: str, group: Sequence[Prediction]) -> str:
+    parts = []
+    for side, own in (
+        ("above", [p for p in group if p.correlation.low > 0]),
+        ("below", [p for p in group if p.correlation.high < 0]),
+    ):
+        if own:
+            names = [f"{place(p.algorithm, p.environment)} ({_rho(p)})" for p in own]
+            parts.append(f"{side} zero in {listing(names)}")
+    places = f"{len(group)} place" + ("s" if len(group) > 1 else "")
+    return f"{title}: in {places}, {'; '.join(parts) or 'no interval excludes zero'}."
+
+
+def _rho(found: Prediction) -> str:
+    return number(float(found.correlation.estimate), "+")
