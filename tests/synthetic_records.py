@@ -99,6 +99,16 @@ def make_record(
             "skipped_updates": 0,
             "updates": 5200,
             "weight_shrink": 0.0016 if "reg" in technique else None,
+            "train_return_first": 0.3 * float(greedy[0]),
+            "train_return_last": 0.9 * float(greedy[0]),
+            "value_loss_first": None if algorithm == "es" else 2.0 + 0.1 * generator.normal(),
+            "value_loss_last": None if algorithm == "es" else 1.0 + 0.1 * generator.normal(),
+            "grad_norm_first": 0.5 + 0.1 * generator.normal(),
+            "grad_norm_last": 0.4 + 0.1 * generator.normal(),
+        },
+        "gas": {
+            "train": make_gas(0.2 + 0.02 * generator.normal()) if agrees else None,
+            "probe": make_gas(0.3 * s[4] + 0.02 * generator.normal()),
         },
         "layout_overlap": [0.02, 0.01, 0.0, 0.0, 0.0] if environment == "minigrid" else None,
     }
@@ -108,6 +118,12 @@ def make_record(
     }
     history = make_history(generator, algorithm, float(greedy[0]), total_steps, iterations)
     return Record(spec, seed, result, history, provenance)
+
+
+def make_gas(raw: float) -> dict[str, float | None]:
+    """GAS in all its forms."""
+    return {"raw": raw, "first": 1.5 * raw, "last": 0.5 * raw, "corrected": 2 * raw,
+            "reliability": 0.5}  # fmt: skip
 
 
 def make_history(

@@ -1,8 +1,8 @@
 """From records to what counts as evidence: arms, their scores, differences and their verdicts.
 
-A run that diverged is a failure of its arm, not a gap: it counts as 0, as random play, in every
-score but ``grs_n``, so that an arm gains nothing by losing its worst seeds. Aliases are no
-evidence and quick runs no results; settings are never pooled.
+A run that diverged is a failure of its arm, not a gap: in every score but ``grs_n`` it counts as
+0, as random play, or as the worst seed of its arm where that is below, so that an arm gains
+nothing by losing seeds. Aliases are no evidence; settings are never pooled.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,10 +68,11 @@ def arms_of(records: Iterable[Record]) -> list[Cell]:
 
 
 def values_of(cell: Cell, score: str) -> dict[int, float]:
-    """Seed -> score, greedy: 0 for a run that diverged; ``grs_n`` only where it is defined."""
+    """Seed -> score, greedy, failures counted; ``grs_n`` only where it is defined."""
     found = cell.scores(score)
     if score != "grs_n":
-        found |= {record.seed: 0.0 for record in cell.records if record.diverged}
+        worst = min(0.0, *found.values(), 0.0)
+        found |= {record.seed: worst for record in cell.records if record.diverged}
     return dict(sorted(found.items()))
 
 
@@ -96,6 +97,7 @@ class Verdict(Enum):
     NONE = "none beyond the margin"
     UNDECIDED = "undecided"
     FEW = "too few pairs"
+    FAILED = "neither learned"
     ABSENT = "not to be had"
 
 
@@ -109,6 +111,8 @@ class Comparison(NamedTuple):
     difference: PairedDifference | None
     reason: str = ""
     """Why there is no difference."""
+    learned: bool = True
+    """At least one run of either arm learned."""
     p_value: float | None = None
     """Of no difference, after Holm's correction over the family."""
     p_equivalent: float | None = None
@@ -124,6 +128,8 @@ class Comparison(NamedTuple):
         """What the tests allow to say."""
         if self.difference is None:
             return Verdict.ABSENT
+        if not self.learned:
+            return Verdict.FAILED
         if self.p_value is None or self.p_equivalent is None:
             return Verdict.FEW
         if self.p_value < ALPHA:
@@ -139,8 +145,10 @@ def compare(cells: Sequence[Cell], pairs: Sequence[tuple[str, str]]) -> list[Com
     """Differences of pairs of techniques in every algorithm and environment, as one family.
 
     A pair of which one arm is here and the other is not has a comparison without a difference;
-    of which none is here, or which the algorithm does not have, none at all.
+    one of which neither is here, which the algorithm does not have, or whose techniques were not
+    run anywhere, none at all.
     """
+    run = {cell.technique for cell in cells}
     programs: dict[Program, dict[str, Cell]] = {}
     for cell in cells:
         programs.setdefault((cell.environment, cell.algorithm), {})[cell.technique] = cell
@@ -148,7 +156,9 @@ def compare(cells: Sequence[Cell], pairs: Sequence[tuple[str, str]]) -> list[Com
         _compared(program, arms, first, second)
         for program, arms in programs.items()
         for first, second in pairs
-        if _is_possible(program[1], first, second) and {first, second} & arms.keys()
+        if {first, second} <= run
+        and {first, second} & arms.keys()
+        and _is_possible(program[1], first, second)
     ]
     return _corrected(found)
 
@@ -174,7 +184,8 @@ def _compared(program: Program, arms: Mapping[str, Cell], first: str, second: st
     if not seeds:
         return Comparison(*program, first, second, None, "no seed in common")
     one, other = ([values[name][seed] for seed in seeds] for name in (first, second))
-    return Comparison(*program, first, second, paired_difference(one, other))
+    learned = any(arms[name].num_valid() for name in (first, second))
+    return Comparison(*program, first, second, paired_difference(one, other), learned=learned)
 
 
 def _corrected(family: list[Comparison]) -> list[Comparison]:
@@ -183,6 +194,7 @@ def _corrected(family: list[Comparison]) -> list[Comparison]:
         (index, own.difference.p_value, own.difference.p_equivalent)
         for index, own in enumerate(family)
         if own.difference is not None
+        and own.learned
         and own.difference.p_value is not None
         and own.difference.p_equivalent is not None
     ]

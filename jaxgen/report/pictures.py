@@ -85,11 +85,13 @@ def profiles(cells: Sequence[Cell]) -> "Figure":
     """Share of the runs of one environment above each score, a panel per algorithm."""
     figure, axes = _panels(cells)
     for axis, own, styles in axes:
-        for cell in own:
+        for i, cell in enumerate(own):
             values = np.array(list(values_of(cell, PRIMARY).values()))
             style = styles[cell.technique]
             share = performance_profile(values, THRESHOLDS)
+            # Markers at other places of each arm, so that lines can be told apart in grey.
             axis.step(THRESHOLDS, share, where="post", color=style.color, ls=style.line, lw=1.4,
+                      marker=style.marker, ms=4, markevery=(2 + 3 * i, 25),
                       label=cell.technique)  # fmt: skip
         axis.set(xlabel=f"{PRIMARY} above", xlim=(0, 1), ylim=(-0.02, 1.02))
     figure.axes[0].set_ylabel("share of runs")
@@ -136,6 +138,7 @@ def agreement(cells: Sequence[Cell], predictor: Predictor) -> "Figure":
                               alpha=0.6, mew=0, label=cell.technique)  # fmt: skip
             axis.set_title(place(algorithm, environment), fontsize=9)
             axis.set(xlabel=predictor.name if i == len(environments) - 1 else "")
+            axis.locator_params(nbins=5)
         axes[i, 0].set_ylabel(PRIMARY)
     legend_below(figure, figure.axes)
     finish(figure, "", any(cell.quick for cell in cells))

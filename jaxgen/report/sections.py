@@ -102,25 +102,28 @@ def _opening(study: Study, by_environment: list[list[Cell]]) -> Section:
         f"{PRIMARY}: levels .75 and 1, on which no arm trains. Square brackets are 95 % bootstrap "
         f"intervals over seeds, from {MIN_SEEDS} seeds on; differences are paired by seed."
     )
-    blocks.append(" ".join(["Which combination generalises best?", *_best(by_environment)]))
-    for question in (words.AGREEMENT, words.STEP, words.PLACEBO):
-        blocks.append(f"{question.title} {words.answer(question, study.answers[question])}")
-    blocks.append(words.claim(study.answers[words.AGREEMENT], study.answers[words.STEP]))
-    blocks.append(f"{words.DATA.title} {words.answer(words.DATA, study.answers[words.DATA])}")
-    blocks.append(
-        words.attribution(
-            *(study.answers[question] for question in (words.TOTAL, words.DATA, words.AGREEMENT))
-        )
-    )
-    for question in (words.REG, words.OFFERED):
-        blocks.append(f"{question.title} {words.answer(question, study.answers[question])}")
-    text = words.prediction_words(study.predictions, transfers(study.predictions))
-    blocks.append(f"Does the agreement of gradients predict generalisation? {text}")
+    best = " ".join(words.ranking_words(cells, RANKING) for cells in by_environment)
+    answers = study.answers
+    blocks += [
+        f"**Which combination generalises best?** {best}",
+        _answered(study, words.AGREEMENT),
+        _answered(study, words.STEP),
+        _answered(study, words.PLACEBO),
+        f"**Is a claim for GAR supported?** "
+        f"{words.claim(answers[words.AGREEMENT], answers[words.STEP])}",
+        _answered(study, words.DATA),
+        f"**What of gar's gain is the data's?** "
+        f"{words.attribution(*(answers[q] for q in (words.TOTAL, words.DATA, words.AGREEMENT)))}",
+        _answered(study, words.REG),
+        _answered(study, words.OFFERED),
+        f"**Does the agreement of gradients predict generalisation?** "
+        f"{words.prediction_words(study.predictions, transfers(study.predictions))}",
+    ]
     return Section("Which training generalises? A report", blocks)
 
 
-def _best(by_environment: list[list[Cell]]) -> list[str]:
-    return [words.ranking_words(cells, RANKING) for cells in by_environment]
+def _answered(study: Study, question: words.Question) -> str:
+    return f"**{question.title}** {words.answer(study.answers[question])}"
 
 
 # One environment
@@ -178,9 +181,9 @@ def _ranking_table(cells: Sequence[Cell]) -> Table:
          "grs_n", "J(0)"),
         rows,
         ("A rank says nothing by itself: neighbours mostly cannot be told apart, see the words "
-         "above. A run that diverged counts as 0, as random play. Learned: s(0) of at least .1 and "
-         "a return above random play's by three standard errors; grs_n, retention alone, is of "
-         "those runs, [k] of how many.",),
+         "above. A run that diverged counts as 0, as random play, or as the worst of its arm. "
+         "Learned: s(0) of at least .1 and a return above random play's by three standard errors; "
+         "grs_n, retention alone, is of those runs, [k] of how many.",),
     )  # fmt: skip
 
 
@@ -207,7 +210,7 @@ def _mean_return(cell: Cell) -> str:
 
 def _env_steps(cell: Cell) -> str:
     steps = [record.result["env_steps"]["actual"] for record in cell.records]
-    return f"{np.mean(steps) / 1e6:.3g} M"
+    return f"{np.mean(steps):,.0f}"
 
 
 def _parts(study: Study, environment: str) -> list[tuple[Comparison, str]]:
@@ -403,7 +406,7 @@ def _limits(study: Study) -> Section:
     ]
     few = [cell for cell in cells if len(cell.records) < MIN_SEEDS]
     blocks: list[Block] = [
-        _listed("Diverged runs, counted as 0", diverged),
+        _listed("Diverged runs, counted as failures", diverged),
         _listed("Arms with runs that did not learn", failed),
         _listed("Aliases, shown in no comparison", names),
         _listed("Missing, by what the other arms have", missing_arms(cells)),

@@ -1,6 +1,6 @@
 """Sentences that say what the numbers allow, and no more."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +19,10 @@ from jaxgen.report.evidence import (
     leader,
     values_of,
 )
-from jaxgen.report.prediction import Prediction, Transfer
+from jaxgen.report.prediction import Prediction, Predictor, Transfer
 
+MAX_DETAILED = 6
+"""Answers about more comparisons leave the numbers to the tables."""
 TITLES = {"cartpole": "CartPole", "minigrid": "the grid", "starpilot": "Starpilot"}
 
 
@@ -158,8 +160,8 @@ def ranking_words(cells: Sequence[Cell], score: str) -> str:
     else:
         text += _company(found.tied, found.behind, found.untested)
     if others:
-        names = listing(sorted({cell.algorithm for cell in others}))
-        text += f" {names.upper()} sees the observations encoded differently and is not compared."
+        names = listing(sorted({cell.algorithm.upper() for cell in others}))
+        text += f" Not compared, for another encoding of the observations: {names}."
     return text
 
 
@@ -202,11 +204,10 @@ def encoding_of(cell: Cell) -> str:
 # What differences say
 
 
-def answer(question: Question, comparisons: Sequence[Comparison]) -> str:
+def answer(comparisons: Sequence[Comparison]) -> str:
     """The answer of one family of comparisons, by verdict."""
     if not comparisons:
         return "No arms for this question were run."
-    several = len({own.label for own in comparisons}) > 1
     phrases: dict[Verdict, Callable[[str], str]] = {
         Verdict.LARGER: lambda found: f"Larger than zero: {found}.",
         Verdict.SMALLER: lambda found: f"Smaller than zero: {found}.",
@@ -215,20 +216,35 @@ def answer(question: Question, comparisons: Sequence[Comparison]) -> str:
         Verdict.FEW: lambda found: (
             f"Described only, for fewer than {MIN_SEEDS} pairs of seeds: {found}."
         ),
+        Verdict.FAILED: lambda found: f"Neither arm learned: {found}.",
         Verdict.ABSENT: lambda found: f"Not to be had: {found}.",
     }
     parts = []
     for verdict, phrase in phrases.items():
-        own = [_found_text(c, several) for c in comparisons if c.verdict is verdict]
+        own = [c for c in comparisons if c.verdict is verdict]
         if own:
-            parts.append(phrase("; ".join(own)))
-    label = "" if several else f"{comparisons[0].label} on {PRIMARY}. "
-    return label + " ".join(parts)
+            parts.append(phrase(_found_texts(own, brief=len(comparisons) > MAX_DETAILED)))
+    labels = list(dict.fromkeys(own.label for own in comparisons))
+    return f"{', '.join(labels)} on {PRIMARY}. {' '.join(parts)}"
 
 
-def _found_text(comparison: Comparison, named: bool) -> str:
-    where = place(comparison.algorithm, comparison.environment)
-    label = f"{comparison.label}, {where}" if named else where
+def _found_texts(comparisons: Sequence[Comparison], brief: bool) -> str:
+    """The comparisons of one verdict, by pair of arms."""
+    by_label: dict[str, list[Comparison]] = {}
+    for own in comparisons:
+        by_label.setdefault(own.label, []).append(own)
+    texts = []
+    for label, group in by_label.items():
+        if brief:
+            places = ", ".join(place(own.algorithm, own.environment) for own in group)
+            texts.append(f"{label} ({places})")
+        else:
+            texts += map(_found_text, group)
+    return "; ".join(texts)
+
+
+def _found_text(comparison: Comparison) -> str:
+    label = place(comparison.algorithm, comparison.environment)
     difference, verdict = comparison.difference, comparison.verdict
     if difference is None:
         return f"{label} ({comparison.reason})"
@@ -251,7 +267,7 @@ def _equals(p_value: float | None) -> str:
 def claim(agreement: Sequence[Comparison], step: Sequence[Comparison]) -> str:
     """Where a claim about the agreement is supported: it needs both differences above zero."""
     scaled = {(own.environment, own.algorithm): own for own in step}
-    tested = [own for own in agreement if own.verdict not in (Verdict.ABSENT, Verdict.FEW)]
+    tested = [own for own in agreement if own.p_value is not None]
     rule = "A claim for GAR needs gar - dr and gar - dr-scaled above zero in the same place."
     if not tested:
         return f"{rule} No place has the {MIN_SEEDS} pairs of seeds that a test needs."
@@ -300,37 +316,46 @@ def prediction_words(found: Sequence[Prediction], transferred: Sequence[Transfer
             f"No arm has {MIN_SEEDS} runs with a predictor that varies, so nothing can be said of "
             "what predicts generalisation."
         )
-    gas = [own for own in found if own.predictor.name == "GAS, probe"]
-    gas = gas or [own for own in found if own.predictor.name == "GAS, training"]
-    sentences = []
-    if gas:
-        sentences.append(_tally(gas[0].predictor.name, gas))
-    simple = [own for own in found if not own.predictor.name.startswith("GAS")]
-    by_name: dict[str, list[Prediction]] = {}
-    for own in simple:
-        by_name.setdefault(own.predictor.name, []).append(own)
-    sentences += [_tally(name, group) for name, group in by_name.items()]
-    own = {prediction.predictor for prediction in gas}
-    signs = [v > 0 for t in transferred if t.predictor in own for v in t.correlations]
-    if signs:
-        sentences.append(
-            f"The sign of {gas[0].predictor.name}, taken from the other environments, is right in "
-            f"{sum(signs)} of {len(signs)} environments left out."
+    by_predictor: dict[Predictor, list[Prediction]] = {}
+    for own in found:
+        by_predictor.setdefault(own.predictor, []).append(own)
+    gas = next((p for p in by_predictor if p.name in ("GAS, probe", "GAS, training")), None)
+    texts = [_tally(gas, by_predictor[gas])] if gas else []
+    texts += _simpler({p: by_predictor[p] for p in by_predictor if not p.name.startswith("GAS")})
+    signs = [v > 0 for own in transferred if own.predictor == gas for v in own.correlations]
+    if gas and signs:
+        texts.append(
+            f"The sign of {gas.name}, taken from the other environments, is right in {sum(signs)} "
+            f"of {len(signs)} environments left out."
         )
-    return " ".join(sentences)
+    return " ".join(texts)
 
 
-def _tally(title: str, group: Sequence[Prediction]) -> str:
+def _simpler(groups: Mapping[Predictor, Sequence[Prediction]]) -> list[str]:
+    """Predictors that compare no gradients; those of which nothing is to be said, in one."""
+    clear = {p: group for p, group in groups.items() if any(map(_excludes_zero, group))}
+    texts = [_tally(predictor, group) for predictor, group in clear.items()]
+    others = [predictor.name for predictor in groups if predictor not in clear]
+    if others:
+        texts.append(f"No interval excludes zero for {'; '.join(others)}.")
+    return texts
+
+
+def _excludes_zero(found: Prediction) -> bool:
+    return bool(found.correlation.low > 0 or found.correlation.high < 0)
+
+
+def _tally(predictor: Predictor, group: Sequence[Prediction]) -> str:
+    """Where the intervals of a predictor exclude zero."""
     parts = []
-    for side, own in (
-        ("above", [p for p in group if p.correlation.low > 0]),
-        ("below", [p for p in group if p.correlation.high < 0]),
-    ):
+    for side, sign in (("above", 1), ("below", -1)):
+        own = [p for p in group if _excludes_zero(p) and p.correlation.estimate * sign > 0]
         if own:
             names = [f"{place(p.algorithm, p.environment)} ({_rho(p)})" for p in own]
             parts.append(f"{side} zero in {listing(names)}")
-    places = f"{len(group)} place" + ("s" if len(group) > 1 else "")
-    return f"{title}: in {places}, {'; '.join(parts) or 'no interval excludes zero'}."
+    name = predictor.name if predictor.name.startswith("GAS") else predictor.name.capitalize()
+    clear = "; ".join(parts) or "no interval excludes zero"
+    return f"{name}, rank correlation in {len(group)} place{'s' * (len(group) > 1)}: {clear}."
 
 
 def _rho(found: Prediction) -> str:
