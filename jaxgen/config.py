@@ -128,6 +128,13 @@ class DQNConfig(Config):
     """Network inputs: ``unit`` scales observations into [0, 1], as specified, where they have
     bounds; ``one_hot`` gives every integer code that occurs an input; ``raw`` passes numbers as
     they are."""
+    n_step: int = 1
+    """Rewards that are added up before a target bootstraps; fewer at the end of a rollout."""
+    bootstrap_truncations: bool = True
+    """False makes the mistake of taking a time limit for the end of the task."""
+    true_successors: bool = True
+    """False makes the mistake of storing the next episode's first observation as the successor of
+    a last one (but at the last step of a rollout)."""
 
     @property
     def batch_per_variation(self) -> int:
@@ -160,6 +167,8 @@ class DQNConfig(Config):
         _require(self, "encoding", self.encoding in ("raw", "unit", "one_hot"),
                  "raw, unit or one_hot")
         _require(self, "activation", self.activation in ("relu", "tanh"), "relu or tanh")
+        _require(self, "n_step", 1 <= self.n_step <= self.num_steps,
+                 f"1 to num_steps = {self.num_steps}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,7 +256,7 @@ def _convert(algorithm: str, key: str, value: Any, kind: Any) -> Any:
         return float(value)
     if kind is int and is_number and float(value).is_integer():
         return int(value)
-    if kind is str and isinstance(value, str):
+    if kind in (str, bool) and isinstance(value, kind):
         return value
     if kind == tuple[int, ...] and isinstance(value, list | tuple):
         return tuple(_convert(algorithm, key, item, int) for item in value)
@@ -299,9 +308,18 @@ PRESETS: dict[str, dict[str, Config]] = {
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dqn-onehot": ("dqn", {"encoding": "one_hot"}),
+    "dqn-truncation": ("dqn", {"bootstrap_truncations": False}),
+    "dqn-autoreset": ("dqn", {"true_successors": False}),
+    "dqn-lr5e-4": ("dqn", {"learning_rate": 5e-4}),
+    "dqn-batch64": ("dqn", {"batch_size": 64}),
+    "dqn-nstep3": ("dqn", {"n_step": 3}),
+    "dqn-gamma95": ("dqn", {"gamma": 0.95}),
     "es-matched": ("es", {"total_steps": "ppo"}),
 }
 """Presets of an algorithm under a name of their own: (algorithm, overrides).
+
+The variants of DQN ask what keeps it from learning the grid: a mistake that is often made
+(``dqn-truncation``, ``dqn-autoreset``), what the network sees (``dqn-onehot``), or a setting.
 
 ``es-matched`` counts the steps of every member against the budget that the other
 algorithms have, which is a handful of generations; its override names whose budget.

@@ -26,6 +26,7 @@ the spec (budget, configuration, evaluation, ...) have different run names and a
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -285,8 +286,8 @@ def environment_order(name: str) -> tuple[int, str]:
 
 
 def algorithm_order(name: str) -> tuple[int, str]:
-    """Sort key of an algorithm's name: a variant (``dqn-onehot``) follows its base."""
-    return _order(ALGORITHMS, name.split("-")[0], name)
+    """Sort key of an algorithm's name: a variant (``dqn-onehot``, ``dqn+``) follows its base."""
+    return _order(ALGORITHMS, re.split("[-+]", name)[0], name)
 
 
 def technique_order(name: str) -> tuple[int, str]:

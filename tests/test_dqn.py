@@ -55,6 +55,61 @@ def test_td_target_bootstraps_unless_terminated():
     np.testing.assert_allclose(target, [3.85, 3.85, 0.25, 0.25], rtol=1e-6)
 
 
+def random_rollout(num_steps: int = 6) -> Transition:
+    """One-step transitions [T, 3, 2] with numbered observations and frequent ends."""
+    random, shape = np.random.default_rng(0), (num_steps, 3, 2)
+    obs = np.arange(np.prod(shape), dtype=np.float32).reshape(*shape, 1)
+    ends = random.random((2, *shape)) < 0.2
+    reward = random.normal(size=shape).astype(np.float32)
+    leaves: Any = (obs, np.zeros(shape, np.int32), reward, *ends, obs + 0.5)
+    return Transition(*map(jnp.asarray, leaves))
+
+
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_n_step_returns_stop_with_the_episode_and_the_rollout(n):
+    rollout, gamma = random_rollout(), 0.9
+    ours = dqn.n_step(rollout, n, gamma)
+    one = jax.tree.map(np.asarray, rollout)
+    for t, v, i in np.ndindex(one.reward.shape):
+        last, total = t, one.reward[t, v, i]
+        while (
+            last + 1 < min(t + n, 6)
+            and not one.terminated[last, v, i]
+            and not one.truncated[last, v, i]
+        ):
+            last += 1
+            total += gamma ** (last - t) * one.reward[last, v, i]
+        np.testing.assert_allclose(ours.reward[t, v, i], total, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(ours.extras[t, v, i], gamma ** (last - t + 1), rtol=1e-6)
+        assert ours.next_obs[t, v, i] == one.next_obs[last, v, i]
+        assert ours.terminated[t, v, i] == one.terminated[last, v, i]
+    np.testing.assert_array_equal(ours.obs, rollout.obs)
+
+
+def test_n_step_targets_discount_by_the_steps_taken():
+    """Every step pays .25 and none ends: three steps pay .25 (1 + g + g^2) and bootstrap by g^3,
+    and the last one of the rollout pays .25 and bootstraps by g."""
+    config = tiny_config("dqn", n_step=3)
+    rollout = same_transitions(False, False)
+    kept = dqn._kept(config, rollout)
+    gamma = config.gamma
+    np.testing.assert_allclose(kept.reward[0], 0.25 * (1 + gamma + gamma**2), rtol=1e-6)
+    np.testing.assert_allclose(kept.reward[-1], 0.25, rtol=1e-6)
+    np.testing.assert_allclose(kept.extras[:, 0, 0], gamma ** np.array([3, 3, 2, 1]), rtol=1e-6)
+
+
+def test_the_mistakes_are_made_where_they_are_asked_for():
+    """A time limit ends the task; the successor of a last step is the next first observation."""
+    rollout = random_rollout()
+    right = dqn._kept(tiny_config("dqn"), rollout)
+    assert right is rollout
+    ended = dqn._kept(tiny_config("dqn", bootstrap_truncations=False), rollout)
+    np.testing.assert_array_equal(ended.terminated, rollout.terminated | rollout.truncated)
+    leaked = dqn._kept(tiny_config("dqn", true_successors=False), rollout)
+    np.testing.assert_array_equal(leaked.next_obs[:-1], rollout.obs[1:])
+    np.testing.assert_array_equal(leaked.next_obs[-1], rollout.next_obs[-1])
+
+
 @pytest.mark.parametrize("terminated, truncated", [(False, False), (False, True), (True, False)])
 def test_double_q_target_by_hand(terminated, truncated):
     """y = .1 x .25 + gamma Q_target(s', argmax_a Q_online(s', a)): the online network chooses,

@@ -61,7 +61,7 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
 
     def init(key: Array) -> State:
         params = network.init(key)
-        ring = replay.init(record(_example(spec)), config.num_variations, config.ring_size)
+        ring = replay.init(record(_example(config, spec)), config.num_variations, config.ring_size)
         # The target starts as a copy with a buffer of its own, so that a carry can be donated.
         return State(adam.init(params), params + 0.0, ring)
 
@@ -78,7 +78,8 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
     def update(
         state: State, actor: Actor, rollout: Transition, iteration: Array, key: Array
     ) -> tuple[State, Metrics]:
-        state = state._replace(ring=replay.insert(state.ring, rollout, iteration))
+        kept = _kept(config, rollout)
+        state = state._replace(ring=replay.insert(state.ring, kept, iteration))
         before = iteration * config.steps_per_iteration
         after = before + config.steps_per_iteration
         filled = jnp.minimum(after // config.num_variations, config.ring_size)
@@ -140,7 +141,8 @@ def _half_gradients(
 ) -> Array:
     """Of the loss on a rollout of its own, not on the replay; see `Algorithm`."""
     frozen = network.unravel(state.target)
-    batch = _make_batch(config, network, actor.tree, frozen, _unpacked(spec, rollout))
+    kept = _unpacked(spec, _kept(config, rollout))
+    batch = _make_batch(config, network, actor.tree, frozen, kept)
     return half_gradients(partial(_loss, network), actor.tree, batch)
 
 
@@ -151,7 +153,8 @@ def _make_batch(
     frozen_values = network.apply(frozen, transition.next_obs)
     chosen = network.apply(tree, transition.next_obs).argmax(-1)
     scaled = transition._replace(reward=config.reward_scale * transition.reward)
-    target = td_target(scaled, ops.chosen(frozen_values, chosen), config.gamma)
+    gamma = transition.extras if config.n_step > 1 else config.gamma
+    target = td_target(scaled, ops.chosen(frozen_values, chosen), gamma)
     return Batch(transition.obs, transition.action, target)
 
 
@@ -163,8 +166,55 @@ def _loss(network: Network, tree: PyTree, batch: Batch) -> tuple[Array, Metrics]
 
 
 def td_target(transition: Transition, next_value: Array, gamma: Array | float) -> Array:
-    """One-step target ``r + gamma (1 - terminated) v'``; a truncation bootstraps."""
+    """Target ``r + gamma (1 - terminated) v'``; a truncation bootstraps."""
     return transition.reward + gamma * (1.0 - transition.terminated) * next_value
+
+
+def _kept(config: DQNConfig, rollout: Transition) -> Transition:
+    """What the ring keeps of a rollout, leaves ``[T, V, N, ...]``."""
+    if not config.true_successors:
+        following = jnp.concatenate([rollout.obs[1:], rollout.next_obs[-1:]])
+        rollout = rollout._replace(next_obs=following)
+    if not config.bootstrap_truncations:
+        rollout = rollout._replace(terminated=rollout.terminated | rollout.truncated)
+    return n_step(rollout, config.n_step, config.gamma) if config.n_step > 1 else rollout
+
+
+def n_step(rollout: Transition, num_steps: int, gamma: float) -> Transition:
+    """Add up the rewards of up to ``num_steps`` steps of an episode (Sutton and Barto 2018, 7.1).
+
+    The sums stop where an episode or the rollout ends.
+
+    Args:
+      rollout: one-step transitions, leaves ``[T, V, N, ...]``.
+      num_steps: n.
+      gamma: discount of a step.
+
+    Returns:
+      Transitions to where each sum stops; ``extras`` is the discount there, float32 ``[T, V, N]``.
+    """
+    length = rollout.reward.shape[0]
+    time = jnp.arange(length).reshape(-1, 1, 1)
+    done = rollout.terminated | rollout.truncated
+    last, total = jnp.broadcast_to(time, done.shape), rollout.reward
+    runs = ~done
+    for step in range(1, num_steps):
+        runs = runs & (time + step < length)
+        total = total + jnp.where(runs, gamma**step * jnp.roll(rollout.reward, -step, 0), 0.0)
+        last = jnp.where(runs, time + step, last)
+        runs = runs & ~jnp.roll(done, -step, 0)
+
+    def at_last(leaf: Array) -> Array:
+        index = last.reshape(last.shape + (1,) * (leaf.ndim - last.ndim))
+        return jnp.take_along_axis(leaf, index, 0)
+
+    return rollout._replace(
+        reward=total,
+        terminated=at_last(rollout.terminated),
+        truncated=at_last(rollout.truncated),
+        next_obs=at_last(rollout.next_obs),
+        extras=gamma ** (last - time + 1).astype(jnp.float32),
+    )
 
 
 def linear_epsilon(config: DQNConfig, env_steps: Array) -> Array:
@@ -173,10 +223,11 @@ def linear_epsilon(config: DQNConfig, env_steps: Array) -> Array:
     return config.epsilon_start + (config.epsilon_end - config.epsilon_start) * jnp.clip(done, 0, 1)
 
 
-def _example(spec: EnvSpec) -> Transition:
+def _example(config: DQNConfig, spec: EnvSpec) -> Transition:
     obs = jnp.zeros(spec.obs_shape, spec.obs_dtype)
     flag = jnp.zeros((), bool)
-    return Transition(obs, jnp.int32(0), jnp.float32(0), flag, flag, obs)
+    extras = jnp.float32(0) if config.n_step > 1 else ()
+    return Transition(obs, jnp.int32(0), jnp.float32(0), flag, flag, obs, extras)
 
 
 def _unpacked(spec: EnvSpec, packed: Transition) -> Transition:
