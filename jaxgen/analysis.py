@@ -34,6 +34,9 @@ CSV_COLUMNS = (
     "gas_probe_first", "gas_probe_last", "gas_probe_corrected", "gas_probe_reliability",
 )  # fmt: skip
 """Columns of results.csv."""
+CURVE_COLUMNS = ("run", "seed", "env_steps", "return")
+"""Columns of the learning curves."""
+_CURVE = ("eval_env_steps", "eval_return")
 _SCORE_COLUMNS = CSV_COLUMNS[CSV_COLUMNS.index("A") : CSV_COLUMNS.index("agree_ref")]
 _TRAINING_COLUMNS = CSV_COLUMNS[CSV_COLUMNS.index("agree_ref") : CSV_COLUMNS.index("gas_train_raw")]
 _GAS_COLUMNS = CSV_COLUMNS[CSV_COLUMNS.index("gas_train_raw") :]
@@ -125,15 +128,28 @@ def _mode_rows(record: Record, mode: str) -> list[dict[str, Any]]:
     ]
 
 
-def read_csv(text: str) -> list[Record]:
+def curves_text(records: Iterable[Record]) -> str:
+    """The learning curves as CSV: greedy return at level 0 of each run at a few env steps."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(CURVE_COLUMNS)
+    for record in check_records(records):
+        history = record.load_history()
+        for steps, value in zip(*(history.get(name, ()) for name in _CURVE), strict=True):
+            writer.writerow((record.name, record.seed, int(steps), repr(float(value))))
+    return stream.getvalue()
+
+
+def read_csv(text: str, curves: str = "") -> list[Record]:
     """The records of a results.csv, so that `rows` of them are the rows of the text again.
 
-    They have what the columns have: no history, no provenance, and of their spec the names, the
-    alias and the setting.
+    They have what the columns have: no provenance, of their history the learning curve, where
+    ``curves`` (as of `curves_text`) has it, and of their spec the names, the alias and the setting.
 
     Raises:
-        ValueError: another file, or a row that does not belong to its run.
+        ValueError: another file, or a line that is damaged.
     """
+    histories = _read_curves(curves)
     reader = csv.DictReader(io.StringIO(text))
     if tuple(reader.fieldnames or ()) != CSV_COLUMNS:
         found = ", ".join(reader.fieldnames or ()) or "nothing"
@@ -148,7 +164,26 @@ def read_csv(text: str) -> list[Record]:
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"line {number} of results.csv is damaged: {error}") from None
         groups.setdefault((row["run"], row["seed"]), []).append(values)
-    return check_records([_read_record(group) for group in groups.values()])
+    return check_records([
+        _read_record(group, histories.get(key, {})) for key, group in groups.items()
+    ])
+
+
+def _read_curves(text: str) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+    points: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    reader = csv.reader(io.StringIO(text))
+    if text and tuple(next(reader)) != CURVE_COLUMNS:
+        raise ValueError(f"these are no learning curves: their columns are not {CURVE_COLUMNS}")
+    for number, row in enumerate(reader, 2):
+        try:
+            name, seed, steps, value = row
+            points.setdefault((name, seed), []).append((int(steps), float(value)))
+        except ValueError as error:
+            raise ValueError(f"line {number} of the curves is damaged: {error}") from None
+    return {
+        key: dict(zip(_CURVE, map(np.array, zip(*own, strict=True)), strict=True))
+        for key, own in points.items()
+    }
 
 
 _TEXT_COLUMNS = ("run", "algorithm", "environment", "technique", "alias_of", "setting", "status",
@@ -167,7 +202,7 @@ def _csv_parsed(name: str, text: str) -> Any:
     return int(text) if name in _WHOLE_COLUMNS else float(text)
 
 
-def _read_record(group: list[dict[str, Any]]) -> Record:
+def _read_record(group: list[dict[str, Any]], history: dict[str, np.ndarray]) -> Record:
     first = group[0]
     names = {name: first[name] for name in ("algorithm", "environment", "technique")}
     experiment = first["run"].rsplit("-", 1)[0]
@@ -193,7 +228,7 @@ def _read_record(group: list[dict[str, Any]]) -> Record:
         "gas": gas,
     }
     spec = {**names, "alias_of": first["alias_of"], "setting": first["setting"]}
-    return Record(spec, first["seed"], result, {}, {})
+    return Record(spec, first["seed"], result, history, {})
 
 
 def _read_evaluation(by_mode: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:

@@ -38,6 +38,8 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK, GREY = (
 )  # fmt: skip
 TITLES = {"cartpole": "CartPole", "minigrid": "Grid", "starpilot": "Starpilot"}
 DPI = 150
+MANY_SEEDS = 6
+"""From here on whiskers show the middle half of the seeds, not their range."""
 MAX_DRAWN = 1000
 """Points drawn of a series; a panel is not wider than that in pixels."""
 
@@ -106,7 +108,7 @@ def learning_curves(records: Iterable[Record]) -> "Figure":
     for axis, (name, label) in zip(axes.flat, panels, strict=False):
         _draw_training(axis, cell, runs, name)
         axis.set(xlabel="environment steps", ylabel=label)
-        _steps_axis(axis)
+        steps_axis(axis)
     _draw_evaluations(axes.flat[0], cell, runs)
     legend_below(figure, axes.flat[:1])
     finish(figure, f"{title}: training", cell.quick)
@@ -129,7 +131,7 @@ def _draw_training(axis: "Axes", cell: Cell, runs: list[tuple[Record, History]],
     if curves:
         smoothed = f", mean of the last {window} iterations" if window > 1 else ""
         label = f"training: seeds and their mean ({_count(cell)}{smoothed})"
-        axis.plot(*_thinned(*_mean_curve(curves)), lw=1.8, color=BLUE, label=label)
+        axis.plot(*_thinned(*mean_curve(curves)), lw=1.8, color=BLUE, label=label)
     if cell.num_diverged:
         label = f"diverged, not in the mean ({cell.num_diverged})"
         axis.plot([], [], ":", lw=1, color=RED, label=label)
@@ -146,7 +148,7 @@ def _draw_evaluations(axis: "Axes", cell: Cell, runs: list[tuple[Record, History
     for steps, values in curves:
         axis.plot(steps, values, ".", ms=3, color=ORANGE, alpha=_alpha(len(curves)))
     label = f"greedy evaluation at v = 0: seeds and their mean ({_count(cell)})"
-    axis.plot(*_mean_curve(curves), "D--", ms=3.5, lw=1, color=RED, label=label)
+    axis.plot(*mean_curve(curves), "D--", ms=3.5, lw=1, color=RED, label=label)
 
 
 def smooth(values: Array, window: int) -> Array:
@@ -159,7 +161,7 @@ def smooth(values: Array, window: int) -> Array:
     return np.divide(totals, counts, out=np.full(len(values), np.nan), where=counts > 0)
 
 
-def _mean_curve(curves: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+def mean_curve(curves: list[tuple[Array, Array]]) -> tuple[Array, Array]:
     """Mean over seeds at the steps of the longest; ends where the first seed ends."""
     steps = max((steps for steps, _ in curves), key=len)
     steps = steps[steps <= min(own[-1] for own, _ in curves)]
@@ -301,8 +303,8 @@ def _cell_text(cell: Cell | None, mode: str) -> tuple[str, str]:
 def degradation(records: Iterable[Record], environment: str, mode: str = HEADLINE_MODE) -> "Figure":
     """Return against level of every arm of an environment, one panel per algorithm.
 
-    Lines are means over seeds, whiskers the range of the seeds. Aliases are not drawn. Of
-    several settings one is shown, as in `grs_heatmap`.
+    Lines are means over seeds, whiskers the range of the seeds, of `MANY_SEEDS` or more their
+    middle half. Aliases are not drawn. Of several settings one is shown, as in `grs_heatmap`.
 
     Raises:
         ValueError: no record of the environment.
@@ -323,7 +325,7 @@ def degradation(records: Iterable[Record], environment: str, mode: str = HEADLIN
         axis.set_title(f"{algorithm.upper()} ({_counts(own)})")
         _level_axis(axis, ())
     axes.flat[0].set_ylabel(f"mean return ({mode})")
-    legend_below(figure, figure.axes, "means over seeds, whiskers: range of the seeds")
+    legend_below(figure, figure.axes, f"means over seeds, whiskers: {_whiskers(cells)}")
     title = f"{TITLES.get(environment, environment)}: return under shift"
     finish(figure, title, any(cell.quick for cell in cells))
     return figure
@@ -335,10 +337,19 @@ def _draw_arm(axis: "Axes", cell: Cell, mode: str, style: Style, offset: float) 
         return
     mean = curves.mean(axis=0)
     levels = np.array(levels_of(cell.records)) + offset
-    # The mean of equal numbers may round to just outside their range.
-    spread = np.maximum(0, [mean - curves.min(axis=0), curves.max(axis=0) - mean])
+    low, high = np.percentile(curves, (25, 75) if len(curves) >= MANY_SEEDS else (0, 100), axis=0)
+    # The mean may lie outside the middle half, or by rounding outside the range.
+    spread = np.maximum(0, [mean - low, high - mean])
     axis.errorbar(levels, mean, spread, color=style.color, marker=style.marker, ls=style.line,
                   ms=4.5, lw=1.3, elinewidth=0.8, label=cell.technique)  # fmt: skip
+
+
+def _whiskers(cells: Sequence[Cell]) -> str:
+    many = {len(cell.finished) >= MANY_SEEDS for cell in cells}
+    names = {True: "middle half of the seeds", False: "range of the seeds"}
+    if len(many) > 1:
+        return f"{names[True]} (of fewer than {MANY_SEEDS}: their range)"
+    return names[many.pop()]
 
 
 def arm_styles(techniques: Iterable[str]) -> dict[str, Style]:
@@ -427,7 +438,8 @@ def _level_axis(axis: "Axes", training_levels: Sequence[float]) -> None:
         axis.axvline(level, color=ORANGE, lw=6, alpha=0.25, zorder=0, label=label)
 
 
-def _steps_axis(axis: "Axes") -> None:
+def steps_axis(axis: "Axes") -> None:
+    """Few ticks, in k and M."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))

@@ -17,6 +17,7 @@ from jaxgen.analysis import (
     MAX_POINTS,
     best_scores,
     csv_text,
+    curves_text,
     decompose,
     history_json,
     missing_runs,
@@ -199,6 +200,21 @@ def test_csv_reads_back_as_the_records_that_it_was_made_of():
         np.testing.assert_array_equal(ours.normalised_curves(), theirs.normalised_curves())
         assert ours.scores("grs_n") == theirs.scores("grs_n")
     assert read_csv(csv_text([])) == []
+
+
+def test_learning_curves_read_back():
+    records = [make_record(seed=i) for i in range(2)]
+    text, curves = csv_text(rows(records)), curves_text(records)
+    back = read_csv(text, curves)
+    assert curves_text(back) == curves and curves.count("\n") == 1 + 2 * 22
+    for ours, theirs in zip(back, records, strict=True):
+        for name in ("eval_env_steps", "eval_return"):
+            np.testing.assert_array_equal(ours.load_history()[name], theirs.load_history()[name])
+    assert read_csv(text)[0].load_history() == {}
+    with pytest.raises(ValueError, match="are no learning curves"):
+        read_csv(text, "a,b\n")
+    with pytest.raises(ValueError, match="line 45 of the curves is damaged"):
+        read_csv(text, curves.rstrip().rsplit(",", 1)[0])
 
 
 def test_csv_that_is_none_is_an_error():

@@ -62,6 +62,14 @@ def _weight(group: list[Record]) -> tuple[bool, int, int, str]:
     return not any(record.quick for record in group), len(group), steps, group[0].setting
 
 
+def base_of(algorithm: str) -> str:
+    """The algorithm behind a preset's name; an unknown name stands for itself."""
+    try:
+        return base_algorithm(algorithm)
+    except ValueError:
+        return algorithm
+
+
 def arms_of(records: Iterable[Record]) -> list[Cell]:
     """The cells that are evidence, in canonical order."""
     return [cell for cell in group_cells(records) if not cell.alias_of]
@@ -220,6 +228,8 @@ class Leader(NamedTuple):
     behind: list[Cell]
     untested: list[Cell]
     """Too few seeds in common."""
+    out_of_reach: bool
+    """Even the smallest p-value that its seeds allow would not survive the correction."""
 
 
 def ranked(cells: Sequence[Cell], score: str) -> list[Cell]:
@@ -232,20 +242,21 @@ def leader(cells: Sequence[Cell], score: str) -> Leader:
     """Find the leading arm among cells of one environment, and who keeps up with it."""
     first, *others = ranked(cells, score)
     own = values_of(first, score)
-    p_values, tested, untested = [], [], []
+    differences = {}
     for cell in others:
         values = values_of(cell, score)
-        seeds = sorted(own.keys() & values.keys())
-        if len(seeds) < MIN_SEEDS:
-            untested.append(cell)
-            continue
-        differences = [own[seed] - values[seed] for seed in seeds]
-        p_values.append(statistics.sign_flip_test(differences))
-        tested.append(cell)
-    adjusted = holm(p_values) if p_values else []
-    tied = [cell for cell, p in zip(tested, adjusted, strict=True) if p >= ALPHA]
-    behind = [cell for cell, p in zip(tested, adjusted, strict=True) if p < ALPHA]
-    return Leader(first, tied, behind, untested)
+        shared = sorted(own.keys() & values.keys())
+        differences[cell.name] = [own[seed] - values[seed] for seed in shared]
+    tested = [cell for cell in others if len(differences[cell.name]) >= MIN_SEEDS]
+    adjusted = holm([statistics.sign_flip_test(differences[cell.name]) for cell in tested])
+    smallest = min((2.0 ** (1 - len(differences[cell.name])) for cell in tested), default=0.0)
+    return Leader(
+        first,
+        tied=[cell for cell, p in zip(tested, adjusted, strict=True) if p >= ALPHA],
+        behind=[cell for cell, p in zip(tested, adjusted, strict=True) if p < ALPHA],
+        untested=[cell for cell in others if cell not in tested],
+        out_of_reach=len(tested) * smallest >= ALPHA,
+    )
 
 
 # What is not there

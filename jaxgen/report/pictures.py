@@ -1,6 +1,6 @@
 """Figures of the report, in the styles of `jaxgen.plotting`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from jaxgen.plotting import (
     arm_styles,
     finish,
     legend_below,
+    mean_curve,
+    steps_axis,
     subplots,
 )
 from jaxgen.records import Cell, algorithm_order, environment_order
@@ -122,6 +124,31 @@ def improvement(cells: Sequence[Cell]) -> "Figure":
     return figure
 
 
+def learning(panels: Mapping[str, Sequence[tuple[str, Cell]]]) -> "Figure":
+    """Greedy return at level 0 during training, the mean over seeds of each arm.
+
+    Args:
+      panels: title -> labels and cells; a label has one style in all of them.
+    """
+    figure, axes = subplots(1, len(panels), 3.4 if len(panels) > 1 else 6.4, 3.4, sharey=True)
+    styles = arm_styles(label for arms in panels.values() for label, _ in arms)
+    for axis, (title, arms) in zip(axes.flat, panels.items(), strict=True):
+        for i, (label, cell) in enumerate(arms):
+            curves = [record.load_history() for record in cell.finished]
+            points = [(h["eval_env_steps"], h["eval_return"]) for h in curves if "eval_return" in h]
+            if points:
+                style, (steps, mean) = styles[label], mean_curve(points)
+                axis.plot(steps, mean, color=style.color, ls=style.line, lw=1.4, ms=4,
+                          marker=style.marker, markevery=(i % 5, 5), label=label)  # fmt: skip
+        axis.set_title(title, fontsize=10)
+        axis.set(xlabel="environment steps")
+        steps_axis(axis)
+    axes.flat[0].set_ylabel("greedy return at v = 0")
+    legend_below(figure, figure.axes)
+    finish(figure, "", any(cell.quick for arms in panels.values() for _, cell in arms))
+    return figure
+
+
 def agreement(cells: Sequence[Cell], predictor: Predictor) -> "Figure":
     """A predictor of every run against its score, a panel per algorithm and environment."""
     environments = sorted({cell.environment for cell in cells}, key=environment_order)
@@ -136,6 +163,8 @@ def agreement(cells: Sequence[Cell], predictor: Predictor) -> "Figure":
                     style = styles[cell.technique]
                     axis.plot(*pairs(cell, predictor), style.marker, ms=4, color=style.color,
                               alpha=0.6, mew=0, label=cell.technique)  # fmt: skip
+            if not axis.lines:
+                axis.text(0.5, 0.5, "no runs", ha="center", transform=axis.transAxes)
             axis.set_title(place(algorithm, environment), fontsize=9)
             axis.set(xlabel=predictor.name if i == len(environments) - 1 else "")
             axis.locator_params(nbins=5)

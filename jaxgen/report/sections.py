@@ -21,6 +21,7 @@ from jaxgen.report.evidence import (
     PRIMARY,
     Comparison,
     arms_of,
+    base_of,
     choose,
     compare,
     estimate,
@@ -41,6 +42,8 @@ class Study(NamedTuple):
     records: list[Record]
     cells: list[Cell]
     """Arms that are evidence."""
+    presets: list[Cell]
+    """Arms of presets of an algorithm that is here itself: an experiment of their own."""
     aside: list[str]
     """Settings that were left aside."""
     answers: Mapping[words.Question, list[Comparison]]
@@ -52,9 +55,18 @@ class Study(NamedTuple):
 def study_of(records: Sequence[Record], making: Mapping[str, Any] | None = None) -> Study:
     """Compute all comparisons and predictions of the records."""
     kept, aside = choose(records)
-    cells = arms_of(kept)
+    arms = arms_of(kept)
+    present = {(cell.environment, cell.algorithm) for cell in arms}
+    presets = [
+        cell
+        for cell in arms
+        if (base := base_of(cell.algorithm)) != cell.algorithm
+        and (cell.environment, base) in present
+    ]
+    cells = [cell for cell in arms if cell not in presets]
+    kept = [r for r in kept if r.name not in {cell.name for cell in presets}]
     answers = {question: compare(cells, question.pairs) for question in words.QUESTIONS}
-    return Study(kept, cells, aside, answers, predictions(cells), making)
+    return Study(kept, cells, presets, aside, answers, predictions(cells), making)
 
 
 def sections(study: Study, draw: bool = True) -> list[Section]:
@@ -71,9 +83,10 @@ def sections(study: Study, draw: bool = True) -> list[Section]:
         *([_together(by_environment)] if len(by_environment) > 1 else []),
         _questions(study),
         _prediction(study),
+        *([_presets(study)] if study.presets else []),
         _limits(study),
         *([_making(study.making)] if study.making else []),
-        Section("All arms", [cell_table(study.cells)]),
+        Section("All arms", [cell_table([*study.cells, *study.presets])]),
     ]
     return found if draw else [_without_pictures(section) for section in found]
 
@@ -141,9 +154,14 @@ def _environment(study: Study, cells: list[Cell]) -> Section:
                  f"{title}: {RANKING} of every arm. Strokes are seeds, points means, lines 95 % "
                  "intervals of the mean."),
         _picture(f"{name}_degradation", plotting.degradation(records, name),
-                 f"{title}: mean return of every arm at each level of shift; whiskers are the "
-                 "range of the seeds."),
+                 f"{title}: mean return of every arm at each level of shift."),
     ]  # fmt: skip
+    if any(record.load_history() for cell in cells for record in cell.finished):
+        by_algorithm: dict[str, list[tuple[str, Cell]]] = {}
+        for cell in cells:
+            by_algorithm.setdefault(cell.algorithm.upper(), []).append((cell.technique, cell))
+        caption = f"{title}: greedy return at level 0 during training, means over seeds."
+        blocks.append(_picture(f"{name}_learning", pictures.learning(by_algorithm), caption))
     parts = _parts(study, name)
     if parts:
         shown = [(c, meaning) for c, meaning in parts if c.difference is not None]
@@ -385,6 +403,49 @@ def _transfer_tables(found: Sequence[Prediction]) -> list[Table]:
              "average: above zero, the sign carries over.",),
         )
     ]  # fmt: skip
+
+
+# Presets
+
+
+def _presets(study: Study) -> Section:
+    """Presets beside the algorithm that they change, with the same technique."""
+    groups: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in study.presets:
+        key = (cell.environment, base_of(cell.algorithm), cell.technique)
+        groups.setdefault(key, []).append(cell)
+    bases = {(c.environment, c.algorithm, c.technique): c for c in study.cells}
+    blocks: list[Block] = []
+    for key, presets in groups.items():
+        cells = [*([bases[key]] if key in bases else []), *presets]
+        environment, algorithm, technique = key
+        title = f"{place(algorithm, environment)}, {technique}"
+        blocks.append(_preset_table(title, cells))
+        if any(record.load_history() for cell in cells for record in cell.finished):
+            figure = pictures.learning({title: [(cell.algorithm, cell) for cell in cells]})
+            caption = f"{title}: learning curves of the presets, means over seeds."
+            blocks.append(_picture(f"{environment}_{algorithm}_presets", figure, caption))
+    return Section("Presets of one algorithm", blocks)
+
+
+def _preset_table(title: str, cells: Sequence[Cell]) -> Table:
+    def at_zero(cell: Cell, mode: str) -> str:
+        values = [float(value) for value in cell.curves(mode)[:, :1].ravel()]
+        return interval_text(estimate(values), values)
+
+    rows = [
+        (cell.algorithm, str(len(cell.records)), _learned(cell), str(cell.num_diverged),
+         *(at_zero(cell, mode) for mode in ("greedy", "sampled")), score_text(cell, "A"),
+         score_text(cell, PRIMARY))
+        for cell in cells
+    ]  # fmt: skip
+    return Table(
+        f"{title}: presets",
+        ("preset", "n", "learned", "diverged", "J(0), greedy", "J(0), sampled", "A", PRIMARY),
+        rows,
+        ("J(0): mean return at level 0 of the runs that did not diverge; the two ways of acting "
+         "are compared here and nowhere else.",),
+    )  # fmt: skip
 
 
 # Limits

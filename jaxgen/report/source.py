@@ -7,18 +7,19 @@ report is made from the same rows, so that it can be rebuilt from the one file t
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxgen.analysis import csv_text, read_csv, rows
+from jaxgen.analysis import csv_text, curves_text, read_csv, rows
 from jaxgen.document import Picture, to_csv, to_html, to_latex, to_markdown
 from jaxgen.outputs import read_records
 from jaxgen.records import Record
 from jaxgen.report.sections import cell_table, sections, study_of
 from jaxgen.store import open_store
 
-ROWS, MAKING = "results.csv.gz", "making.json"
+ROWS, CURVES, MAKING = "results.csv.gz", "curves.csv.gz", "making.json"
 
 
 class Source(NamedTuple):
@@ -26,6 +27,8 @@ class Source(NamedTuple):
 
     text: str
     """As in results.csv."""
+    curves: str
+    """See `jaxgen.analysis.curves_text`; "" where there are none."""
     making: dict[str, Any] | None
     """See `making_of`; None: not known."""
     damaged: list[str]
@@ -44,16 +47,25 @@ def read_source(path: str | Path) -> Source:
         path = path / ROWS
     if path.is_dir():
         records, damaged = read_records(open_store(path, create=False))
-        return Source(csv_text(rows(records)), making_of(records), damaged)
+        making = making_of(records)
+        return Source(csv_text(rows(records)), curves_text(records), making, damaged)
     if not path.is_file():
         raise ValueError(f"there is no {path}; give a results folder, a results.csv or .csv.gz")
+    curves, making = path.with_name(CURVES), path.with_name(MAKING)
+    return Source(
+        _read_text(path),
+        _read_text(curves) if curves.exists() else "",
+        json.loads(_read_text(making)) if making.exists() else None,
+        [],
+    )
+
+
+def _read_text(path: Path) -> str:
     try:
         content = path.read_bytes()
-        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
-    making = path.with_name(MAKING)
-    return Source(text, json.loads(making.read_text()) if making.exists() else None, [])
 
 
 def is_report(path: Path) -> bool:
@@ -97,7 +109,7 @@ def write_report(source: Source, folder: str | Path, page: str | Path | None = N
         The files that a reader opens first.
     """
     folder = Path(folder)
-    study = study_of(read_csv(source.text), source.making)
+    study = study_of(read_csv(source.text, source.curves), source.making)
     document = sections(study)
     found = [block for section in document for block in section.blocks]
     for block in found:
@@ -110,7 +122,9 @@ def write_report(source: Source, folder: str | Path, page: str | Path | None = N
     table = cell_table(study.cells)
     _write(folder / "arms.csv", to_csv(table).encode())
     _write(folder / "arms.tex", to_latex(table).encode())
-    _write(folder / ROWS, gzip.compress(source.text.encode(), mtime=0))
+    for name, text in ((ROWS, source.text), (CURVES, source.curves)):
+        if text:
+            _write(folder / name, gzip.compress(text.encode(), mtime=0))
     if source.making is not None:
         _write(folder / MAKING, (json.dumps(source.making, indent=1) + "\n").encode())
     return [markdown, folder / "report.html"]

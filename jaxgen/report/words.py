@@ -14,6 +14,7 @@ from jaxgen.report.evidence import (
     MIN_SEEDS,
     PRIMARY,
     Comparison,
+    Leader,
     Verdict,
     estimate,
     leader,
@@ -158,23 +159,36 @@ def ranking_words(cells: Sequence[Cell], score: str) -> str:
             "other arm may be as good or better."
         )
     else:
-        text += _company(found.tied, found.behind, found.untested)
+        text += _company(found)
     if others:
         names = listing(sorted({cell.algorithm.upper() for cell in others}))
         text += f" Not compared, for another encoding of the observations: {names}."
     return text
 
 
-def _company(tied: list[Cell], behind: list[Cell], untested: list[Cell]) -> str:
-    total = len(tied) + len(behind)
+def _company(found: Leader) -> str:
+    """How the others stand to the leading arm."""
+    tied, behind = found.tied, found.behind
     text = ""
-    if total:
-        text = f" Of the {total} other arms, {len(behind)} are behind it"
-        names = f": {', '.join(map(arm_name, tied))}" if tied else ""
-        text += f", {len(tied)} cannot be told from it{names}."
-    if untested:
-        text += f" Not compared, for too few seeds: {', '.join(map(arm_name, untested))}."
+    if tied or behind:
+        total = len(tied) + len(behind)
+        text = f" Of {total} other arms, {len(behind)} are behind it, {len(tied)} cannot be told "
+        text += f"from it{_some(tied)}."
+    if found.out_of_reach:
+        text += " With so few seeds no test of so many arms can tell any from it."
+    if found.untested:
+        text += f" Not compared, for too few common seeds: {len(found.untested)}"
+        text += f"{_some(found.untested)}."
     return text
+
+
+def _some(cells: Sequence[Cell]) -> str:
+    """The first few names."""
+    if not cells:
+        return ""
+    names = [arm_name(cell) for cell in cells[:MAX_DETAILED]]
+    rest = f" and {len(cells) - len(names)} more" if len(cells) > len(names) else ""
+    return f": {', '.join(names)}{rest}"
 
 
 def _of_one_encoding(cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
@@ -353,9 +367,10 @@ def _tally(predictor: Predictor, group: Sequence[Prediction]) -> str:
         if own:
             names = [f"{place(p.algorithm, p.environment)} ({_rho(p)})" for p in own]
             parts.append(f"{side} zero in {listing(names)}")
-    name = predictor.name if predictor.name.startswith("GAS") else predictor.name.capitalize()
+    name = predictor.name
     clear = "; ".join(parts) or "no interval excludes zero"
-    return f"{name}, rank correlation in {len(group)} place{'s' * (len(group) > 1)}: {clear}."
+    places = f"{len(group)} place" + ("s" if len(group) > 1 else "")
+    return f"Rank correlation of {name} with {PRIMARY} in {places}: {clear}."
 
 
 def _rho(found: Prediction) -> str:
