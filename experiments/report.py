@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         source = read_source(path)
         files = write_report(source, args.out or _folder_of(path), args.page)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"report.py: {error}", file=sys.stderr)
         return 2
     for line in source.damaged:

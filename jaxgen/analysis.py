@@ -149,7 +149,7 @@ def read_csv(text: str, curves: str = "") -> list[Record]:
     Raises:
         ValueError: another file, or a line that is damaged.
     """
-    histories = _read_curves(curves)
+    histories = read_curves(curves)
     reader = csv.DictReader(io.StringIO(text))
     if tuple(reader.fieldnames or ()) != CSV_COLUMNS:
         found = ", ".join(reader.fieldnames or ()) or "nothing"
@@ -169,7 +169,12 @@ def read_csv(text: str, curves: str = "") -> list[Record]:
     ])
 
 
-def _read_curves(text: str) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+def read_curves(text: str) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+    """(run, seed as text) -> the part of a history that `curves_text` wrote.
+
+    Raises:
+        ValueError: another file, or a line that is damaged.
+    """
     points: dict[tuple[str, str], list[tuple[int, float]]] = {}
     reader = csv.reader(io.StringIO(text))
     if text and tuple(next(reader)) != CURVE_COLUMNS:

@@ -115,8 +115,12 @@ def _markdown_block(block: Block, pictures: str) -> str:
 
 def _markdown_table(table: Table) -> str:
     body = [table.header, ("---",) * len(table.header), *table.rows]
-    lines = [f"| {' | '.join(line)} |" for line in body]
+    lines = [f"| {' | '.join(_cell(cell) for cell in line)} |" for line in body]
     return "\n\n".join([f"**{table.title}**", "\n".join(lines), *table.notes])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
 
 
 def _html_block(block: Block) -> str:

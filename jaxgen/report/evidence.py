@@ -20,9 +20,10 @@ from jaxgen.evaluation.statistics import (
     Statistic,
     bootstrap,
     holm,
+    minimal_detectable_effect,
     paired_difference,
 )
-from jaxgen.records import Cell, Record, group_cells
+from jaxgen.records import HEADLINE_MODE, Cell, Record, check_records, group_cells
 from jaxgen.techniques import ES_ALIASES, is_defined
 
 MIN_SEEDS = MIN_PAIRS
@@ -36,30 +37,58 @@ Program = tuple[str, str]
 
 
 def choose(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
-    """Keep one setting of each algorithm and environment: the one with the most full runs.
+    """Keep one setting of each algorithm and environment, the one with the most full runs, and of
+    an arm that is here twice in it the one with more runs.
 
     Returns:
-      The records kept, aliases among them, and the settings that were left aside, in words.
+      The records kept in canonical order, aliases among them, and what was left aside, in words.
+
+    Raises:
+      ValueError: as `check_records`, or runs that were not evaluated at the levels of the scores.
     """
     settings: dict[Program, dict[str, list[Record]]] = {}
-    for record in records:
+    for record in check_records(records):
+        _check_levels(record)
         program = settings.setdefault((record.environment, record.algorithm), {})
         program.setdefault(record.setting, []).append(record)
     kept, aside = [], []
     for (environment, algorithm), groups in settings.items():
         best = max(groups, key=lambda setting: _weight(groups[setting]))
-        kept += groups[best]
         aside += [
-            f"{algorithm} on {environment}, setting {setting}: {len(group)} runs"
+            f"{algorithm} on {environment}, setting {setting}: {_num_trained(group)} runs"
             for setting, group in groups.items()
             if setting != best
         ]
+        arms: dict[str, dict[str, list[Record]]] = {}
+        for record in groups[best]:
+            arms.setdefault(record.technique, {}).setdefault(record.name, []).append(record)
+        for technique, named in arms.items():
+            first, *others = sorted(named, key=lambda name: -len(named[name]))
+            kept += named[first]
+            aside += [
+                f"{algorithm} {technique} on {environment}, {name}: {len(named[name])} runs"
+                for name in others
+            ]
     return kept, aside
+
+
+def _check_levels(record: Record) -> None:
+    if not record.diverged and record.result["scores"][HEADLINE_MODE][PRIMARY] is None:
+        levels = record.result["evaluation"]["levels"]
+        raise ValueError(
+            f"{record.name} was evaluated at levels {levels}: {PRIMARY} needs .75 and 1; "
+            "evaluate with the levels 0, .25, .5, .75, 1"
+        )
+
+
+def _num_trained(group: list[Record]) -> int:
+    return sum(record.alias_of is None for record in group)
 
 
 def _weight(group: list[Record]) -> tuple[bool, int, int, str]:
     steps = group[0].result["env_steps"]["requested"]
-    return not any(record.quick for record in group), len(group), steps, group[0].setting
+    full = not any(record.quick for record in group)
+    return full, _num_trained(group), steps, group[0].setting
 
 
 def base_of(algorithm: str) -> str:
@@ -125,6 +154,8 @@ class Comparison(NamedTuple):
     """Of no difference, after Holm's correction over the family."""
     p_equivalent: float | None = None
     """Of a difference beyond the margin, after the same correction."""
+    detectable: float | None = None
+    """The true difference that is found with 80 % power at the first step of the correction."""
 
     @property
     def label(self) -> str:
@@ -212,8 +243,19 @@ def _corrected(family: list[Comparison]) -> list[Comparison]:
     differs, equivalent = map(holm, p_values)
     adjusted = list(family)
     for place, p, q in zip(places, differs, equivalent, strict=True):
-        adjusted[place] = family[place]._replace(p_value=float(p), p_equivalent=float(q))
+        adjusted[place] = family[place]._replace(
+            p_value=float(p),
+            p_equivalent=float(q),
+            detectable=_detectable(family[place], ALPHA / len(tested)),
+        )
     return adjusted
+
+
+def _detectable(comparison: Comparison, alpha: float) -> float | None:
+    found = comparison.difference
+    if found is None or found.standard_deviation is None:
+        return None
+    return minimal_detectable_effect(found.standard_deviation, found.num_pairs, alpha)
 
 
 # Ranking
@@ -250,11 +292,16 @@ def leader(cells: Sequence[Cell], score: str) -> Leader:
     tested = [cell for cell in others if len(differences[cell.name]) >= MIN_SEEDS]
     adjusted = holm([statistics.sign_flip_test(differences[cell.name]) for cell in tested])
     smallest = min((2.0 ** (1 - len(differences[cell.name])) for cell in tested), default=0.0)
+    behind = {
+        cell.name
+        for cell, p in zip(tested, adjusted, strict=True)
+        if p < ALPHA and np.mean(differences[cell.name]) > 0
+    }
     return Leader(
         first,
-        tied=[cell for cell, p in zip(tested, adjusted, strict=True) if p >= ALPHA],
-        behind=[cell for cell, p in zip(tested, adjusted, strict=True) if p < ALPHA],
-        untested=[cell for cell in others if cell not in tested],
+        tied=[cell for cell in tested if cell.name not in behind],
+        behind=[cell for cell in tested if cell.name in behind],
+        untested=[cell for cell in others if len(differences[cell.name]) < MIN_SEEDS],
         out_of_reach=len(tested) * smallest >= ALPHA,
     )
 
@@ -266,7 +313,7 @@ def missing_arms(cells: Sequence[Cell]) -> list[str]:
     """Arms and seeds that the others would lead one to expect, in words.
 
     Every technique that occurs is expected of every algorithm that has it, in every environment,
-    with the seeds that most arms of that technique have.
+    with as many seeds as the technique has anywhere.
     """
     present = {(cell.environment, cell.algorithm, cell.technique): cell for cell in cells}
     environments, algorithms, techniques = (
@@ -279,7 +326,7 @@ def missing_arms(cells: Sequence[Cell]) -> list[str]:
                 cell = present.get((environment, algorithm, technique))
                 own = [c for c in cells if c.technique == technique]
                 wanted = max(len(c.records) for c in own)
-                if cell is None and _is_expected(algorithm, technique):
+                if cell is None and _is_expected(environment, algorithm, technique):
                     lines.append(f"{algorithm} {technique} on {environment}: no run")
                 elif cell is not None and len(cell.records) < wanted:
                     lines.append(
@@ -289,6 +336,6 @@ def missing_arms(cells: Sequence[Cell]) -> list[str]:
     return lines
 
 
-def _is_expected(algorithm: str, technique: str) -> bool:
+def _is_expected(environment: str, algorithm: str, technique: str) -> bool:
     """Not of presets, which are run with a few techniques in one environment on purpose."""
-    return algorithm in PRESETS and _is_possible(algorithm, technique)
+    return environment in PRESETS.get(algorithm, ()) and _is_possible(algorithm, technique)

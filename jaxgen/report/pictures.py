@@ -57,29 +57,25 @@ def ranking(cells: Sequence[Cell], score: str) -> "Figure":
     return figure
 
 
-def differences(comparisons: Sequence[Comparison], meanings: Sequence[str]) -> "Figure":
+def differences(parts: Sequence[tuple[Comparison, str]], quick: bool = False) -> "Figure":
     """Differences of one environment with their intervals; the band is the margin.
 
     Args:
-      comparisons: those of which there is a difference, in rows from the top.
-      meanings: what each measures.
+      parts: comparisons that have a difference, and what each measures, from the top.
+      quick: quick runs are among them.
     """
-    figure, ((axis,),) = subplots(1, 1, 6.4, 0.27 * len(comparisons) + 1.1)
+    figure, ((axis,),) = subplots(1, 1, 6.4, 0.27 * len(parts) + 1.1)
     axis.axvspan(-MARGIN, MARGIN, color=ORANGE, alpha=0.2, lw=0)
     axis.axvline(0, color=GREY, lw=1)
-    for row, own in enumerate(comparisons):
+    for row, (own, _) in enumerate(parts):
         assert own.difference is not None
         interval = own.difference.interval
         if own.difference.num_pairs < MIN_SEEDS:
             interval = interval._replace(low=np.array(np.nan), high=np.array(np.nan))
         _point(axis, interval, row, Style(BLACK, "o", "-"))
-    labels = [
-        f"{own.algorithm}: {own.label} ({meaning})"
-        for own, meaning in zip(comparisons, meanings, strict=True)
-    ]
-    _rows(axis, labels)
+    _rows(axis, [f"{own.algorithm}: {own.label} ({meaning})" for own, meaning in parts])
     axis.set(xlabel=f"difference in {PRIMARY}; band: {MARGIN:g} either way")
-    finish(figure, "", False)
+    finish(figure, "", quick)
     return figure
 
 

@@ -1,6 +1,7 @@
 """The report as a document: every table and figure with its n, every answer with its interval."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,40 +64,45 @@ def study_of(records: Sequence[Record], making: Mapping[str, Any] | None = None)
         if (base := base_of(cell.algorithm)) != cell.algorithm
         and (cell.environment, base) in present
     ]
-    cells = [cell for cell in arms if cell not in presets]
-    kept = [r for r in kept if r.name not in {cell.name for cell in presets}]
+    apart = {cell.name for cell in presets}
+    cells = [cell for cell in arms if cell.name not in apart]
+    kept = [record for record in kept if record.name not in apart]
     answers = {question: compare(cells, question.pairs) for question in words.QUESTIONS}
     return Study(kept, cells, presets, aside, answers, predictions(cells), making)
 
 
+Illustrate = Callable[[str, Callable[[], Any], str], Block]
+"""(name, function that draws the figure, caption) -> a picture, or what stands for it."""
+
+
 def sections(study: Study, draw: bool = True) -> list[Section]:
-    """The document; ``draw``: with figures."""
+    """The document; ``draw``: with its figures, or with their captions alone."""
     if not study.cells:
         return [Section("Report", ["No finished run is here, so there is nothing to report."])]
+    illustrate = _picture if draw else _caption
     environments = list(dict.fromkeys(cell.environment for cell in study.cells))
     by_environment = [
         [cell for cell in study.cells if cell.environment == name] for name in environments
     ]
-    found = [
+    return [
         _opening(study, by_environment),
-        *(_environment(study, cells) for cells in by_environment),
+        *(_environment(study, cells, illustrate) for cells in by_environment),
         *([_together(by_environment)] if len(by_environment) > 1 else []),
         _questions(study),
-        _prediction(study),
-        *([_presets(study)] if study.presets else []),
+        _prediction(study, illustrate),
+        *([_presets(study, illustrate)] if study.presets else []),
         _limits(study),
         *([_making(study.making)] if study.making else []),
         Section("All arms", [cell_table([*study.cells, *study.presets])]),
     ]
-    return found if draw else [_without_pictures(section) for section in found]
 
 
-def _without_pictures(section: Section) -> Section:
-    return section._replace(blocks=[b for b in section.blocks if not isinstance(b, Picture)])
+def _picture(name: str, draw: Callable[[], Any], caption: str) -> Block:
+    return Picture(name, plotting.to_png(draw()), caption)
 
 
-def _picture(name: str, figure: Any, caption: str) -> Picture:
-    return Picture(name, plotting.to_png(figure), caption)
+def _caption(name: str, draw: Callable[[], Any], caption: str) -> Block:
+    return caption
 
 
 # The answers
@@ -108,12 +114,14 @@ def _opening(study: Study, by_environment: list[list[Cell]]) -> Section:
         blocks.append("!!! QUICK RUNS ARE AMONG THESE: NOT A RESULT !!!")
     seeds = sorted({len(cell.records) for cell in study.cells})
     runs = sum(len(cell.records) for cell in study.cells)
+    others = sum(len(cell.records) for cell in study.presets)
+    apart = f" and {others} of presets, in a section of their own" if others else ""
     span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     blocks.append(
-        f"{runs} trained runs: {len(study.cells)} arms, n = {span} seeds each. Scores are those of "
-        "the greedy final policy: 0 is random play, 1 the ceiling. A: over all levels of shift; "
-        f"{PRIMARY}: levels .75 and 1, on which no arm trains. Square brackets are 95 % bootstrap "
-        f"intervals over seeds, from {MIN_SEEDS} seeds on; differences are paired by seed."
+        f"{runs} trained runs: {len(study.cells)} arms, n = {span} seeds each{apart}. Scores are "
+        "those of the greedy final policy: 0 is random play, 1 the ceiling. A: over all levels of "
+        f"shift; {PRIMARY}: levels .75 and 1, on which no arm trains. Square brackets are 95 % "
+        f"bootstrap intervals over seeds, from {MIN_SEEDS} seeds on; differences are by seed."
     )
     best = " ".join(words.ranking_words(cells, RANKING) for cells in by_environment)
     answers = study.answers
@@ -142,7 +150,7 @@ def _answered(study: Study, question: words.Question) -> str:
 # One environment
 
 
-def _environment(study: Study, cells: list[Cell]) -> Section:
+def _environment(study: Study, cells: list[Cell], illustrate: Illustrate) -> Section:
     name = cells[0].environment
     title = plotting.TITLES.get(name, name)
     records = [record for record in study.records if record.environment == name]
@@ -150,18 +158,20 @@ def _environment(study: Study, cells: list[Cell]) -> Section:
         words.ranking_words(cells, RANKING),
         words.ranking_words(cells, PRIMARY),
         _ranking_table(cells),
-        _picture(f"{name}_ranking", pictures.ranking(cells, RANKING),
-                 f"{title}: {RANKING} of every arm. Strokes are seeds, points means, lines 95 % "
-                 "intervals of the mean."),
-        _picture(f"{name}_degradation", plotting.degradation(records, name),
-                 f"{title}: mean return of every arm at each level of shift."),
+        illustrate(f"{name}_ranking", lambda: pictures.ranking(cells, RANKING),
+                   f"{title}: {RANKING} of every arm. Strokes are seeds, points means, lines 95 % "
+                   "intervals of the mean."),
+        illustrate(f"{name}_degradation", lambda: plotting.degradation(records, name),
+                   f"{title}: mean return of every arm at each level of shift."),
     ]  # fmt: skip
     if any(record.load_history() for cell in cells for record in cell.finished):
         by_algorithm: dict[str, list[tuple[str, Cell]]] = {}
         for cell in cells:
             by_algorithm.setdefault(cell.algorithm.upper(), []).append((cell.technique, cell))
         caption = f"{title}: greedy return at level 0 during training, means over seeds."
-        blocks.append(_picture(f"{name}_learning", pictures.learning(by_algorithm), caption))
+        blocks.append(
+            illustrate(f"{name}_learning", lambda: pictures.learning(by_algorithm), caption)
+        )
     parts = _parts(study, name)
     if parts:
         shown = [(c, meaning) for c, meaning in parts if c.difference is not None]
@@ -170,16 +180,20 @@ def _environment(study: Study, cells: list[Cell]) -> Section:
             caption = (
                 f"{title}: what the data and what the agreement add to {PRIMARY}, 95 % intervals."
             )
-            figure = pictures.differences(*zip(*shown, strict=True))
-            blocks.append(_picture(f"{name}_parts", figure, caption))
+            quick = any(cell.quick for cell in cells)
+            blocks.append(
+                illustrate(f"{name}_parts", lambda: pictures.differences(shown, quick), caption)
+            )
     caption = f"{title}: performance profiles, the share of runs above each {PRIMARY}."
-    blocks.append(_picture(f"{name}_profiles", pictures.profiles(cells), caption))
+    blocks.append(illustrate(f"{name}_profiles", lambda: pictures.profiles(cells), caption))
     if any(cell.technique == "baseline" for cell in cells):
         caption = (
             f"{title}: probability that a run of an arm beats one of the same algorithm's baseline "
             f"on {PRIMARY}, ties counted half; 95 % intervals."
         )
-        blocks.append(_picture(f"{name}_improvement", pictures.improvement(cells), caption))
+        blocks.append(
+            illustrate(f"{name}_improvement", lambda: pictures.improvement(cells), caption)
+        )
     return Section(title, blocks)
 
 
@@ -269,7 +283,8 @@ _DIFFERENCE_HEADER = (
 _TEST_NOTE = (
     "p: sign-flip test of no difference; p of >= margin: equivalence test, small where any "
     f"difference is under {MARGIN:g}; both after Holm's correction over all places of the same "
-    "question. Detectable: the true difference that would have been found with 80 % power. "
+    "question. Detectable: the true difference that a t-test would have found with 80 % power at "
+    "the first step of that correction. "
     "Pairing r: correlation of the two arms over seeds."
 )
 
@@ -283,7 +298,7 @@ def _difference_cells(comparison: Comparison) -> tuple[str, ...]:
         words.difference_text(comparison),
         p_text(comparison.p_value),
         p_text(comparison.p_equivalent),
-        "-" if found.detectable is None else number(found.detectable),
+        "-" if comparison.detectable is None else number(comparison.detectable),
         "-" if found.correlation is None else f"{found.correlation:.2f}",
         comparison.verdict.value,
     )
@@ -326,7 +341,8 @@ def _together_row(
     if baseline is not None and key[1] != "baseline":
         others = [list(values_of(cell, PRIMARY).values()) for cell in baseline]
         interval = probability_of_improvement(strata, others)
-        beats = interval_text(interval) if enough else number(float(interval.estimate))
+        both = enough and min(map(len, others)) >= MIN_SEEDS
+        beats = interval_text(interval) if both else number(float(interval.estimate))
     return (*key, "+".join(map(str, map(len, strata))), *texts, beats)
 
 
@@ -343,20 +359,22 @@ def _questions(study: Study) -> Section:
             for own in comparisons
         ]
         header = ("place", "difference", *_DIFFERENCE_HEADER)
-        blocks.append(Table(question.title, header, rows, (f"{question.meaning.capitalize()}.",)))
+        note = f"{question.meaning[:1].upper()}{question.meaning[1:]}."
+        blocks.append(Table(question.title, header, rows, (note,)))
     return Section(f"Differences in {PRIMARY}, question by question", [*blocks, _TEST_NOTE])
 
 
-def _prediction(study: Study) -> Section:
+def _prediction(study: Study, illustrate: Illustrate) -> Section:
     found = study.predictions
     blocks: list[Block] = [words.prediction_words(found, transfers(found))]
     if found:
         blocks += [_prediction_table(found), *_transfer_tables(found)]
         names = [own.predictor.name for own in found]
         shown = next(p for p in PREDICTORS if p.name in names)
-        figure = pictures.agreement(study.cells, shown)
         caption = f"{shown.name} of every run against its {PRIMARY}; colours are arms."
-        blocks.append(_picture("agreement", figure, caption))
+        blocks.append(
+            illustrate("agreement", lambda: pictures.agreement(study.cells, shown), caption)
+        )
     return Section("Does gradient agreement predict generalisation?", blocks)
 
 
@@ -408,7 +426,7 @@ def _transfer_tables(found: Sequence[Prediction]) -> list[Table]:
 # Presets
 
 
-def _presets(study: Study) -> Section:
+def _presets(study: Study, illustrate: Illustrate) -> Section:
     """Presets beside the algorithm that they change, with the same technique."""
     groups: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in study.presets:
@@ -422,9 +440,10 @@ def _presets(study: Study) -> Section:
         title = f"{place(algorithm, environment)}, {technique}"
         blocks.append(_preset_table(title, cells))
         if any(record.load_history() for cell in cells for record in cell.finished):
-            figure = pictures.learning({title: [(cell.algorithm, cell) for cell in cells]})
+            panels = {title: [(cell.algorithm, cell) for cell in cells]}
             caption = f"{title}: learning curves of the presets, means over seeds."
-            blocks.append(_picture(f"{environment}_{algorithm}_presets", figure, caption))
+            name = f"{environment}_{algorithm}_{technique}_presets"
+            blocks.append(illustrate(name, partial(pictures.learning, panels), caption))
     return Section("Presets of one algorithm", blocks)
 
 
@@ -452,7 +471,7 @@ def _preset_table(title: str, cells: Sequence[Cell]) -> Table:
 
 
 def _limits(study: Study) -> Section:
-    cells = study.cells
+    cells = [*study.cells, *study.presets]
     aliases = [r for r in study.records if r.alias_of]
     names = list(dict.fromkeys(
         f"{r.algorithm} {r.technique} on {r.environment}" for r in aliases
@@ -470,7 +489,7 @@ def _limits(study: Study) -> Section:
         _listed("Diverged runs, counted as failures", diverged),
         _listed("Arms with runs that did not learn", failed),
         _listed("Aliases, shown in no comparison", names),
-        _listed("Missing, by what the other arms have", missing_arms(cells)),
+        _listed("Missing, by what the other arms have", missing_arms(study.cells)),
         _listed("Other settings, left aside", study.aside),
     ]
     if few:
@@ -513,21 +532,22 @@ def _comparability(cells: Sequence[Cell]) -> list[str]:
 
 
 def _making(making: Mapping[str, Any]) -> Section:
+    parts = ("compile", "train", "probe", "evaluate")
+    programs = making["programs"]
     rows = [
-        (str(own["program"]), str(own["lanes"]),
-         *(f"{own['seconds'].get(part, 0):.0f}" for part in ("compile", "train", "probe",
-                                                           "evaluate")))
-        for own in making["programs"]
+        (name, str(own["times"]), str(own["runs"]),
+         *(f"{own['seconds'].get(part, 0):.0f}" for part in parts))
+        for name, own in programs.items()
     ]  # fmt: skip
-    total = sum(sum(own["seconds"].values()) for own in making["programs"])
+    total = sum(sum(own["seconds"].values()) for own in programs.values())
     machines = [
         f"{own['cpu']}, {own['num_cores']} cores, {own['backend']}, Python {own['python']}, "
         + ", ".join(f"{name} {version}" for name, version in own["versions"].items())
         for own in making["platforms"]
-    ]
+    ] or ["not known"]
     table = Table(
         f"Programs, {total:.0f} seconds in all",
-        ("program", "runs", "compile s", "train s", "probe s", "evaluate s"),
+        ("program", "times", "runs", *(f"{part} s" for part in parts)),
         rows,
     )
     commands = [f"`{command}`" for command in making["commands"]]

@@ -8,11 +8,12 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxgen.analysis import csv_text, curves_text, read_csv, rows
+from jaxgen.analysis import csv_text, curves_text, read_csv, read_curves, rows
 from jaxgen.document import Picture, to_csv, to_html, to_latex, to_markdown
 from jaxgen.outputs import read_records
 from jaxgen.records import Record
@@ -27,11 +28,11 @@ class Source(NamedTuple):
 
     text: str
     """As in results.csv."""
-    curves: str
+    curves: str = ""
     """See `jaxgen.analysis.curves_text`; "" where there are none."""
-    making: dict[str, Any] | None
+    making: dict[str, Any] | None = None
     """See `making_of`; None: not known."""
-    damaged: list[str]
+    damaged: Sequence[str] = ()
     """Files that could not be read, in words."""
 
 
@@ -53,19 +54,21 @@ def read_source(path: str | Path) -> Source:
         raise ValueError(f"there is no {path}; give a results folder, a results.csv or .csv.gz")
     curves, making = path.with_name(CURVES), path.with_name(MAKING)
     return Source(
-        _read_text(path),
-        _read_text(curves) if curves.exists() else "",
-        json.loads(_read_text(making)) if making.exists() else None,
-        [],
+        _read_text(path, read_csv),
+        _read_text(curves, read_curves) if curves.exists() else "",
+        json.loads(_read_text(making, json.loads)) if making.exists() else None,
     )
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, check: Callable[[str], Any]) -> str:
+    """The text of a file that ``check`` can read."""
     try:
         content = path.read_bytes()
-        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
+        check(text)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
+    return text
 
 
 def is_report(path: Path) -> bool:
@@ -76,24 +79,35 @@ def is_report(path: Path) -> bool:
 def making_of(records: Sequence[Record]) -> dict[str, Any]:
     """The commands, machines and programs that made the records.
 
-    A program is counted once, however many runs it trained.
+    ``programs``: by name, how often it ran, and its runs and seconds in all. A program that ran
+    once counts once, however many runs it trained.
     """
-    programs: dict[str, dict[str, Any]] = {}
+    ran: dict[str, Mapping[str, Any]] = {}
+    trained: Counter[str] = Counter()
     platforms: dict[str, dict[str, Any]] = {}
     commands: dict[str, None] = {}
     for record in records:
-        provenance = record.provenance
-        if record.alias_of or not provenance.get("seconds"):
+        own = record.provenance
+        if record.alias_of or not own.get("seconds"):
             continue
-        own = {name: provenance.get(name) for name in ("program", "lanes", "seconds")}
-        programs.setdefault(json.dumps(own, sort_keys=True), own)
-        platform = dict(provenance.get("platform") or {})
+        key = json.dumps([own.get("program"), own["seconds"]], sort_keys=True)
+        ran.setdefault(key, own)
+        trained[key] += 1
+        platform = dict(own.get("platform") or {})
         commands.setdefault(platform.pop("command", "not known"))
-        platforms.setdefault(json.dumps(platform, sort_keys=True), platform)
+        if platform:
+            platforms.setdefault(json.dumps(platform, sort_keys=True), platform)
+    programs: dict[str, dict[str, Any]] = {}
+    for key, own in ran.items():
+        total = programs.setdefault(str(own.get("program")), {"times": 0, "runs": 0, "seconds": {}})
+        total["times"] += 1
+        total["runs"] += own.get("lanes", trained[key])
+        for part, seconds in own["seconds"].items():
+            total["seconds"][part] = total["seconds"].get(part, 0.0) + seconds
     return {
         "commands": list(commands),
         "platforms": list(platforms.values()),
-        "programs": list(programs.values()),
+        "programs": programs,
     }
 
 
@@ -119,14 +133,17 @@ def write_report(source: Source, folder: str | Path, page: str | Path | None = N
     markdown = folder / "report.md" if page is None else Path(page)
     pictures = Path(os.path.relpath(folder / "figures", markdown.parent)).as_posix()
     _write(markdown, to_markdown(document, pictures).encode())
-    table = cell_table(study.cells)
+    table = cell_table([*study.cells, *study.presets])
     _write(folder / "arms.csv", to_csv(table).encode())
     _write(folder / "arms.tex", to_latex(table).encode())
-    for name, text in ((ROWS, source.text), (CURVES, source.curves)):
+    making = None if source.making is None else json.dumps(source.making, indent=1) + "\n"
+    for name, text in ((ROWS, source.text), (CURVES, source.curves), (MAKING, making)):
         if text:
-            _write(folder / name, gzip.compress(text.encode(), mtime=0))
-    if source.making is not None:
-        _write(folder / MAKING, (json.dumps(source.making, indent=1) + "\n").encode())
+            content = text.encode()
+            _write(folder / name, gzip.compress(content, mtime=0) if ".gz" in name else content)
+        else:
+            # Of an older report.
+            (folder / name).unlink(missing_ok=True)
     return [markdown, folder / "report.html"]
 
 

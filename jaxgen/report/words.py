@@ -172,23 +172,22 @@ def _company(found: Leader) -> str:
     text = ""
     if tied or behind:
         total = len(tied) + len(behind)
-        text = f" Of {total} other arms, {len(behind)} are behind it, {len(tied)} cannot be told "
-        text += f"from it{_some(tied)}."
+        text = f" Of {total} other arms that were compared, behind it: {len(behind)}; not to be "
+        text += f"told from it: {len(tied)}{_some(tied, ' (', ')')}."
     if found.out_of_reach:
         text += " With so few seeds no test of so many arms can tell any from it."
     if found.untested:
-        text += f" Not compared, for too few common seeds: {len(found.untested)}"
-        text += f"{_some(found.untested)}."
+        text += f" Not compared, for too few common seeds: {_some(found.untested)}."
     return text
 
 
-def _some(cells: Sequence[Cell]) -> str:
+def _some(cells: Sequence[Cell], before: str = "", after: str = "") -> str:
     """The first few names."""
     if not cells:
         return ""
     names = [arm_name(cell) for cell in cells[:MAX_DETAILED]]
     rest = f" and {len(cells) - len(names)} more" if len(cells) > len(names) else ""
-    return f": {', '.join(names)}{rest}"
+    return f"{before}{', '.join(names)}{rest}{after}"
 
 
 def _of_one_encoding(cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
@@ -267,8 +266,8 @@ def _found_text(comparison: Comparison) -> str:
         details.append(f"p {_equals(comparison.p_value)}")
         if comparison.p_equivalent is not None and comparison.p_equivalent < ALPHA:
             details.append(f"but less than {MARGIN:g}")
-    if verdict is Verdict.UNDECIDED and difference.detectable is not None:
-        details.append(f"{difference.detectable:.2f} would have been found with 80 % power")
+    if verdict is Verdict.UNDECIDED and comparison.detectable is not None:
+        details.append(f"{number(comparison.detectable)} would have been found with 80 % power")
     details.append(f"{difference.num_pairs} pairs")
     return f"{label} ({', '.join(details)})"
 
@@ -306,10 +305,13 @@ def attribution(
     lines = []
     for own in total:
         others = [part.get((own.environment, own.algorithm)) for part in parts]
-        differences = [c.difference for c in (own, *others) if c is not None]
-        if len(differences) < 3 or None in differences:
+        sizes = [
+            float(c.difference.interval.estimate)
+            for c in (own, *others)
+            if c is not None and c.difference is not None and c.learned
+        ]
+        if len(sizes) < 3:
             continue
-        sizes = [float(d.interval.estimate) for d in differences if d is not None]
         whole, *split = (number(value, "+") for value in sizes)
         lines.append(
             f"{place(own.algorithm, own.environment)} {whole} = {split[0]} (data) "
@@ -340,7 +342,7 @@ def prediction_words(found: Sequence[Prediction], transferred: Sequence[Transfer
     if gas and signs:
         texts.append(
             f"The sign of {gas.name}, taken from the other environments, is right in {sum(signs)} "
-            f"of {len(signs)} environments left out."
+            f"of {len(signs)} places."
         )
     return " ".join(texts)
 
