@@ -51,7 +51,7 @@ from jaxgen.report.prediction import (
     predictions,
     transfers,
 )
-from jaxgen.report.sections import Study, cell_table, sections, study_of
+from jaxgen.report.sections import Findings, cell_table, findings_of, sections
 from jaxgen.report.source import Source, making_of, read_source, write_report
 from jaxgen.store import locked, open_store
 from jaxgen.summary import QUICK_BANNER
@@ -93,8 +93,8 @@ def cells_of(*arms: list[Record]) -> list[Cell]:
     return arms_of([record for group in arms for record in group])
 
 
-def study(*arms: list[Record]) -> Study:
-    return study_of([record for group in arms for record in group])
+def study(*arms: list[Record]) -> Findings:
+    return findings_of([record for group in arms for record in group])
 
 
 def one(comparisons: Sequence[Comparison]) -> Comparison:
@@ -102,7 +102,7 @@ def one(comparisons: Sequence[Comparison]) -> Comparison:
     return found
 
 
-def tables(found: Study) -> dict[str, Table]:
+def tables(found: Findings) -> dict[str, Table]:
     blocks = [block for section in sections(found) for block in section.blocks]
     return {block.title: block for block in blocks if isinstance(block, Table)}
 
@@ -111,7 +111,7 @@ def as_dicts(table: Table) -> list[dict[str, str]]:
     return [dict(zip(table.header, row, strict=True)) for row in table.rows]
 
 
-def paragraph(found: Study, start: str) -> str:
+def paragraph(found: Findings, start: str) -> str:
     """The one paragraph of the report that begins so."""
     blocks = [block for section in sections(found) for block in section.blocks]
     (text,) = [block for block in blocks if isinstance(block, str) and block.startswith(start)]
@@ -158,7 +158,7 @@ DR = BASE + 0.2 + noise(20, 0.02, 1)
 
 
 @pytest.fixture(scope="module")
-def confounded() -> Study:
+def confounded() -> Findings:
     """All that gar gains is the data's."""
     return study(
         arm("baseline", BASE),
@@ -168,13 +168,13 @@ def confounded() -> Study:
     )
 
 
-def attribution_of(found: Study) -> str:
+def attribution_of(found: Findings) -> str:
     return words.attribution(
         *(found.answers[q] for q in (words.TOTAL, words.DATA, words.AGREEMENT))
     )
 
 
-def claim_of(found: Study) -> str:
+def claim_of(found: Findings) -> str:
     return words.claim(found.answers[words.AGREEMENT], found.answers[words.STEP])
 
 
@@ -241,7 +241,7 @@ def test_effect_in_one_place_is_no_claim_about_another():
 
 
 @pytest.fixture
-def troubled(unpictured) -> Study:
+def troubled(unpictured) -> Findings:
     """Three seeds; one diverged, one arm is missing, DQN on the grid learned nothing."""
     techniques = ("baseline", "dr", "gar")
     return study(
@@ -356,9 +356,9 @@ def test_environment_in_which_every_run_diverged_is_reported(undrawn):
 
 
 def test_nothing_at_all_is_reported_as_nothing():
-    (section,) = sections(study_of([]))
+    (section,) = sections(findings_of([]))
     assert "nothing to report" in str(section.blocks[0])
-    aliases = study_of([make_record("es", technique="gar")])
+    aliases = findings_of([make_record("es", technique="gar")])
     assert "nothing to report" in str(sections(aliases)[0].blocks[0])
 
 
@@ -505,7 +505,7 @@ def test_arm_that_is_here_twice_is_not_taken_once_in_silence():
     records = [
         *arm("dr", DR[:6]), *arm("gar", DR[:6] + 0.2), *arm("gar", DR[:6] - 0.2, digest="ffffffff")
     ]  # fmt: skip
-    found = study_of(records)
+    found = findings_of(records)
     silent = found.aside == [] and one(found.answers[words.AGREEMENT]).difference is not None
     assert not silent
 
@@ -514,7 +514,7 @@ def test_arm_that_is_here_twice_is_not_taken_once_in_silence():
 
 
 def test_aliases_are_listed_and_enter_nothing(unpictured):
-    found = study_of(make_study(("cartpole",), seeds=tuple(range(6))))
+    found = findings_of(make_study(("cartpole",), seeds=tuple(range(6))))
     assert paragraph(found, "Aliases") == (
         "Aliases, shown in no comparison: es gar on cartpole; es gar+reg on cartpole."
     )
@@ -535,7 +535,7 @@ def test_the_setting_with_most_runs_is_kept_and_the_others_are_named():
     kept, aside = choose([*few, *many, *other])
     assert sorted(r.name for r in kept) == sorted(r.name for r in [*many, *other])
     assert aside == [f"ppo on cartpole, setting {few[0].setting}: 3 runs"]
-    assert aside[0] in paragraph(study_of([*few, *many, *other]), "Other settings")
+    assert aside[0] in paragraph(findings_of([*few, *many, *other]), "Other settings")
 
 
 def test_full_runs_go_before_quick_ones():
@@ -1340,7 +1340,7 @@ def test_sections_without_pictures_draw_nothing(undrawn):
 
 
 def test_every_table_of_a_document_states_n(unpictured):
-    found = study_of(make_study(seeds=(0, 1, 2)))
+    found = findings_of(make_study(seeds=(0, 1, 2)))
     for title, table in tables(found).items():
         states = {"n", "n pairs"} & set(table.header)
         assert states or title.startswith(("Rank correlation", "One environment")), title
@@ -1349,8 +1349,8 @@ def test_every_table_of_a_document_states_n(unpictured):
 
 def test_document_is_the_same_whatever_the_order_of_the_records(unpictured):
     records = make_study(algorithms=("ppo", "dqn"), seeds=(0, 1, 2))
-    text = to_markdown(sections(study_of(records)))
-    assert to_markdown(sections(study_of(records[::-1]))) == text
+    text = to_markdown(sections(findings_of(records)))
+    assert to_markdown(sections(findings_of(records[::-1]))) == text
 
 
 def test_algorithm_that_is_not_known_here_is_reported(unpictured):
@@ -1382,5 +1382,5 @@ def test_table_of_arms_is_that_of_the_report(unpictured, tmp_path):
     records = [*arm("dr", DR[:6], "dqn"), *arm("dr", DR[:6], "dqn-onehot")]
     write_report(Source(csv_text(rows(records))), tmp_path)
     table = list(csv.reader(io.StringIO((tmp_path / "arms.csv").read_text())))
-    expected = tables(study_of(records))["All arms"]
+    expected = tables(findings_of(records))["All arms"]
     assert list(map(tuple, table)) == [expected.header, *expected.rows]

@@ -1,5 +1,6 @@
 """The committed study: experiments/RESULTS.md says what experiments/study/ contains."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -42,3 +43,12 @@ def test_every_figure_of_the_results_is_rebuilt(rebuilt):
 def test_what_is_committed_is_small():
     assert (STUDY / ROWS).stat().st_size < 2_000_000
     assert all(file.stat().st_size < 300_000 for file in (STUDY / "figures").iterdir())
+
+
+def test_the_readme_quotes_the_results():
+    """Each interval of its results stands in RESULTS.md as well."""
+    readme = (EXPERIMENTS.parent / "README.md").read_text()
+    section = readme[readme.index("## Results so far") : readme.index("## From results to answers")]
+    quoted = re.findall(r"[-+]?\d\.\d+ \[[^]]+\]", section)
+    assert len(quoted) > 20
+    assert not [text for text in quoted if text not in PAGE.read_text()]

@@ -37,7 +37,7 @@ RANKING = "A"
 """The score of rankings: defined for every run, at all levels."""
 
 
-class Study(NamedTuple):
+class Findings(NamedTuple):
     """What the report is made of, computed once."""
 
     records: list[Record]
@@ -53,7 +53,7 @@ class Study(NamedTuple):
     """How the results were made, see `jaxgen.report.source.making_of`."""
 
 
-def study_of(records: Sequence[Record], making: Mapping[str, Any] | None = None) -> Study:
+def findings_of(records: Sequence[Record], making: Mapping[str, Any] | None = None) -> Findings:
     """Compute all comparisons and predictions of the records."""
     kept, aside = choose(records)
     arms = arms_of(kept)
@@ -68,32 +68,32 @@ def study_of(records: Sequence[Record], making: Mapping[str, Any] | None = None)
     cells = [cell for cell in arms if cell.name not in apart]
     kept = [record for record in kept if record.name not in apart]
     answers = {question: compare(cells, question.pairs) for question in words.QUESTIONS}
-    return Study(kept, cells, presets, aside, answers, predictions(cells), making)
+    return Findings(kept, cells, presets, aside, answers, predictions(cells), making)
 
 
 Illustrate = Callable[[str, Callable[[], Any], str], Block]
 """(name, function that draws the figure, caption) -> a picture, or what stands for it."""
 
 
-def sections(study: Study, draw: bool = True) -> list[Section]:
+def sections(findings: Findings, draw: bool = True) -> list[Section]:
     """The document; ``draw``: with its figures, or with their captions alone."""
-    if not study.cells:
+    if not findings.cells:
         return [Section("Report", ["No finished run is here, so there is nothing to report."])]
     illustrate = _picture if draw else _caption
-    environments = list(dict.fromkeys(cell.environment for cell in study.cells))
+    environments = list(dict.fromkeys(cell.environment for cell in findings.cells))
     by_environment = [
-        [cell for cell in study.cells if cell.environment == name] for name in environments
+        [cell for cell in findings.cells if cell.environment == name] for name in environments
     ]
     return [
-        _opening(study, by_environment),
-        *(_environment(study, cells, illustrate) for cells in by_environment),
+        _opening(findings, by_environment),
+        *(_environment(findings, cells, illustrate) for cells in by_environment),
         *([_together(by_environment)] if len(by_environment) > 1 else []),
-        _questions(study),
-        _prediction(study, illustrate),
-        *([_presets(study, illustrate)] if study.presets else []),
-        _limits(study),
-        *([_making(study.making)] if study.making else []),
-        Section("All arms", [cell_table([*study.cells, *study.presets])]),
+        _questions(findings),
+        _prediction(findings, illustrate),
+        *([_presets(findings, illustrate)] if findings.presets else []),
+        _limits(findings),
+        *([_making(findings.making)] if findings.making else []),
+        Section("All arms", [cell_table([*findings.cells, *findings.presets])]),
     ]
 
 
@@ -108,52 +108,52 @@ def _caption(name: str, draw: Callable[[], Any], caption: str) -> Block:
 # The answers
 
 
-def _opening(study: Study, by_environment: list[list[Cell]]) -> Section:
+def _opening(findings: Findings, by_environment: list[list[Cell]]) -> Section:
     blocks: list[Block] = []
-    if any(cell.quick for cell in study.cells):
+    if any(cell.quick for cell in findings.cells):
         blocks.append("!!! QUICK RUNS ARE AMONG THESE: NOT A RESULT !!!")
-    seeds = sorted({len(cell.records) for cell in study.cells})
-    runs = sum(len(cell.records) for cell in study.cells)
-    others = sum(len(cell.records) for cell in study.presets)
+    seeds = sorted({len(cell.records) for cell in findings.cells})
+    runs = sum(len(cell.records) for cell in findings.cells)
+    others = sum(len(cell.records) for cell in findings.presets)
     apart = f" and {others} of presets, in a section of their own" if others else ""
     span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     blocks.append(
-        f"{runs} trained runs: {len(study.cells)} arms, n = {span} seeds each{apart}. Scores are "
-        "those of the greedy final policy: 0 is random play, 1 the ceiling. A: over all levels of "
-        f"shift; {PRIMARY}: levels .75 and 1, on which no arm trains. Square brackets are 95 % "
+        f"{runs} trained runs: {len(findings.cells)} arms, n = {span} seeds each{apart}. Scores "
+        "are those of the greedy final policy: 0 is random play, 1 the ceiling. A: over all levels "
+        f"of shift; {PRIMARY}: levels .75 and 1, on which no arm trains. Square brackets are 95 % "
         f"bootstrap intervals over seeds, from {MIN_SEEDS} seeds on; differences are by seed."
     )
     best = " ".join(words.ranking_words(cells, RANKING) for cells in by_environment)
-    answers = study.answers
+    answers = findings.answers
     blocks += [
         f"**Which combination generalises best?** {best}",
-        _answered(study, words.AGREEMENT),
-        _answered(study, words.STEP),
-        _answered(study, words.PLACEBO),
+        _answered(findings, words.AGREEMENT),
+        _answered(findings, words.STEP),
+        _answered(findings, words.PLACEBO),
         f"**Is a claim for GAR supported?** "
         f"{words.claim(answers[words.AGREEMENT], answers[words.STEP])}",
-        _answered(study, words.DATA),
+        _answered(findings, words.DATA),
         f"**What of gar's gain is the data's?** "
         f"{words.attribution(*(answers[q] for q in (words.TOTAL, words.DATA, words.AGREEMENT)))}",
-        _answered(study, words.REG),
-        _answered(study, words.OFFERED),
+        _answered(findings, words.REG),
+        _answered(findings, words.OFFERED),
         f"**Does the agreement of gradients predict generalisation?** "
-        f"{words.prediction_words(study.predictions, transfers(study.predictions))}",
+        f"{words.prediction_words(findings.predictions, transfers(findings.predictions))}",
     ]
     return Section("Which training generalises? A report", blocks)
 
 
-def _answered(study: Study, question: words.Question) -> str:
-    return f"**{question.title}** {words.answer(study.answers[question])}"
+def _answered(findings: Findings, question: words.Question) -> str:
+    return f"**{question.title}** {words.answer(findings.answers[question])}"
 
 
 # One environment
 
 
-def _environment(study: Study, cells: list[Cell], illustrate: Illustrate) -> Section:
+def _environment(findings: Findings, cells: list[Cell], illustrate: Illustrate) -> Section:
     name = cells[0].environment
     title = plotting.TITLES.get(name, name)
-    records = [record for record in study.records if record.environment == name]
+    records = [record for record in findings.records if record.environment == name]
     blocks: list[Block] = [
         words.ranking_words(cells, RANKING),
         words.ranking_words(cells, PRIMARY),
@@ -172,7 +172,7 @@ def _environment(study: Study, cells: list[Cell], illustrate: Illustrate) -> Sec
         blocks.append(
             illustrate(f"{name}_learning", lambda: pictures.learning(by_algorithm), caption)
         )
-    parts = _parts(study, name)
+    parts = _parts(findings, name)
     if parts:
         shown = [(c, meaning) for c, meaning in parts if c.difference is not None]
         blocks.append(_parts_table(title, parts))
@@ -245,7 +245,7 @@ def _env_steps(cell: Cell) -> str:
     return f"{np.mean(steps):,.0f}"
 
 
-def _parts(study: Study, environment: str) -> list[tuple[Comparison, str]]:
+def _parts(findings: Findings, environment: str) -> list[tuple[Comparison, str]]:
     """The terms of the decomposition of one environment, by algorithm."""
     meanings = (
         (words.TOTAL, "data and agreement"),
@@ -257,7 +257,7 @@ def _parts(study: Study, environment: str) -> list[tuple[Comparison, str]]:
     found = [
         (comparison, meaning)
         for question, meaning in meanings
-        for comparison in study.answers[question]
+        for comparison in findings.answers[question]
         if comparison.environment == environment
     ]
     return sorted(found, key=lambda part: algorithm_order(part[0].algorithm))
@@ -349,9 +349,9 @@ def _together_row(
 # Differences and predictions
 
 
-def _questions(study: Study) -> Section:
+def _questions(findings: Findings) -> Section:
     blocks: list[Block] = []
-    for question, comparisons in study.answers.items():
+    for question, comparisons in findings.answers.items():
         if not comparisons:
             continue
         rows = [
@@ -364,8 +364,8 @@ def _questions(study: Study) -> Section:
     return Section(f"Differences in {PRIMARY}, question by question", [*blocks, _TEST_NOTE])
 
 
-def _prediction(study: Study, illustrate: Illustrate) -> Section:
-    found = study.predictions
+def _prediction(findings: Findings, illustrate: Illustrate) -> Section:
+    found = findings.predictions
     blocks: list[Block] = [words.prediction_words(found, transfers(found))]
     if found:
         blocks += [_prediction_table(found), *_transfer_tables(found)]
@@ -373,7 +373,7 @@ def _prediction(study: Study, illustrate: Illustrate) -> Section:
         shown = next(p for p in PREDICTORS if p.name in names)
         caption = f"{shown.name} of every run against its {PRIMARY}; colours are arms."
         blocks.append(
-            illustrate("agreement", lambda: pictures.agreement(study.cells, shown), caption)
+            illustrate("agreement", lambda: pictures.agreement(findings.cells, shown), caption)
         )
     return Section("Does gradient agreement predict generalisation?", blocks)
 
@@ -426,13 +426,13 @@ def _transfer_tables(found: Sequence[Prediction]) -> list[Table]:
 # Presets
 
 
-def _presets(study: Study, illustrate: Illustrate) -> Section:
+def _presets(findings: Findings, illustrate: Illustrate) -> Section:
     """Presets beside the algorithm that they change, with the same technique."""
     groups: dict[tuple[str, str, str], list[Cell]] = {}
-    for cell in study.presets:
+    for cell in findings.presets:
         key = (cell.environment, base_of(cell.algorithm), cell.technique)
         groups.setdefault(key, []).append(cell)
-    bases = {(c.environment, c.algorithm, c.technique): c for c in study.cells}
+    bases = {(c.environment, c.algorithm, c.technique): c for c in findings.cells}
     blocks: list[Block] = []
     for key, presets in groups.items():
         cells = [*([bases[key]] if key in bases else []), *presets]
@@ -470,9 +470,9 @@ def _preset_table(title: str, cells: Sequence[Cell]) -> Table:
 # Limits
 
 
-def _limits(study: Study) -> Section:
-    cells = [*study.cells, *study.presets]
-    aliases = [r for r in study.records if r.alias_of]
+def _limits(findings: Findings) -> Section:
+    cells = [*findings.cells, *findings.presets]
+    aliases = [r for r in findings.records if r.alias_of]
     names = list(dict.fromkeys(
         f"{r.algorithm} {r.technique} on {r.environment}" for r in aliases
     ))  # fmt: skip
@@ -489,8 +489,8 @@ def _limits(study: Study) -> Section:
         _listed("Diverged runs, counted as failures", diverged),
         _listed("Arms with runs that did not learn", failed),
         _listed("Aliases, shown in no comparison", names),
-        _listed("Missing, by what the other arms have", missing_arms(study.cells)),
-        _listed("Other settings, left aside", study.aside),
+        _listed("Missing, by what the other arms have", missing_arms(findings.cells)),
+        _listed("Other settings, left aside", findings.aside),
     ]
     if few:
         blocks.append(

@@ -17,7 +17,7 @@ from jaxgen.analysis import csv_text, curves_text, read_csv, read_curves, rows
 from jaxgen.document import Picture, to_csv, to_html, to_latex, to_markdown
 from jaxgen.outputs import read_records
 from jaxgen.records import Record
-from jaxgen.report.sections import cell_table, sections, study_of
+from jaxgen.report.sections import cell_table, findings_of, sections
 from jaxgen.store import open_store
 
 ROWS, CURVES, MAKING = "results.csv.gz", "curves.csv.gz", "making.json"
@@ -123,8 +123,8 @@ def write_report(source: Source, folder: str | Path, page: str | Path | None = N
         The files that a reader opens first.
     """
     folder = Path(folder)
-    study = study_of(read_csv(source.text, source.curves), source.making)
-    document = sections(study)
+    findings = findings_of(read_csv(source.text, source.curves), source.making)
+    document = sections(findings)
     found = [block for section in document for block in section.blocks]
     for block in found:
         if isinstance(block, Picture):
@@ -133,7 +133,7 @@ def write_report(source: Source, folder: str | Path, page: str | Path | None = N
     markdown = folder / "report.md" if page is None else Path(page)
     pictures = Path(os.path.relpath(folder / "figures", markdown.parent)).as_posix()
     _write(markdown, to_markdown(document, pictures).encode())
-    table = cell_table([*study.cells, *study.presets])
+    table = cell_table([*findings.cells, *findings.presets])
     _write(folder / "arms.csv", to_csv(table).encode())
     _write(folder / "arms.tex", to_latex(table).encode())
     making = None if source.making is None else json.dumps(source.making, indent=1) + "\n"
