@@ -308,6 +308,7 @@ PRESETS: dict[str, dict[str, Config]] = {
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dqn-onehot": ("dqn", {"encoding": "one_hot"}),
+    "dqn+": ("dqn", {"encoding": "one_hot", "learning_rate": 5e-4, "n_step": 3}),
     "dqn-truncation": ("dqn", {"bootstrap_truncations": False}),
     "dqn-autoreset": ("dqn", {"true_successors": False}),
     "dqn-lr5e-4": ("dqn", {"learning_rate": 5e-4}),
@@ -319,7 +320,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 """Presets of an algorithm under a name of their own: (algorithm, overrides).
 
 The variants of DQN ask what keeps it from learning the grid: a mistake that is often made
-(``dqn-truncation``, ``dqn-autoreset``), what the network sees (``dqn-onehot``), or a setting.
+(``dqn-truncation``, ``dqn-autoreset``), what the network sees (``dqn-onehot``), or a setting;
+``dqn+`` puts together what helps.
 
 ``es-matched`` counts the steps of every member against the budget that the other
 algorithms have, which is a handful of generations; its override names whose budget.

@@ -44,12 +44,12 @@ AGREEMENT = Question(
 )
 STEP = Question(
     "Is it the selection, or the size of the step?",
-    "dr-scaled takes steps as long as gar's without selecting",
+    "the steps of dr-scaled are as long as gar's, without its selection",
     (("gar", "dr-scaled"),),
 )
 PLACEBO = Question(
     "Does gar beat a placebo?",
-    "gar-shuffle compares gradients whose labels of variation are shuffled",
+    "samples of gar-shuffle are dealt out anew, so that there is nothing to select",
     (("gar", "gar-shuffle"),),
 )
 DATA = Question(
@@ -64,7 +64,7 @@ TOTAL = Question(
 )
 REG = Question(
     "Does weight decay help?",
-    "reg is decoupled weight decay of 1e-4, as specified",
+    "decoupled weight decay of 1e-4 (reg), as specified",
     (("reg", "baseline"), ("dr+reg", "dr"), ("gar+reg", "gar")),
 )
 AGREEMENT_REG = Question(
@@ -336,8 +336,11 @@ def prediction_words(found: Sequence[Prediction], transferred: Sequence[Transfer
     for own in found:
         by_predictor.setdefault(own.predictor, []).append(own)
     gas = next((p for p in by_predictor if p.name in ("GAS, probe", "GAS, training")), None)
-    texts = [_tally(gas, by_predictor[gas])] if gas else []
-    texts += _simpler({p: by_predictor[p] for p in by_predictor if not p.name.startswith("GAS")})
+    texts = [f"Rank correlations with {PRIMARY} over the seeds of an arm."]
+    texts += [_tally(gas, by_predictor[gas])] if gas else []
+    forms = {p: own for p, own in by_predictor.items() if p.name.startswith("GAS") and p != gas}
+    simpler = {p: own for p, own in by_predictor.items() if not p.name.startswith("GAS")}
+    texts += _others("Other forms of GAS", forms) + _others("What is simpler", simpler)
     signs = [v > 0 for own in transferred if own.predictor == gas for v in own.correlations]
     if gas and signs:
         texts.append(
@@ -347,14 +350,14 @@ def prediction_words(found: Sequence[Prediction], transferred: Sequence[Transfer
     return " ".join(texts)
 
 
-def _simpler(groups: Mapping[Predictor, Sequence[Prediction]]) -> list[str]:
-    """Predictors that compare no gradients; those of which nothing is to be said, in one."""
+def _others(title: str, groups: Mapping[Predictor, Sequence[Prediction]]) -> list[str]:
+    """Where their intervals exclude zero; those of which nothing is to be said, in one sentence."""
     clear = {p: group for p, group in groups.items() if any(map(_excludes_zero, group))}
     texts = [_tally(predictor, group) for predictor, group in clear.items()]
-    others = [predictor.name for predictor in groups if predictor not in clear]
-    if others:
-        texts.append(f"No interval excludes zero for {'; '.join(others)}.")
-    return texts
+    rest = [predictor.name for predictor in groups if predictor not in clear]
+    if rest:
+        texts.append(f"No interval excludes zero for {'; '.join(rest)}.")
+    return [f"{title}:", *texts] if texts else []
 
 
 def _excludes_zero(found: Prediction) -> bool:
@@ -369,10 +372,12 @@ def _tally(predictor: Predictor, group: Sequence[Prediction]) -> str:
         if own:
             names = [f"{place(p.algorithm, p.environment)} ({_rho(p)})" for p in own]
             parts.append(f"{side} zero in {listing(names)}")
-    name = predictor.name
+    # A sentence begins with a capital, a score keeps its letter.
+    score = predictor.name.startswith("s(")
+    name = predictor.name if score else predictor.name[0].upper() + predictor.name[1:]
     clear = "; ".join(parts) or "no interval excludes zero"
     places = f"{len(group)} place" + ("s" if len(group) > 1 else "")
-    return f"Rank correlation of {name} with {PRIMARY} in {places}: {clear}."
+    return f"{name} ({places}): {clear}."
 
 
 def _rho(found: Prediction) -> str:
