@@ -579,6 +579,13 @@ def test_leader_and_its_company_are_named():
     assert re.search(r"Not compared, for too few .*: ppo reg\.", text)
 
 
+def test_leader_that_did_not_learn_is_called_a_failure():
+    cells = arms_of([make_record(seed=i, s=[0.01] * 5) for i in range(3)])
+    assert "None of its runs learned" in words.ranking_words(cells, "A")
+    learned = arms_of([make_record(seed=i) for i in range(3)])
+    assert "None of its runs" not in words.ranking_words(learned, "A")
+
+
 def test_order_of_a_ranking_is_that_of_means():
     cells = cells_of(arm("baseline", BASE), arm("dr", DR), arm("gar", DR[:3] + 0.3))
     assert [cell.technique for cell in ranked(cells, "A_ood")] == ["gar", "dr", "baseline"]

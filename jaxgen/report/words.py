@@ -153,6 +153,8 @@ def ranking_words(cells: Sequence[Cell], score: str) -> str:
         f"On {title}, {arm_name(found.cell)} has the highest mean {score}: "
         f"{score_text(found.cell, score)} over {n} seeds."
     )
+    if not found.cell.num_valid():
+        text += " None of its runs learned, so this ranks failures."
     if n < MIN_SEEDS:
         text += (
             f" With fewer than {MIN_SEEDS} seeds this describes the runs and decides nothing: any "
