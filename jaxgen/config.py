@@ -308,7 +308,7 @@ PRESETS: dict[str, dict[str, Config]] = {
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dqn-onehot": ("dqn", {"encoding": "one_hot"}),
-    "dqn+": ("dqn", {"encoding": "one_hot", "learning_rate": 5e-4, "n_step": 3}),
+    "dqn+": ("dqn", {"gamma": 0.95, "n_step": 3}),
     "dqn-truncation": ("dqn", {"bootstrap_truncations": False}),
     "dqn-autoreset": ("dqn", {"true_successors": False}),
     "dqn-lr5e-4": ("dqn", {"learning_rate": 5e-4}),
@@ -321,7 +321,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 The variants of DQN ask what keeps it from learning the grid: a mistake that is often made
 (``dqn-truncation``, ``dqn-autoreset``), what the network sees (``dqn-onehot``), or a setting;
-``dqn+`` puts together what helps.
+``dqn+`` puts together the two settings that help most.
 
 ``es-matched`` counts the steps of every member against the budget that the other
 algorithms have, which is a handful of generations; its override names whose budget.

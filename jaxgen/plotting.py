@@ -67,7 +67,11 @@ STYLES = {
     "pcgrad": Style(GREEN, "<", "-."),
     "and-mask": Style(PURPLE, ">", ":"),
 }
-_OTHER_STYLES = (Style(SKY, "d", ":"), Style(RED, "8", "-."), Style(BLACK, "H", ":"))
+_OTHER_STYLES = (
+    Style(SKY, "d", ":"), Style(RED, "8", "-."), Style(BLACK, "H", ":"), Style(GREEN, "o", "-"),
+    Style(PURPLE, "s", "--"), Style(BLUE, "v", "-."), Style(ORANGE, "D", "--"),
+    Style(GREY, "P", "-"), Style(SKY, "^", "-"), Style(RED, "X", "--"),
+)  # fmt: skip
 
 
 def to_png(figure: "Figure") -> bytes:

@@ -32,6 +32,7 @@ from jaxgen.report.evidence import (
 )
 from jaxgen.report.prediction import PREDICTORS, Prediction, predictions, transfers
 from jaxgen.report.words import interval_text, number, p_text, place, score_text
+from jaxgen.summary import EXPECTED
 
 RANKING = "A"
 """The score of rankings: defined for every run, at all levels."""
@@ -438,13 +439,30 @@ def _presets(findings: Findings, illustrate: Illustrate) -> Section:
         cells = [*([bases[key]] if key in bases else []), *presets]
         environment, algorithm, technique = key
         title = f"{place(algorithm, environment)}, {technique}"
-        blocks.append(_preset_table(title, cells))
+        blocks += [_preset_words(environment, algorithm, cells), _preset_table(title, cells)]
         if any(record.load_history() for cell in cells for record in cell.finished):
             panels = {title: [(cell.algorithm, cell) for cell in cells]}
             caption = f"{title}: learning curves of the presets, means over seeds."
             name = f"{environment}_{algorithm}_{technique}_presets"
             blocks.append(illustrate(name, partial(pictures.learning, panels), caption))
     return Section("Presets of one algorithm", blocks)
+
+
+def _preset_words(environment: str, algorithm: str, cells: Sequence[Cell]) -> str:
+    """The preset with the highest return at level 0, beside what the specification expects."""
+    finished = [cell for cell in cells if cell.finished]
+    if not finished:
+        return "No run of a preset finished."
+    best = max(finished, key=lambda cell: cell.curves()[:, 0].mean())
+    text = (
+        f"{best.algorithm} has the highest mean greedy return at level 0: {_mean_return(best)} "
+        f"over {len(best.records)} seeds."
+    )
+    expected = EXPECTED.get((environment, algorithm))
+    if expected is not None:
+        low, high = expected.returns
+        text += f" The specification expects {low:g} to {high:g} of {algorithm}."
+    return text
 
 
 def _preset_table(title: str, cells: Sequence[Cell]) -> Table:
