@@ -101,7 +101,7 @@ def _record_rows(record: Record) -> list[dict[str, Any]]:
     common |= {name: training.get(name) for name in _TRAINING_COLUMNS}
     for name in _GAS_COLUMNS:
         _, source, form = name.split("_")
-        common[name] = ((result.get("gas") or {}).get(source) or {}).get(form)
+        common[name] = record.gas(source, form)
     if record.diverged:
         return [common]
     return [common | row for mode in modes_of([record]) for row in _mode_rows(record, mode)]

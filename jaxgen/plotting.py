@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from jaxgen.document import write_whole
 from jaxgen.records import (
     HEADLINE_MODE,
     TECHNIQUES,
@@ -84,10 +85,7 @@ def to_png(figure: "Figure") -> bytes:
 def save(figure: "Figure", path: str | os.PathLike[str]) -> Path:
     """Write `to_png` to a file, which appears whole or not at all; creates its folder."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(to_png(figure))
-    partial.replace(path)
+    write_whole(path, to_png(figure))
     return path
 
 

@@ -116,6 +116,10 @@ class Record(NamedTuple):
         text = json.dumps(shared, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:4]
 
+    def gas(self, source: str, form: str) -> float | None:
+        """Gradient agreement score by ``train`` or ``probe``, None where it was not measured."""
+        return ((self.result.get("gas") or {}).get(source) or {}).get(form)
+
     def load_history(self) -> History:
         """The history's arrays, without the iterations after the run had used its budget.
 

@@ -78,8 +78,7 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
     def update(
         state: State, actor: Actor, rollout: Transition, iteration: Array, key: Array
     ) -> tuple[State, Metrics]:
-        kept = _kept(config, rollout)
-        state = state._replace(ring=replay.insert(state.ring, kept, iteration))
+        state = state._replace(ring=replay.insert(state.ring, _kept(config, rollout), iteration))
         before = iteration * config.steps_per_iteration
         after = before + config.steps_per_iteration
         filled = jnp.minimum(after // config.num_variations, config.ring_size)

@@ -104,11 +104,19 @@ def arms_of(records: Iterable[Record]) -> list[Cell]:
     return [cell for cell in group_cells(records) if not cell.alias_of]
 
 
+def by_program(cells: Iterable[Cell]) -> dict[Program, list[Cell]]:
+    """The cells of each algorithm and environment."""
+    programs: dict[Program, list[Cell]] = {}
+    for cell in cells:
+        programs.setdefault((cell.environment, cell.algorithm), []).append(cell)
+    return programs
+
+
 def values_of(cell: Cell, score: str) -> dict[int, float]:
     """Seed -> score, greedy, failures counted; ``grs_n`` only where it is defined."""
     found = cell.scores(score)
     if score != "grs_n":
-        worst = min(0.0, *found.values(), 0.0)
+        worst = min([0.0, *found.values()])
         found |= {record.seed: worst for record in cell.records if record.diverged}
     return dict(sorted(found.items()))
 
@@ -118,9 +126,14 @@ def estimate(values: Iterable[float], statistic: Statistic = statistics.mean) ->
     scores = np.array(list(values))
     if not len(scores):
         return None
-    if len(scores) < MIN_SEEDS:
-        return Interval(statistic(scores), np.array(np.nan), np.array(np.nan))
-    return bootstrap([scores], statistic)
+    return shown(bootstrap([scores], statistic), len(scores))
+
+
+def shown(interval: Interval, num_seeds: int) -> Interval:
+    """What may be shown of an interval: of fewer seeds than `MIN_SEEDS` its ends are NaN."""
+    if num_seeds >= MIN_SEEDS:
+        return interval
+    return interval._replace(low=np.array(np.nan), high=np.array(np.nan))
 
 
 # Differences between arms
@@ -188,12 +201,10 @@ def compare(cells: Sequence[Cell], pairs: Sequence[tuple[str, str]]) -> list[Com
     run anywhere, none at all.
     """
     run = {cell.technique for cell in cells}
-    programs: dict[Program, dict[str, Cell]] = {}
-    for cell in cells:
-        programs.setdefault((cell.environment, cell.algorithm), {})[cell.technique] = cell
     found = [
         _compared(program, arms, first, second)
-        for program, arms in programs.items()
+        for program, own in by_program(cells).items()
+        for arms in ({cell.technique: cell for cell in own},)
         for first, second in pairs
         if {first, second} <= run
         and {first, second} & arms.keys()

@@ -1,7 +1,7 @@
 """Figures of the report, in the styles of `jaxgen.plotting`."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,11 +25,12 @@ from jaxgen.plotting import (
 )
 from jaxgen.records import Cell, algorithm_order, environment_order
 from jaxgen.report.evidence import (
-    MIN_SEEDS,
     PRIMARY,
     Comparison,
+    by_program,
     estimate,
     ranked,
+    shown,
     values_of,
 )
 from jaxgen.report.prediction import Predictor, pairs
@@ -69,9 +70,7 @@ def differences(parts: Sequence[tuple[Comparison, str]], quick: bool = False) ->
     axis.axvline(0, color=GREY, lw=1)
     for row, (own, _) in enumerate(parts):
         assert own.difference is not None
-        interval = own.difference.interval
-        if own.difference.num_pairs < MIN_SEEDS:
-            interval = interval._replace(low=np.array(np.nan), high=np.array(np.nan))
+        interval = shown(own.difference.interval, own.difference.num_pairs)
         _point(axis, interval, row, Style(BLACK, "o", "-"))
     _rows(axis, [f"{own.algorithm}: {own.label} ({meaning})" for own, meaning in parts])
     axis.set(xlabel=f"difference in {PRIMARY}; band: {MARGIN:g} either way")
@@ -81,8 +80,12 @@ def differences(parts: Sequence[tuple[Comparison, str]], quick: bool = False) ->
 
 def profiles(cells: Sequence[Cell]) -> "Figure":
     """Share of the runs of one environment above each score, a panel per algorithm."""
-    figure, axes = _panels(cells)
-    for axis, own, styles in axes:
+    by_algorithm = {algorithm: own for (_, algorithm), own in by_program(cells).items()}
+    width = 3.2 if len(by_algorithm) > 1 else 5.4
+    figure, axes = subplots(1, len(by_algorithm), width, 3.4, sharey=True)
+    styles = arm_styles(cell.technique for cell in cells)
+    for axis, (algorithm, own) in zip(axes.flat, by_algorithm.items(), strict=True):
+        axis.set_title(algorithm.upper(), fontsize=10)
         for i, cell in enumerate(own):
             values = np.array(list(values_of(cell, PRIMARY).values()))
             style = styles[cell.technique]
@@ -111,9 +114,8 @@ def improvement(cells: Sequence[Cell]) -> "Figure":
     for row, (cell, other) in enumerate(rows):
         first, second = (list(values_of(c, PRIMARY).values()) for c in (cell, other))
         interval = probability_of_improvement([first], [second])
-        if min(len(first), len(second)) < MIN_SEEDS:
-            interval = interval._replace(low=np.array(np.nan), high=np.array(np.nan))
-        _point(axis, interval, row, styles[cell.technique])
+        fewest = min(len(first), len(second))
+        _point(axis, shown(interval, fewest), row, styles[cell.technique])
     _rows(axis, [arm_name(cell) for cell, _ in rows])
     axis.set(xlabel=f"P(a run's {PRIMARY} is above that of a baseline run)", xlim=(-0.02, 1.02))
     finish(figure, "", any(cell.quick for cell in cells))
@@ -168,18 +170,6 @@ def agreement(cells: Sequence[Cell], predictor: Predictor) -> "Figure":
     legend_below(figure, figure.axes)
     finish(figure, "", any(cell.quick for cell in cells))
     return figure
-
-
-def _panels(cells: Sequence[Cell]) -> tuple["Figure", list[tuple["Axes", list[Cell], Any]]]:
-    algorithms = sorted({cell.algorithm for cell in cells}, key=algorithm_order)
-    width = 3.2 if len(algorithms) > 1 else 5.4
-    figure, axes = subplots(1, len(algorithms), width, 3.4, sharey=True)
-    styles = arm_styles(cell.technique for cell in cells)
-    parts = []
-    for axis, algorithm in zip(axes.flat, algorithms, strict=True):
-        axis.set_title(algorithm.upper(), fontsize=10)
-        parts.append((axis, [c for c in cells if c.algorithm == algorithm], styles))
-    return figure, parts
 
 
 def _point(axis: "Axes", interval: Interval | None, row: int, style: Style) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxgen.evaluation.statistics import Interval, can_be_ranked, rank_correlation
 from jaxgen.records import HEADLINE_MODE, Cell, Record
-from jaxgen.report.evidence import MIN_SEEDS, PRIMARY, Program
+from jaxgen.report.evidence import MIN_SEEDS, PRIMARY, Program, by_program
 
 
 class Predictor(NamedTuple):
@@ -30,7 +30,7 @@ def _trained(name: str) -> Callable[[Record], float | None]:
 
 
 def _gas(source: str, form: str) -> Callable[[Record], float | None]:
-    return lambda record: ((record.result.get("gas") or {}).get(source) or {}).get(form)
+    return lambda record: record.gas(source, form)
 
 
 def _at_zero(record: Record) -> float | None:
@@ -72,12 +72,9 @@ def predictions(cells: Sequence[Cell]) -> list[Prediction]:
 
     Runs that diverged have neither a score nor a training to speak of; they are left out here.
     """
-    programs: dict[Program, list[Cell]] = {}
-    for cell in cells:
-        programs.setdefault((cell.environment, cell.algorithm), []).append(cell)
     found = [
         _predict(program, group, predictor)
-        for program, group in programs.items()
+        for program, group in by_program(cells).items()
         for predictor in PREDICTORS
     ]
     return [own for own in found if own is not None]

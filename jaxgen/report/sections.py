@@ -28,9 +28,16 @@ from jaxgen.report.evidence import (
     estimate,
     missing_arms,
     ranked,
+    shown,
     values_of,
 )
-from jaxgen.report.prediction import PREDICTORS, Prediction, predictions, transfers
+from jaxgen.report.prediction import (
+    PREDICTORS,
+    Prediction,
+    Transfer,
+    predictions,
+    transfers,
+)
 from jaxgen.report.words import interval_text, number, p_text, place, score_text
 from jaxgen.summary import EXPECTED
 
@@ -50,6 +57,7 @@ class Findings(NamedTuple):
     """Settings that were left aside."""
     answers: Mapping[words.Question, list[Comparison]]
     predictions: list[Prediction]
+    transfers: list[Transfer]
     making: Mapping[str, Any] | None
     """How the results were made, see `jaxgen.report.source.making_of`."""
 
@@ -69,7 +77,8 @@ def findings_of(records: Sequence[Record], making: Mapping[str, Any] | None = No
     cells = [cell for cell in arms if cell.name not in apart]
     kept = [record for record in kept if record.name not in apart]
     answers = {question: compare(cells, question.pairs) for question in words.QUESTIONS}
-    return Findings(kept, cells, presets, aside, answers, predictions(cells), making)
+    found = predictions(cells)
+    return Findings(kept, cells, presets, aside, answers, found, transfers(found), making)
 
 
 Illustrate = Callable[[str, Callable[[], Any], str], Block]
@@ -85,12 +94,17 @@ def sections(findings: Findings, draw: bool = True) -> list[Section]:
     by_environment = [
         [cell for cell in findings.cells if cell.environment == name] for name in environments
     ]
+    best = [words.ranking_words(cells, RANKING) for cells in by_environment]
+    foretold = words.prediction_words(findings.predictions, findings.transfers)
     return [
-        _opening(findings, by_environment),
-        *(_environment(findings, cells, illustrate) for cells in by_environment),
+        _opening(findings, " ".join(best), foretold),
+        *(
+            _environment(findings, cells, text, illustrate)
+            for cells, text in zip(by_environment, best, strict=True)
+        ),
         *([_together(by_environment)] if len(by_environment) > 1 else []),
         _questions(findings),
-        _prediction(findings, illustrate),
+        _prediction(findings, foretold, illustrate),
         *([_presets(findings, illustrate)] if findings.presets else []),
         _limits(findings),
         *([_making(findings.making)] if findings.making else []),
@@ -109,7 +123,7 @@ def _caption(name: str, draw: Callable[[], Any], caption: str) -> Block:
 # The answers
 
 
-def _opening(findings: Findings, by_environment: list[list[Cell]]) -> Section:
+def _opening(findings: Findings, best: str, foretold: str) -> Section:
     blocks: list[Block] = []
     if any(cell.quick for cell in findings.cells):
         blocks.append("!!! QUICK RUNS ARE AMONG THESE: NOT A RESULT !!!")
@@ -124,7 +138,6 @@ def _opening(findings: Findings, by_environment: list[list[Cell]]) -> Section:
         f"of shift; {PRIMARY}: levels .75 and 1, on which no arm trains. Square brackets are 95 % "
         f"bootstrap intervals over seeds, from {MIN_SEEDS} seeds on; differences are by seed."
     )
-    best = " ".join(words.ranking_words(cells, RANKING) for cells in by_environment)
     answers = findings.answers
     blocks += [
         f"**Which combination generalises best?** {best}",
@@ -138,8 +151,7 @@ def _opening(findings: Findings, by_environment: list[list[Cell]]) -> Section:
         f"{words.attribution(*(answers[q] for q in (words.TOTAL, words.DATA, words.AGREEMENT)))}",
         _answered(findings, words.REG),
         _answered(findings, words.OFFERED),
-        f"**Does the agreement of gradients predict generalisation?** "
-        f"{words.prediction_words(findings.predictions, transfers(findings.predictions))}",
+        f"**Does the agreement of gradients predict generalisation?** {foretold}",
     ]
     return Section("Which training generalises? A report", blocks)
 
@@ -151,12 +163,14 @@ def _answered(findings: Findings, question: words.Question) -> str:
 # One environment
 
 
-def _environment(findings: Findings, cells: list[Cell], illustrate: Illustrate) -> Section:
+def _environment(
+    findings: Findings, cells: list[Cell], best: str, illustrate: Illustrate
+) -> Section:
     name = cells[0].environment
     title = plotting.TITLES.get(name, name)
     records = [record for record in findings.records if record.environment == name]
     blocks: list[Block] = [
-        words.ranking_words(cells, RANKING),
+        best,
         words.ranking_words(cells, PRIMARY),
         _ranking_table(cells),
         illustrate(f"{name}_ranking", lambda: pictures.ranking(cells, RANKING),
@@ -165,7 +179,7 @@ def _environment(findings: Findings, cells: list[Cell], illustrate: Illustrate) 
         illustrate(f"{name}_degradation", lambda: plotting.degradation(records, name),
                    f"{title}: mean return of every arm at each level of shift."),
     ]  # fmt: skip
-    if any(record.load_history() for cell in cells for record in cell.finished):
+    if _have_curves(cells):
         by_algorithm: dict[str, list[tuple[str, Cell]]] = {}
         for cell in cells:
             by_algorithm.setdefault(cell.algorithm.upper(), []).append((cell.technique, cell))
@@ -196,6 +210,10 @@ def _environment(findings: Findings, cells: list[Cell], illustrate: Illustrate) 
             illustrate(f"{name}_improvement", lambda: pictures.improvement(cells), caption)
         )
     return Section(title, blocks)
+
+
+def _have_curves(cells: Sequence[Cell]) -> bool:
+    return any(record.load_history() for cell in cells for record in cell.finished)
 
 
 def _ranking_table(cells: Sequence[Cell]) -> Table:
@@ -332,18 +350,16 @@ def _together_row(
     key: tuple[str, str], cells: Sequence[Cell], baseline: Sequence[Cell] | None
 ) -> tuple[str, ...]:
     strata = [list(values_of(cell, PRIMARY).values()) for cell in cells]
-    enough = min(map(len, strata)) >= MIN_SEEDS
-    statistics: list[Callable[[Any], Any]] = [interquartile_mean, optimality_gap]
-    texts = []
-    for statistic in statistics:
-        interval = bootstrap(strata, statistic)
-        texts.append(interval_text(interval) if enough else number(float(interval.estimate)))
+    fewest = min(map(len, strata))
+    texts = [
+        interval_text(shown(bootstrap(strata, statistic), fewest))
+        for statistic in (interquartile_mean, optimality_gap)
+    ]
     beats = "-"
     if baseline is not None and key[1] != "baseline":
         others = [list(values_of(cell, PRIMARY).values()) for cell in baseline]
         interval = probability_of_improvement(strata, others)
-        both = enough and min(map(len, others)) >= MIN_SEEDS
-        beats = interval_text(interval) if both else number(float(interval.estimate))
+        beats = interval_text(shown(interval, min(fewest, *map(len, others))))
     return (*key, "+".join(map(str, map(len, strata))), *texts, beats)
 
 
@@ -365,11 +381,11 @@ def _questions(findings: Findings) -> Section:
     return Section(f"Differences in {PRIMARY}, question by question", [*blocks, _TEST_NOTE])
 
 
-def _prediction(findings: Findings, illustrate: Illustrate) -> Section:
+def _prediction(findings: Findings, foretold: str, illustrate: Illustrate) -> Section:
     found = findings.predictions
-    blocks: list[Block] = [words.prediction_words(found, transfers(found))]
+    blocks: list[Block] = [foretold]
     if found:
-        blocks += [_prediction_table(found), *_transfer_tables(found)]
+        blocks += [_prediction_table(found), *_transfer_tables(findings)]
         names = [own.predictor.name for own in found]
         shown = next(p for p in PREDICTORS if p.name in names)
         caption = f"{shown.name} of every run against its {PRIMARY}; colours are arms."
@@ -402,16 +418,16 @@ def _correlation(found: Prediction) -> str:
     return f"{interval_text(found.correlation, sign='+')} ({found.num_arms}, {found.num_runs})"
 
 
-def _transfer_tables(found: Sequence[Prediction]) -> list[Table]:
+def _transfer_tables(findings: Findings) -> list[Table]:
+    environments = list(dict.fromkeys(own.environment for own in findings.predictions))
     rows = [
         (own.algorithm, own.predictor.name, *(number(value, "+") for value in own.correlations),
          f"{sum(value > 0 for value in own.correlations)} of {len(own.correlations)}")
-        for own in transfers(found)
-        if len(own.correlations) == len({p.environment for p in found})
+        for own in findings.transfers
+        if len(own.correlations) == len(environments)
     ]  # fmt: skip
     if not rows:
         return []
-    environments = list(dict.fromkeys(own.environment for own in found))
     return [
         Table(
             "One environment left out",
@@ -440,7 +456,7 @@ def _presets(findings: Findings, illustrate: Illustrate) -> Section:
         environment, algorithm, technique = key
         title = f"{place(algorithm, environment)}, {technique}"
         blocks += [_preset_words(environment, algorithm, cells), _preset_table(title, cells)]
-        if any(record.load_history() for cell in cells for record in cell.finished):
+        if _have_curves(cells):
             panels = {title: [(cell.algorithm, cell) for cell in cells]}
             caption = f"{title}: learning curves of the presets, means over seeds."
             name = f"{environment}_{algorithm}_{technique}_presets"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxgen.analysis import csv_text, curves_text, read_csv, read_curves, rows
-from jaxgen.document import Picture, to_csv, to_html, to_latex, to_markdown
+from jaxgen.document import Picture, to_csv, to_html, to_latex, to_markdown, write_whole
 from jaxgen.outputs import read_records
 from jaxgen.records import Record
 from jaxgen.report.sections import cell_table, findings_of, sections
@@ -128,28 +128,21 @@ def write_report(source: Source, folder: str | Path, page: str | Path | None = N
     found = [block for section in document for block in section.blocks]
     for block in found:
         if isinstance(block, Picture):
-            _write(folder / "figures" / f"{block.name}.png", block.png)
-    _write(folder / "report.html", to_html(document).encode())
+            write_whole(folder / "figures" / f"{block.name}.png", block.png)
+    write_whole(folder / "report.html", to_html(document).encode())
     markdown = folder / "report.md" if page is None else Path(page)
     pictures = Path(os.path.relpath(folder / "figures", markdown.parent)).as_posix()
-    _write(markdown, to_markdown(document, pictures).encode())
+    write_whole(markdown, to_markdown(document, pictures).encode())
     table = cell_table([*findings.cells, *findings.presets])
-    _write(folder / "arms.csv", to_csv(table).encode())
-    _write(folder / "arms.tex", to_latex(table).encode())
+    write_whole(folder / "arms.csv", to_csv(table).encode())
+    write_whole(folder / "arms.tex", to_latex(table).encode())
     making = None if source.making is None else json.dumps(source.making, indent=1) + "\n"
     for name, text in ((ROWS, source.text), (CURVES, source.curves), (MAKING, making)):
         if text:
-            content = text.encode()
-            _write(folder / name, gzip.compress(content, mtime=0) if ".gz" in name else content)
+            packed = name.endswith(".gz")
+            content = gzip.compress(text.encode(), mtime=0) if packed else text.encode()
+            write_whole(folder / name, content)
         else:
             # Of an older report.
             (folder / name).unlink(missing_ok=True)
     return [markdown, folder / "report.html"]
-
-
-def _write(path: Path, content: bytes) -> None:
-    """The file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxgen.config import PRESETS, base_algorithm, preset
+from jaxgen.config import PRESETS, preset
 from jaxgen.evaluation.statistics import MARGIN, Interval
 from jaxgen.records import Cell
 from jaxgen.report.evidence import (
@@ -16,8 +16,10 @@ from jaxgen.report.evidence import (
     Comparison,
     Leader,
     Verdict,
+    base_of,
     estimate,
     leader,
+    shown,
     values_of,
 )
 from jaxgen.report.prediction import Prediction, Predictor, Transfer
@@ -118,10 +120,8 @@ def difference_text(comparison: Comparison) -> str:
     """``+0.012 [-0.010, +0.035]``, without an interval below `MIN_SEEDS`."""
     if comparison.difference is None:
         return comparison.reason
-    interval = comparison.difference.interval
-    if comparison.difference.num_pairs < MIN_SEEDS:
-        return number(float(interval.estimate), "+")
-    return interval_text(interval, sign="+")
+    found = comparison.difference
+    return interval_text(shown(found.interval, found.num_pairs), sign="+")
 
 
 def place(algorithm: str, environment: str) -> str:
@@ -205,15 +205,12 @@ def _of_one_encoding(cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
 
 def encoding_of(cell: Cell) -> str:
     """How the network sees the observations of a grid; "" elsewhere and where it is not known."""
-    try:
-        known = cell.environment in PRESETS[base_algorithm(cell.algorithm)]
-        # A vector of numbers is what it is; scales of it are no other information.
-        grid = cell.environment == "minigrid"
-        # Codes of cells go one-hot into a network unless its configuration says otherwise.
-        config = preset(cell.algorithm, cell.environment) if known and grid else None
-        return getattr(config, "encoding", "one_hot") if config else ""
-    except ValueError:
+    known = cell.environment in PRESETS.get(base_of(cell.algorithm), ())
+    # A vector of numbers is what it is; scales of it are no other information.
+    if not known or cell.environment != "minigrid":
         return ""
+    # Codes of cells go one-hot into a network unless its configuration says otherwise.
+    return getattr(preset(cell.algorithm, cell.environment), "encoding", "one_hot")
 
 
 # What differences say
