@@ -27,6 +27,7 @@ PEERS_PYTHON = "JAXGEN_PEERS_PYTHON"
 PACKAGES = [
     "jaxgen", "jax", "jaxlib", "flax", "optax", "numpy", "gymnax", "xminigrid", "navix",
     "gymnasium", "minigrid", "envpool", "rejax", "evosax", "stable-baselines3", "torch",
+    "procgen-mirror", "gym3",
 ]
 
 

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import bridge
 import gar_overhead
 import matrix
 import roofline
@@ -62,6 +63,7 @@ def _training(records: list[dict[str, Any]]) -> str:
 
 SECTIONS = {
     "env_throughput": ("Environment steps per second", table),
+    "bridge": ("Environment steps per second on procgen's starpilot", bridge.table),
     "train_throughput": ("Training steps per second at equal work, CartPole", _training),
     "gar_overhead": ("What gradients per variation cost", gar_overhead.table),
     "matrix": ("Wall time of the default matrix, seconds", matrix.table),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from envs_jax import ENVIRONMENTS, UNAVAILABLE, make_task
+from envs_jax import DEFAULT, ENVIRONMENTS, OTHERS, make_task, unavailable
 from jaxgen import platform
 from jaxgen.config import PRESETS, algorithm_names
 from jaxgen.plan import describe_plan
@@ -41,8 +41,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     what.add_argument("--technique", nargs="+", metavar="NAME",
                       help="arms instead of a suite's, composed with + (gar+reg)")
     what.add_argument("--env", "--env-only", nargs="+", metavar="NAME",
-                      help=f"environments: {', '.join(ENVIRONMENTS)}")
-    what.add_argument("--all", action="store_true", help="all three environments")
+                      help=f"environments: {', '.join(ENVIRONMENTS)} (default: "
+                      f"{', '.join(DEFAULT)}), or another game of procgen")
+    what.add_argument("--all", action="store_true", help="all three environments (starpilot needs "
+                      "procgen, and hours on a CPU)")
     seeds = what.add_mutually_exclusive_group()
     seeds.add_argument("--seeds", nargs="+", type=int, metavar="S", help="default: 0 1 2")
     seeds.add_argument("--num-seeds", type=int, metavar="N", help="seeds 0 .. N-1")
@@ -58,6 +60,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     how = parser.add_argument_group("how to run (changes no result)")
     how.add_argument("--vmap-seeds", action=argparse.BooleanOptionalAction, default=True,
                      help="all seeds in one program, or the same program seed by seed")
+    how.add_argument("--lanes-per-program", type=_lanes, default=64, metavar="N",
+                     help="runs (arm x seed) that train together, or auto: as many as memory holds "
+                          "(starpilot); more are trained in turn")
+    how.add_argument("--bridge", choices=("callback", "loop"), default="callback",
+                     help="how starpilot's games are stepped: from inside of the compiled program, "
+                          "or by a Python loop")
     how.add_argument("--device", choices=platform.DEVICES, default="auto")
     how.add_argument("--out", default="results", metavar="DIR", help="results folder")
     how.add_argument("--fresh", action="store_true", help="discard the study's runs in --out first")
@@ -74,16 +82,20 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _lanes(text: str) -> int | None:
+    """A number of lanes, or None for auto."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; use 1 or more, or auto")
+    return int(text)
+
+
 def study_of(args: argparse.Namespace) -> Study:
     """The study that the command line asks for; ValueError says what is not allowed."""
     if args.env and args.all:
         raise ValueError("--env and --all exclude each other; give one")
-    environments = list(args.env or ENVIRONMENTS)
-    for name in environments:
-        if name not in ENVIRONMENTS:
-            reason = UNAVAILABLE.get(name, "unknown")
-            allowed = ", ".join(ENVIRONMENTS)
-            raise ValueError(f"environment {name!r} is {reason}; use one of {allowed}")
+    environments = _environments(args)
     if args.num_seeds is not None and args.num_seeds < 1:
         raise ValueError(f"--num-seeds {args.num_seeds} is not allowed; use 1 or more")
     seeds = range(args.num_seeds) if args.num_seeds else args.seeds or DEFAULT_SEEDS
@@ -94,6 +106,23 @@ def study_of(args: argparse.Namespace) -> Study:
                               probe=args.probe),
         total_steps=args.total_steps, quick=args.quick,
     )
+
+
+def _environments(args: argparse.Namespace) -> list[str]:
+    """Those that are asked for; what cannot be trained here is left out of ``--all`` only."""
+    if not args.env:
+        return [name for name in ENVIRONMENTS if name not in unavailable()] if args.all else [
+            *DEFAULT
+        ]  # fmt: skip
+    for name in args.env:
+        if name not in ENVIRONMENTS and name not in OTHERS:
+            raise ValueError(
+                f"environment {name!r} is unknown; use one of {', '.join(ENVIRONMENTS)}, or of "
+                f"procgen's other games {', '.join(OTHERS)}"
+            )
+        if name in unavailable() and not (args.list or args.analyze):
+            raise ValueError(f"environment {name!r} cannot be played: {unavailable()[name]}")
+    return list(args.env)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -111,9 +140,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     study = study_of(args)
-    if args.all or (args.list and not args.env):
-        for name, reason in UNAVAILABLE.items():
-            print(f"{name}: {reason}, so it is left out")
+    if args.all and "starpilot" in unavailable():
+        print(f"starpilot is left out: {unavailable()['starpilot']}")
     if args.list:
         print(describe_plan(study))
         return 0
@@ -146,7 +174,8 @@ def _train(args: argparse.Namespace, study: Study, store: Store) -> int:
         with _stop_flag() as should_stop:
             options = Options(
                 vmap_seeds=args.vmap_seeds, checkpoint_seconds=args.checkpoint_seconds,
-                fresh=args.fresh, should_stop=should_stop,
+                fresh=args.fresh, should_stop=should_stop, bridge=args.bridge,
+                max_lanes=args.lanes_per_program,
             )
             run_study(study, store, make_task, console, options)
     except Interrupted as interrupted:

@@ -11,10 +11,12 @@ import numpy as np
 from jaxgen.agent import Agent
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.algorithms.base import Algorithm
-from jaxgen.config import SHIFT_LEVELS, Config, base_algorithm, preset, replace
+from jaxgen.config import MIN_S0, SHIFT_LEVELS, Config, base_algorithm, preset, replace
 from jaxgen.evaluation.episodes import MODES, Suite, episode_returns, greedy, make_suite
+from jaxgen.evaluation.host_episodes import HostSuite, make_host_suite, play
 from jaxgen.evaluation.scores import check_levels, score_curve
-from jaxgen.results import make_references
+from jaxgen.host_training import make_host_program
+from jaxgen.results import make_references, normalised_by_kind
 from jaxgen.study import Evaluation, check_seeds
 from jaxgen.techniques import ES_ALIASES, canonical_name, check_defined, make_technique
 from jaxgen.training import (
@@ -25,11 +27,11 @@ from jaxgen.training import (
     segments,
     stack_lanes,
 )
-from jaxgen.types import Array, Environment, Task
+from jaxgen.types import Array, Environment, HostTask, Task, is_host
 
 
 def train(
-    task: Task,
+    task: Task | HostTask,
     algorithm: str,
     technique: str = "baseline",
     seeds: Sequence[int] = (0,),
@@ -54,28 +56,34 @@ def train(
     technique = _trained_name(algorithm, technique)
     check_seeds(seeds)
     config = _own_config(algorithm, task, config, overrides)
-    # Padded so that the lanes can be split over all devices.
-    padded = list(seeds) + [seeds[-1]] * (-len(seeds) % jax.local_device_count())
-    lanes = stack_lanes([(config, make_technique(technique))] * len(padded), padded)
-    program = _program(task, base_algorithm(algorithm), config.curve_iterations)
+    base, arm = base_algorithm(algorithm), (config, make_technique(technique))
+    if is_host(task):
+        lanes = stack_lanes([arm] * len(seeds), list(seeds))
+        program = make_host_program(task, ALGORITHMS[base], lanes)
+    else:
+        # Padded so that the lanes can be split over all devices.
+        padded = list(seeds) + [seeds[-1]] * (-len(seeds) % jax.local_device_count())
+        lanes = stack_lanes([arm] * len(padded), padded)
+        program = _program(task, base, config.curve_iterations)
     content = program.content(lanes, 0)
     carry = program.init(lanes, content)
-    for segment in segments(config, task.refresh_steps, program.chunk):
+    refresh_steps = None if is_host(task) else task.refresh_steps
+    for segment in segments(config, refresh_steps, program.chunk):
         if segment.start and segment.fresh_content:
             content = program.content(lanes, segment.epoch)
         carry, metrics = program.train(lanes, carry, content, segment.start, segment.stop)
         if budget_spent(config, metrics, segment):
             break
-    params = np.asarray(program.params(lanes, carry))
+    params, spec = np.asarray(program.params(lanes, carry)), task.spec.stacked(config.num_frames)
     return [
-        Agent(algorithm, technique, config, task.spec, params[i], seed)
+        Agent(algorithm, technique, config, spec, params[i], seed)
         for i, seed in enumerate(seeds)
     ]
 
 
 def evaluate(
     agent: Agent,
-    task: Task,
+    task: Task | HostTask,
     shift_levels: Sequence[float] = SHIFT_LEVELS,
     *,
     mode: str = "greedy",
@@ -99,13 +107,14 @@ def evaluate(
     _check_agent(agent, task, mode)
     levels = tuple(shift_levels)
     Evaluation(levels, episodes).validate()
-    suite = make_suite(task, evaluation_key(study_seed), levels, episodes)
+    make: Any = make_host_suite if is_host(task) else make_suite
+    suite = make(task, evaluation_key(study_seed), levels, episodes)
     return _returns(agent, task, suite, mode)
 
 
 def compute_grs(
     agent: Agent,
-    task: Task,
+    task: Task | HostTask,
     shift_levels: Sequence[float] = SHIFT_LEVELS,
     *,
     mode: str = "greedy",
@@ -123,7 +132,8 @@ def compute_grs(
     """
     _check_agent(agent, task, mode)
     levels = tuple(shift_levels)
-    evaluation = Evaluation(levels, episodes)
+    min_s0 = MIN_S0.get(task.spec.name, Evaluation.min_s0)
+    evaluation = Evaluation(levels, episodes, min_s0=min_s0)
     evaluation.validate()
     check_levels(levels)
     references = make_references(task, evaluation, evaluation_key(study_seed))
@@ -131,6 +141,7 @@ def compute_grs(
     scores = score_curve(
         levels, returns.mean(1), references.floor, references.ceiling,
         returns[0].std(ddof=1) / episodes**0.5, references.floor_standard_error[0],
+        min_s0=min_s0, normalised=normalised_by_kind(references, returns),
     )
     return scores.to_dict() | {
         "levels": list(levels),
@@ -146,10 +157,24 @@ def _program(task: Task, base: str, chunk: int) -> Program:
     return make_program(task, ALGORITHMS[base], chunk=chunk)
 
 
-def _returns(agent: Agent, task: Task, suite: Suite, mode: str) -> np.ndarray:
+def _returns(
+    agent: Agent, task: Task | HostTask, suite: Suite | HostSuite, mode: str
+) -> np.ndarray:
+    if is_host(task) or isinstance(suite, HostSuite):
+        return _host_returns(agent, task, suite, mode)
     limit = task.spec.max_episode_steps
     params = jnp.asarray(agent.params)
     return np.asarray(_run(agent.functions(), task.environment, limit, mode, params, suite))
+
+
+def _host_returns(agent: Agent, task: Any, suite: Any, mode: str) -> np.ndarray:
+    sample = jax.jit(agent.functions().sample)
+
+    def act(obs: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        preferences = agent.preferences(obs)
+        return np.asarray(greedy(preferences) if mode == "greedy" else sample(preferences, uniform))
+
+    return play(task.spec, suite, act, agent.config.num_frames)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -171,7 +196,7 @@ def _trained_name(algorithm: str, technique: str) -> str:
 
 
 def _own_config(
-    algorithm: str, task: Task, config: Config | None, overrides: dict[str, Any]
+    algorithm: str, task: Task | HostTask, config: Config | None, overrides: dict[str, Any]
 ) -> Config:
     if config is None:
         config = preset(algorithm, task.spec.name)
@@ -185,10 +210,10 @@ def _own_config(
     return config
 
 
-def _check_agent(agent: Agent, task: Task, mode: str) -> None:
+def _check_agent(agent: Agent, task: Task | HostTask, mode: str) -> None:
     if mode not in MODES:
         raise ValueError(f"unknown mode {mode!r}; allowed: {', '.join(MODES)}")
-    if agent.spec != task.spec:
+    if agent.spec != task.spec.stacked(agent.config.num_frames):
         raise ValueError(
             f"an agent of {agent.spec.name} cannot act in {task.spec.name}; "
             "make the task that it was trained on"

@@ -13,9 +13,11 @@ from jaxgen import checkpoint, platform, progress
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.config import Config
 from jaxgen.evaluation.episodes import Suite, make_suite
+from jaxgen.evaluation.host_episodes import HostSuite, make_host_suite
+from jaxgen.host_training import estimate_memory, make_host_functions, make_host_program
 from jaxgen.progress import Progress, append
 from jaxgen.results import References, make_references
-from jaxgen.session import Batch, Interrupted, Options, Session
+from jaxgen.session import Batch, Interrupted, Session
 from jaxgen.store import content_hash
 from jaxgen.study import Group, RunSpec
 from jaxgen.training import (
@@ -24,12 +26,11 @@ from jaxgen.training import (
     Program,
     Segment,
     evaluation_key,
-    lane_sharding,
     make_program,
     segments,
     stack_lanes,
 )
-from jaxgen.types import PyTree, Task
+from jaxgen.types import HostTask, PyTree, Task, is_host
 
 MIN_LANES = 2
 """Lanes on each device. XLA sums the products of a single lane in another order than those of
@@ -41,13 +42,17 @@ MAX_LANES_ON_CPU = 9
 grid). Two devices with 9 lanes each and one with 9 and 9 in turn give the same bits."""
 
 
+DEFAULT_LANES = 64
+"""Lanes in one program where it is left to memory, which holds more."""
+
+
 class GroupProgram(NamedTuple):
     """What all batches of a group share: the task, and everything that is compiled."""
 
-    task: Task
+    task: Task | HostTask
     program: Program
     references: References
-    curve_suite: Suite
+    curve_suite: Suite | HostSuite
     devices: list[Any]
     """Of type ``jax.Device``."""
     compiled: dict[int, Callable]
@@ -83,12 +88,46 @@ def num_padded(num_lanes: int, num_devices: int) -> int:
     return num_devices * max(MIN_LANES, -(-num_lanes // num_devices))
 
 
-def max_batch_lanes(options: Options) -> int:
-    """Lanes that train together on the devices there are."""
+def max_batch_lanes(session: Session, group: Group) -> int:
+    """Lanes of a group that train together on the devices, and in the memory, that there are.
+
+    Raises:
+      ValueError: memory does not hold the lanes that were asked for.
+    """
+    spec, options = group.specs[0], session.options
+    task = session.make_task(spec.environment, **spec.task_options)
     devices = jax.local_devices()[: options.num_devices]
+    asked = min(options.max_lanes or DEFAULT_LANES, len(group.lanes))
+    if is_host(task):
+        return _lanes_in_memory(session, group, task, asked)
     if devices[0].platform != "cpu":
-        return options.max_lanes
-    return min(options.max_lanes, MAX_LANES_ON_CPU * len(devices))
+        return asked
+    return min(asked, MAX_LANES_ON_CPU * len(devices))
+
+
+def _lanes_in_memory(session: Session, group: Group, task: HostTask, asked: int) -> int:
+    spec = group.specs[0]
+    example = stack_lanes([(spec.config, spec.technique_values)], [0])
+    functions = make_host_functions(task, ALGORITHMS[spec.base], example)
+    memory = estimate_memory(task, functions, example)
+    available = platform.available_memory()
+    if available is None:
+        return asked
+    fits = memory.lanes_within(available)
+    gigabytes = [f"{number / 2**30:.1f} GB" for number in (memory.of(asked), available)]
+    session.reporter.note(
+        f"{spec.algorithm} {spec.environment}: {asked} lanes need about {gigabytes[0]} of memory, "
+        f"{gigabytes[1]} are free"
+    )
+    if asked <= fits or (session.options.max_lanes is None and fits):
+        return min(asked, fits)
+    remedy = f"use --lanes-per-program auto (which takes {fits})" if fits else (
+        "lower num_envs, num_steps or buffer_size, or use a larger machine"
+    )  # fmt: skip
+    raise ValueError(
+        f"{asked} lanes of {spec.algorithm} on {spec.environment} need about {gigabytes[0]} of "
+        f"memory, {gigabytes[1]} are free; {remedy}"
+    )
 
 
 def make_group_program(session: Session, group: Group) -> GroupProgram:
@@ -96,6 +135,8 @@ def make_group_program(session: Session, group: Group) -> GroupProgram:
     spec = group.specs[0]
     task = session.make_task(spec.environment, **spec.task_options)
     devices = jax.local_devices()[: session.options.num_devices]
+    if is_host(task):
+        return _host_group_program(session, spec, task, devices[:1])
     chunk = max(1, -(-spec.config.curve_iterations // session.options.chunks_per_point))
     program = make_program(
         task, ALGORITHMS[spec.base], study_seed=spec.study_seed, chunk=chunk, devices=devices
@@ -104,7 +145,22 @@ def make_group_program(session: Session, group: Group) -> GroupProgram:
     return GroupProgram(task, program, references, curve_suite, devices, {})
 
 
-def _fixed_episodes(session: Session, spec: RunSpec, task: Task) -> tuple[References, Suite]:
+def _host_group_program(
+    session: Session, spec: RunSpec, task: HostTask, devices: list[Any]
+) -> GroupProgram:
+    """As `make_group_program`, on one device."""
+    example = stack_lanes([(spec.config, spec.technique_values)], [0])
+    program = make_host_program(
+        task, ALGORITHMS[spec.base], example, study_seed=spec.study_seed,
+        bridge=session.options.bridge,
+    )
+    references, curve_suite = _fixed_episodes(session, spec, task)
+    return GroupProgram(task, program, references, curve_suite, devices, {})
+
+
+def _fixed_episodes(
+    session: Session, spec: RunSpec, task: Task | HostTask
+) -> tuple[References, Suite | HostSuite]:
     """The episodes of the final evaluation and those of the learning curve's points."""
     asked = spec.to_dict()
     decisive = ("environment", "task_options", "evaluation", "study_seed")
@@ -112,14 +168,17 @@ def _fixed_episodes(session: Session, spec: RunSpec, task: Task) -> tuple[Refere
     if key not in session.episodes:
         references = make_references(task, spec.evaluation, evaluation_key(spec.study_seed))
         curve_key = evaluation_key(spec.study_seed, purpose=1)
-        curve_suite = make_suite(task, curve_key, (0.0,), spec.evaluation.curve_episodes)
+        make: Any = make_host_suite if is_host(task) else make_suite
+        curve_suite = make(task, curve_key, (0.0,), spec.evaluation.curve_episodes)
         session.episodes[key] = references, curve_suite
     return session.episodes[key]
 
 
 def make_trainer(session: Session, shared: GroupProgram, batch: Batch) -> Trainer:
     """Line up the lanes of a batch."""
-    total = num_padded(len(batch.lanes), len(shared.devices))
+    total = len(batch.lanes)
+    if not is_host(shared.task):
+        total = num_padded(total, len(shared.devices))
     padded = batch.lanes + batch.lanes[-1:] * (total - len(batch.lanes))
     arms = [(spec.config, spec.technique_values) for spec, _ in padded]
     return Trainer(session, batch, shared, stack_lanes(arms, [seed for _, seed in padded]))
@@ -138,19 +197,26 @@ def train(trainer: Trainer) -> Progress:
         return state
     start = 0 if state is None else state.iteration
     content, clock = None, _Clock(0.0 if state is None else state.env_steps)
-    refresh_steps = trainer.shared.task.refresh_steps
+    refresh_steps = getattr(trainer.shared.task, "refresh_steps", None)
     for segment in segments(config, refresh_steps, trainer.program.chunk, start):
         if content is None or segment.fresh_content:
             content = trainer.program.content(trainer.lanes, np.int32(segment.epoch))  # pyright: ignore
+            if state is not None and state.iteration == start:
+                trainer.program.thaw(content, state.world)
             state = _note_seen(trainer, state or _start(trainer, content), content)
         assert state is not None
         state = _advance(trainer, state, content, segment, clock)
         finished = state.finished(config)
         if segment.curve_point or finished:
             state = _curve_point(trainer, state)
+        if finished:
+            lanes = range(len(trainer.batch.lanes))
+            played = [trainer.program.episodes(content, lane) for lane in lanes]
+            state = state._replace(episodes=played)
         stopping = options.should_stop()
         if stopping or finished or clock.checkpoint_due(options.checkpoint_seconds):
-            progress.save(path, trainer.batch, state)
+            carry, world = trainer.program.freeze(state.carry, content)
+            progress.save(path, trainer.batch, state._replace(carry=carry, world=world))
         if finished:
             break
         if stopping:
@@ -184,10 +250,8 @@ def _restore(trainer: Trainer, path: Path) -> Progress | None:
     session, batch = trainer.session, trainer.batch
     if not checkpoint.exists(path):
         return None
-    content = jax.eval_shape(trainer.program.content, trainer.lanes, np.int32(0))
-    shapes = jax.eval_shape(trainer.program.init, trainer.lanes, content)
     try:
-        state = progress.load(path, batch, shapes)
+        state = progress.load(path, batch, trainer.program.shapes(trainer.lanes))
     except checkpoint.DamagedCheckpoint as damage:
         session.reporter.note(f"damaged checkpoint, training starts again: {damage}")
         checkpoint.remove(path)
@@ -196,9 +260,7 @@ def _restore(trainer: Trainer, path: Path) -> Progress | None:
         f"{batch.label}: going on from iteration {state.iteration} "
         f"of {trainer.config.num_iterations}"
     )
-    # Where `init` puts them, so that the program is the one that is compiled for that.
-    carry = jax.device_put(state.carry, lane_sharding(trainer.shared.devices))
-    return state._replace(carry=carry)
+    return state._replace(carry=trainer.program.place(state.carry))
 
 
 def _start(trainer: Trainer, content: PyTree) -> Progress:
@@ -207,7 +269,8 @@ def _start(trainer: Trainer, content: PyTree) -> Progress:
     shape = (0, 0) if prints is None else prints.shape
     seen = np.zeros((len(trainer.batch.lanes), *shape), bool)
     seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0, "probe": 0.0}
-    return Progress(carry, 0, {}, {}, seen, seconds)
+    episodes = [{} for _ in trainer.batch.lanes]
+    return Progress(carry, 0, {}, {}, seen, {}, episodes, seconds)
 
 
 def _note_seen(trainer: Trainer, state: Progress, content: PyTree) -> Progress:
@@ -241,9 +304,7 @@ def _compiled(
     programs, num_lanes = trainer.shared.compiled, len(trainer.lanes.seed)
     if num_lanes not in programs:
         with timed(state.seconds, "compile"):
-            lower = trainer.program.train.lower  # pyright: ignore[reportFunctionMemberAccess]
-            one = np.int32(0)
-            programs[num_lanes] = lower(trainer.lanes, state.carry, content, one, one).compile()
+            programs[num_lanes] = trainer.program.compile(trainer.lanes, state.carry, content)
         # A kill from here on costs no compilation.
         platform.seal_cache()
         clock.start()

@@ -16,6 +16,10 @@ SHIFT_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The variation levels of evaluation; 0 is the training environment."""
 
 
+NETWORKS = ("mlp", "nature", "impala")
+MAX_FRAMES = 16
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """What every algorithm's configuration holds."""
@@ -31,6 +35,10 @@ class Config:
     """N, parallel environments per variation."""
     num_steps: int
     """T, time steps per iteration."""
+    network: str = "mlp"
+    """``mlp``, or an encoder of images before the hidden layers: ``nature`` or ``impala``."""
+    num_frames: int = 1
+    """Images that the network sees at once, the last ones of the episode."""
     num_variations: int = 3
     """V: every arm splits its batches, replay and steps into this many variations."""
 
@@ -62,6 +70,8 @@ class Config:
                  f"at least one iteration of {self.steps_per_iteration} env steps")
         _require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) > 0,
                  "positive layer widths")
+        _require(self, "network", self.network in NETWORKS, f"one of {', '.join(NETWORKS)}")
+        _require(self, "num_frames", 1 <= self.num_frames <= MAX_FRAMES, f"1 to {MAX_FRAMES}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, float):
@@ -87,6 +97,8 @@ class PPOConfig(Config):
     value_weight: float = 0.5
     max_grad_norm: float = 0.5
     adam_eps: float = 1e-5
+    scale_rewards: bool = False
+    """Divide rewards by the running standard deviation of discounted returns, then clip to 10."""
 
     def validate(self) -> None:
         """See `Config.validate`; minibatches must divide the rollout of a variation."""
@@ -274,6 +286,10 @@ PRESETS: dict[str, dict[str, Config]] = {
             total_steps=1_000_000, learning_rate=2e-4, hidden=(128, 128),
             num_envs=16, num_steps=32, num_epochs=4, num_minibatches=4,
         ),
+        "starpilot": PPOConfig(
+            total_steps=3_000_000, learning_rate=5e-5, hidden=(256, 256), network="nature",
+            num_frames=4, num_envs=21, num_steps=128, num_epochs=3, num_minibatches=8, gamma=0.999,
+        ),
     },
     "dqn": {
         "cartpole": DQNConfig(
@@ -289,6 +305,12 @@ PRESETS: dict[str, dict[str, Config]] = {
             # ratio twice the batch is half the optimiser steps.
             num_envs=16, num_steps=4, batch_size=192, replay_ratio=16, target_interval=1_000,
         ),
+        "starpilot": DQNConfig(
+            total_steps=3_000_000, learning_rate=2.5e-5, hidden=(256, 256), network="nature",
+            # An update of 32 every 4 steps, as Mnih et al. 2015 have it.
+            num_frames=4, num_envs=11, num_steps=3, batch_size=32, replay_ratio=8,
+            target_interval=10_000, learning_starts=20_000,
+        ),
     },
     "es": {
         "cartpole": ESConfig(
@@ -302,11 +324,23 @@ PRESETS: dict[str, dict[str, Config]] = {
             total_steps=8_000_000, learning_rate=0.02, hidden=(16,), num_envs=80, num_steps=100,
             population=40, episodes_per_member=2, sigma=0.1, head_scale=0.01, curve_interval=25,
         ),
+        "starpilot": ESConfig(
+            # A generation takes up to 60 000 steps: few are left to learn from.
+            total_steps=3_000_000, learning_rate=0.02, hidden=(256, 256), network="nature",
+            num_frames=4, num_envs=20, num_steps=1000, population=20, sigma=0.02,
+        ),
     },
 }
 """Configuration of every (algorithm, environment): the specified values where it gives any."""
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ppo-published": (
+        "ppo",
+        {
+            "learning_rate": 5e-4, "hidden": (256,), "network": "impala", "num_frames": 1,
+            "num_envs": 21, "num_steps": 256, "scale_rewards": True,
+        },
+    ),
     "dqn-onehot": ("dqn", {"encoding": "one_hot"}),
     "dqn+": ("dqn", {"gamma": 0.95, "n_step": 3}),
     "dqn-truncation": ("dqn", {"bootstrap_truncations": False}),
@@ -330,12 +364,31 @@ algorithms have, which is a handful of generations; its override names whose bud
 TASK_OPTIONS: dict[str, dict[str, Any]] = {
     "cartpole": {},
     "minigrid": {"bank_size": 4096, "refresh_steps": 100_000, "see_through_walls": True},
+    "starpilot": {"num_levels": 200},
 }
 """Options of each environment that are part of what is studied (and of the content hash).
 
 The number of layouts decides what generalisation means: ``bank_size`` fresh ones for each
 variation and seed, replaced every ``refresh_steps`` env steps.
 """
+
+
+MAX_EPISODES: dict[str, tuple[int, int]] = {"starpilot": (256, 32)}
+"""Evaluation episodes per level, and per point of a learning curve, where they take long."""
+
+MIN_S0: dict[str, float] = {"starpilot": 0.02}
+"""Least s(0) of a policy that learned, where published agents of a million steps are only there."""
+
+
+PROCGEN_GAMES = (
+    "bigfish", "bossfight", "caveflyer", "chaser", "climber", "coinrun", "dodgeball", "fruitbot",
+    "heist", "jumper", "leaper", "maze", "miner", "ninja", "plunder",
+)  # fmt: skip
+"""Games that are configured as Starpilot is."""
+
+_tables: Any = (*PRESETS.values(), TASK_OPTIONS, MAX_EPISODES, MIN_S0)
+for _table in _tables:
+    _table.update(dict.fromkeys(PROCGEN_GAMES, _table["starpilot"]))
 
 
 def algorithm_names() -> tuple[str, ...]:

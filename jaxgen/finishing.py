@@ -8,13 +8,16 @@ from jaxgen import checkpoint, platform
 from jaxgen.agent import Agent, save_agent
 from jaxgen.analysis import best_scores
 from jaxgen.batch_training import Trainer, timed
+from jaxgen.evaluation.episodes import MODES
+from jaxgen.evaluation.host_episodes import HostSuite
 from jaxgen.outputs import read_records
 from jaxgen.progress import Progress
-from jaxgen.results import make_result, total_decay, trim_history
+from jaxgen.records import EPISODES
+from jaxgen.results import References, make_result, total_decay, trim_history
 from jaxgen.session import Batch, History, Lane, Reporter
 from jaxgen.store import DamagedFile, Store, load_json
 from jaxgen.study import Group
-from jaxgen.types import Task
+from jaxgen.types import HostTask, Task
 
 
 def finish(trainer: Trainer, state: Progress) -> None:
@@ -59,9 +62,25 @@ def _write_run(
     updates = result["training"]["updates"] - result["training"]["skipped_updates"]
     shrink = None if why else total_decay(spec.config, technique.weight_decay, updates)
     result["training"]["weight_shrink"] = shrink
-    store.write_result(spec.name, seed, result, history | curve, provenance)
+    played = {f"{EPISODES}{name}": values for name, values in state.episodes[index].items()}
+    episodes = played | evaluation_episodes(references, returns)
+    store.write_result(spec.name, seed, result, history | curve | episodes, provenance)
     if why:
         trainer.session.reporter.note(f"{spec.experiment} seed {seed} diverged: {why}")
+
+
+def evaluation_episodes(references: References, returns: np.ndarray) -> History:
+    """What each evaluation episode played and returned ``[K x E]``, where instances have numbers.
+
+    Args:
+      references: of the suite.
+      returns: ``[modes, K, E]``.
+    """
+    if not isinstance(references.suite, HostSuite):
+        return {}
+    seeds = {f"{EPISODES}evaluation_level_seed": references.suite.episodes.level_seeds.ravel()}
+    by_mode = zip(MODES, returns, strict=True)
+    return seeds | {f"{EPISODES}evaluation_{mode}": own.ravel() for mode, own in by_mode}
 
 
 def why_diverged(params: np.ndarray, history: History) -> str | None:
@@ -86,7 +105,7 @@ def _distinct_points(curve: History) -> History:
 
 
 def keep_best(
-    store: Store, reporter: Reporter, batch: Batch, params: np.ndarray, task: Task
+    store: Store, reporter: Reporter, batch: Batch, params: np.ndarray, task: Task | HostTask
 ) -> None:
     """Save the model of the best run of an (algorithm, environment), if this batch holds it.
 
@@ -106,7 +125,8 @@ def keep_best(
     model, scores = _best_names(spec.algorithm, spec.environment)
     if index is not None:
         lane, seed = batch.lanes[index]
-        save_agent(store.path(model), Agent.of(lane, task.spec, params[index], seed))
+        seen = task.spec.stacked(lane.config.num_frames)
+        save_agent(store.path(model), Agent.of(lane, seen, params[index], seed))
         kind = f"{spec.algorithm} {spec.environment}"
         reporter.note(f"best model of {kind}: {lane.technique}, seed {seed}")
     elif _kept_run(store, scores) != (best["run"], best["seed"]):

@@ -1,113 +1,403 @@
-"""Training on a host-side environment: two compiled halves around a Python loop.
+"""Training on a host environment: the functions of `jaxgen.training.Program` around its steps.
 
-The same algorithms, keys and metrics as `jaxgen.training`; only the collector differs.
-An environment of shape ``[L, V, N]`` is stepped for all lanes in one call, on one device.
+The same algorithms, keys and metrics as there; only the collector differs. A rollout and an update
+are two compiled programs, so that the update, in which no callback is, can be taken from the
+compilation cache. An environment of shape ``[L, V, N]`` is stepped for all lanes in one call, from
+inside of the rollout by a callback or by a Python loop around compiled actions; both give the same
+bits. One device: on several there would be a call for each.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_batching import sequential_vmap
 
+from jaxgen import frames
 from jaxgen.algorithms.base import Algorithm
-from jaxgen.rollout import Episodes, HostVecEnv, action_randomness, collect_host
-from jaxgen.training import Carry, Lanes, MakeAlgorithm, iteration_keys, learn, stream_key
-from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
+from jaxgen.evaluation.episodes import MODES, greedy
+from jaxgen.evaluation.host_episodes import HostSuite, host_words, play
+from jaxgen.rollout import (
+    Ended,
+    Episodes,
+    action_randomness,
+    collect_bridged,
+    collect_host,
+    host_metrics,
+)
+from jaxgen.training import (
+    Carry,
+    IterationKeys,
+    Lanes,
+    MakeAlgorithm,
+    Program,
+    iteration_keys,
+    learn,
+    stream_key,
+)
+from jaxgen.types import Array, HostTask, HostVecEnv, Metrics, PyTree, Transition
+
+BridgeKind = Literal["callback", "loop"]
+BRIDGES: tuple[BridgeKind, ...] = ("callback", "loop")
+"""How a rollout steps its environment; changes no bit."""
 
 
-class HostProgram(NamedTuple):
-    """The compiled functions of one (environment, algorithm); lanes in front of everything."""
+SHARED_BYTES = 2**30
+"""Python, XLA, what procgen loads, and the activations of an update."""
+BYTES_PER_GAME = 200_000
 
-    init: Callable[[Lanes, np.ndarray], Carry]
-    """(lanes, first observations ``[L, V, N, ...]``) -> carry before the first iteration."""
-    prepare: Callable[[Lanes, Carry, int], tuple[PyTree, Array]]
-    """(lanes, carry, iteration) -> actor, uniform ``[L, T, V, N]``."""
+
+class HostFunctions(NamedTuple):
+    """The compiled parts of an iteration, of one lane but for rollouts, where lanes are in front.
+
+    The state of each lane lies in buffers of its own, a tuple in `Carry`: a replay of a gigabyte is
+    then written in place, and a program that is compiled once serves any number of lanes.
+    """
+
+    init: Callable[[Lanes, np.ndarray], tuple[PyTree, Episodes, Array]]
+    """(lane, first observations ``[V, N, ...]``) -> state, episodes, env steps."""
+    prepare: Callable[[Lanes, PyTree, Array, int], tuple[PyTree, Array]]
+    """(lane, state, running sums of rewards ``[V, N]``, iteration) -> actor, uniform
+    ``[T, V, N]``."""
+    rollout: Callable[[Lanes, PyTree, Episodes, Array], tuple[Episodes, PyTree, Ended]]
+    """(lanes, actor, episodes, uniform) -> episodes, rollout ``[L, T, V, N, ...]``, returns and
+    ends of its episodes ``[L, T, V, N]``."""
     act: Callable[[Lanes, PyTree, np.ndarray, np.ndarray], tuple[Array, PyTree]]
     """(lanes, actor, obs ``[L, V, N, ...]``, uniform ``[L, V, N]``) -> actions, extras."""
-    update: Callable[[Lanes, Carry, PyTree, Episodes, PyTree, int], tuple[Carry, Metrics]]
-    """(lanes, carry, actor, episodes, rollout, iteration) -> carry, metrics ``[L]``."""
+    update: Callable[[Lanes, PyTree, Array, PyTree, PyTree, int], tuple[PyTree, Array, Metrics]]
+    """(lane, state, env steps, actor, rollout, iteration) -> state, env steps, metrics; consumes
+    the state."""
+    params: Callable[[Lanes, PyTree], Array]
+    """(lane, state) -> flat parameters ``[D]``."""
+    choose: Callable[[Lanes, Array, np.ndarray, np.ndarray, bool], Array]
+    """(lane, parameters ``[D]``, obs ``[W, ...]``, uniform ``[W]``, sampled or greedy) -> actions
+    ``[W]``."""
     record: Callable[[Transition], PyTree]
     fresh: bool
     """Restart every episode before each iteration."""
+    num_starts: int
 
 
-def make_host_program(
-    spec: EnvSpec, make_algorithm: MakeAlgorithm, example: Algorithm, *, study_seed: int = 0
-) -> HostProgram:
-    """Build the halves of an iteration; nothing compiles before the first call.
+def make_host_functions(
+    task: HostTask, make_algorithm: MakeAlgorithm, example: Lanes, *, study_seed: int = 0
+) -> HostFunctions:
+    """Build the parts of an iteration; nothing compiles before the first call.
 
     Args:
-      spec: the environment's.
+      task: gives specification and bridge.
       make_algorithm: (config, technique, spec) -> Algorithm, called while tracing.
-      example: the algorithm of any lane, for what is the same in all of them.
+      example: lanes like those to come, for what is the same in all of them.
       study_seed: root of all keys.
     """
-
-    def algorithm_of(lane: Lanes) -> Algorithm:
-        return make_algorithm(lane.config, lane.technique, spec)
-
-    def init(lane: Lanes, obs: Array) -> Carry:
-        state = algorithm_of(lane).init(stream_key(study_seed, lane.seed, "init"))
-        return Carry(state, Episodes(obs, (), jnp.zeros(obs.shape[:2], jnp.float32)), jnp.int32(0))
-
-    def keys_of(lane: Lanes, iteration: Array):
-        return iteration_keys(stream_key(study_seed, lane.seed, "train"), iteration)
-
-    def prepare(lane: Lanes, carry: Carry, iteration: Array) -> tuple[PyTree, Array]:
-        algorithm, keys = algorithm_of(lane), keys_of(lane, iteration)
-        actor = algorithm.prepare(carry.state, iteration, keys.prepare)
-        return actor, action_randomness(algorithm, carry.episodes, keys.collect)[0]
-
-    def act(lane: Lanes, actor: PyTree, obs: Array, uniform: Array) -> tuple[Array, PyTree]:
-        return algorithm_of(lane).act(actor, obs, uniform)
-
-    def update(
-        lane: Lanes, carry: Carry, actor: PyTree, episodes: Episodes, rollout: PyTree,
-        iteration: Array,
-    ) -> tuple[Carry, Metrics]:
-        return learn(
-            algorithm_of(lane), lane.config.total_steps, carry, actor, episodes, rollout,
-            iteration, keys_of(lane, iteration).update,
-        )
-
-    return HostProgram(
-        init=jax.jit(jax.vmap(init)),
-        prepare=jax.jit(jax.vmap(prepare, (0, 0, None))),
-        act=jax.jit(jax.vmap(act)),
-        update=jax.jit(jax.vmap(update, (0, 0, 0, 0, 0, None))),
-        record=example.record,
-        fresh=example.fresh,
+    own = _LaneFunctions(task, make_algorithm, study_seed)
+    shown = own.algorithm(_lane(example, 0))
+    return HostFunctions(
+        init=jax.jit(own.init),
+        prepare=jax.jit(own.prepare),
+        rollout=jax.jit(jax.vmap(own.rollout)),
+        act=jax.jit(jax.vmap(own.act)),
+        update=jax.jit(own.update, donate_argnums=1),
+        params=jax.jit(own.params),
+        choose=jax.jit(own.choose),
+        record=shown.record,
+        fresh=shown.fresh,
+        num_starts=shown.num_starts or shown.num_envs,
     )
 
 
+def init_host_carry(functions: HostFunctions, lanes: Lanes, obs: np.ndarray) -> Carry:
+    """The carry before the first iteration; first observations ``[L, V, N, ...]``."""
+    parts = [functions.init(_lane(lanes, i), own) for i, own in enumerate(obs)]
+    states, episodes, env_steps = zip(*parts, strict=True)
+    return Carry(states, _stacked(episodes), np.stack(env_steps))  # pyright: ignore
+
+
 def train_host_iteration(
-    program: HostProgram, lanes: Lanes, carry: Carry, env: HostVecEnv, iteration: int
-) -> tuple[Carry, dict[str, np.ndarray]]:
-    """Collect a rollout on the host, then update all lanes.
+    task: HostTask, functions: HostFunctions, lanes: Lanes, carry: Carry, env: HostVecEnv,
+    iteration: int, bridge: BridgeKind = "callback",
+) -> tuple[Carry, Metrics]:
+    """Collect a rollout of the host's environment, then update all lanes.
 
     Args:
-      program: from `make_host_program`.
+      task: the environment's.
+      functions: from `make_host_functions`.
       lanes: as in `jaxgen.training`.
-      carry: from ``program.init(lanes, env.reset())``, then from the last iteration.
+      carry: from `init_host_carry`, then from the last iteration; it is consumed.
       env: of shape ``[L, V, N]``; it goes on where the last iteration left it.
       iteration: its number, from 0.
+      bridge: how the environment is stepped.
 
     Returns:
       The carry and the metrics ``[L]`` by name, those of `jaxgen.training`.
     """
-    actor, uniform = program.prepare(lanes, carry, iteration)
+    each = [_lane(lanes, index) for index in range(len(lanes.seed))]
+    prepared = [
+        functions.prepare(lane, state, total, iteration)
+        for lane, state, total in zip(each, carry.state, carry.episodes.total, strict=True)
+    ]
+    actors = [actor for actor, _ in prepared]
+    actor, uniform = _stacked(prepared)
     episodes = carry.episodes
-    if program.fresh:
-        total = np.zeros(episodes.total.shape, np.float32)
-        episodes = Episodes(env.reset(), (), total)  # pyright: ignore
-    episodes, rollout, reward = collect_host(
-        env,
-        lambda obs, uniform: program.act(lanes, actor, obs, uniform),
-        program.record,
-        episodes,
-        np.asarray(uniform),
+    if functions.fresh:
+        obs = frames.begin(env.reset(iteration), lanes.config.num_frames)
+        episodes = Episodes(obs, (), np.zeros(episodes.total.shape, np.float32))  # pyright: ignore
+    if bridge == "loop":
+        episodes, rollout, ended = collect_host(
+            env, task.spec, lambda *args: functions.act(lanes, actor, *args), functions.record,
+            episodes, np.asarray(uniform),
+        )
+    else:
+        task.bridge.connect(env)
+        episodes, rollout, ended = task.bridge.run(
+            functions.rollout, lanes, actor, episodes, uniform
+        )
+    updated = [
+        functions.update(lane, state, steps, actor, _lane(rollout, index), iteration)
+        for index, (lane, state, steps, actor) in enumerate(
+            zip(each, carry.state, carry.env_steps, actors, strict=True)
+        )
+    ]
+    states, env_steps, metrics = zip(*updated, strict=True)
+    carry = Carry(states, episodes, jnp.stack(env_steps))
+    return carry, host_metrics(*ended) | _stacked(metrics)
+
+
+def make_host_program(
+    task: HostTask,
+    make_algorithm: MakeAlgorithm,
+    example: Lanes,
+    *,
+    study_seed: int = 0,
+    bridge: BridgeKind = "callback",
+) -> Program:
+    """The functions of a `Program` around a host environment; its content is a `HostVecEnv`.
+
+    Arguments as of `make_host_functions` and `train_host_iteration`. A call of ``train`` is a
+    single iteration, because these take seconds. There is no probe.
+    """
+    functions = make_host_functions(task, make_algorithm, example, study_seed=study_seed)
+
+    def content(lanes: Lanes, epoch: int) -> HostVecEnv:
+        del epoch  # Levels are drawn by the episodes.
+        keys = [stream_key(study_seed, seed, "episodes") for seed in lanes.seed]
+        words = np.stack([host_words(key) for key in keys])
+        levels = np.asarray(lanes.technique.levels)
+        return task.training(words, levels, lanes.config.num_envs, functions.num_starts)
+
+    def init(lanes: Lanes, env: HostVecEnv) -> Carry:
+        return init_host_carry(functions, lanes, env.reset(0))
+
+    def train(
+        own: HostFunctions, lanes: Lanes, carry: Carry, env: HostVecEnv, start: int, stop: int
+    ) -> tuple[Carry, Metrics]:
+        rows = []
+        for iteration in range(int(start), int(stop)):
+            carry, metrics = train_host_iteration(task, own, lanes, carry, env, iteration, bridge)
+            rows.append(metrics)
+        return carry, jax.tree.map(lambda *values: np.stack(values, 1), *rows)
+
+    def compile_train(lanes: Lanes, carry: Carry, env: HostVecEnv) -> Callable:
+        del env
+        return partial(train, _compiled(functions, lanes, carry, bridge))
+
+    def shapes(lanes: Lanes) -> Carry:
+        first = _first_observations(task, lanes)
+        own = Carry(*jax.eval_shape(functions.init, _lane(lanes, 0), first))
+        return _with_lanes(own, len(lanes.seed))
+
+    def params(lanes: Lanes, carry: Carry) -> Array:
+        each = enumerate(carry.state)
+        return jnp.stack([functions.params(_lane(lanes, i), state) for i, state in each])
+
+    def evaluate(lanes: Lanes, params: Array, suite: HostSuite) -> Any:
+        return np.stack([
+            _evaluate(task, functions, _lane(lanes, index), own, suite)
+            for index, own in enumerate(params)
+        ])
+
+    def no_probe(*_: Any) -> Array:
+        raise ValueError(f"{task.spec.name} lives on the host, where gradients are not probed")
+
+    return Program(
+        content=content,
+        init=init,
+        train=partial(train, functions),
+        compile=compile_train,
+        shapes=shapes,
+        freeze=lambda carry, env: (carry._replace(state=_on_host(carry.state)), env.get_state()),
+        place=_place,
+        thaw=lambda env, state: env.set_state(state),
+        episodes=lambda env, lane: env.episodes(lane),
+        probe=no_probe,
+        evaluate=evaluate,
+        params=params,
+        overlap=no_probe,
+        num_devices=1,
+        chunk=1,
     )
-    carry, metrics = program.update(lanes, carry, actor, episodes, rollout, iteration)
-    return carry, reward | {name: np.asarray(value) for name, value in metrics.items()}
+
+
+class Memory(NamedTuple):
+    """Bytes that training takes, as far as its shapes tell."""
+
+    shared: int
+    """Whatever the number of lanes: games, programs, what one lane's update works on."""
+    per_lane: int
+
+    def of(self, num_lanes: int) -> int:
+        """Bytes of so many lanes together."""
+        return self.shared + num_lanes * self.per_lane
+
+    def lanes_within(self, num_bytes: int) -> int:
+        """How many lanes so many bytes hold."""
+        return max(0, int(num_bytes - self.shared) // self.per_lane)
+
+
+def estimate_memory(task: HostTask, functions: HostFunctions, lanes: Lanes) -> Memory:
+    """Estimate, before anything is allocated, from the shapes of the first of these lanes."""
+    one, lane = np.int32(0), _lane(lanes, 0)
+    first = _first_observations(task, lanes)
+    state, episodes, _ = jax.eval_shape(functions.init, lane, first)
+    actor, uniform = jax.eval_shape(functions.prepare, lane, state, episodes.total, one)
+    inputs = _with_lanes((actor, episodes, uniform), 1)
+    rollout = jax.eval_shape(functions.rollout, _with_lanes(lane, 1), *inputs)
+    num_games = lane.config.num_variations * lane.config.num_envs
+    # A lane's share of the rollout is copied for the update, which sorts it into minibatches.
+    update = 3 * _num_bytes(rollout)
+    # The state once more, while a checkpoint is written.
+    own = 2 * _num_bytes(state) + 2 * _num_bytes(actor) + _num_bytes(rollout)
+    return Memory(SHARED_BYTES + update, own + num_games * BYTES_PER_GAME)
+
+
+def _first_observations(task: HostTask, lanes: Lanes) -> jax.ShapeDtypeStruct:
+    shape = (lanes.config.num_variations, lanes.config.num_envs, *task.spec.obs_shape)
+    return jax.ShapeDtypeStruct(shape, task.spec.obs_dtype)
+
+
+def _num_bytes(shapes: PyTree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+
+
+def _place(carry: Carry) -> Carry:
+    each = range(len(carry.env_steps))
+    states = tuple(jax.tree.map(jnp.asarray, _lane(carry.state, index)) for index in each)
+    return carry._replace(state=states)
+
+
+def _compiled(
+    functions: HostFunctions, lanes: Lanes, carry: Carry, bridge: BridgeKind
+) -> HostFunctions:
+    """Compile what takes long, before it is called."""
+    one, lane, num = np.int32(0), _lane(lanes, 0), len(lanes.seed)
+    state, steps = carry.state[0], carry.env_steps[0]
+    shapes = jax.eval_shape(functions.prepare, lane, state, carry.episodes.total[0], one)
+    actor, uniform = _with_lanes(shapes, num)
+    if bridge == "loop":
+        return functions
+    rollout: Any = functions.rollout
+    lowered = rollout.lower(lanes, actor, carry.episodes, uniform)
+    kept = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), lowered.out_info[1]
+    )
+    update: Any = functions.update
+    compiled_update = update.lower(lane, state, steps, shapes[0], kept, one).compile()
+    return functions._replace(rollout=lowered.compile(), update=compiled_update)
+
+
+def _evaluate(
+    task: HostTask, functions: HostFunctions, lane: Lanes, params: Array, suite: HostSuite
+) -> np.ndarray:
+    """Returns ``[modes, K, E]`` of one lane."""
+
+    def returns(sampled: bool) -> np.ndarray:
+        choose = partial(functions.choose, lane, params)
+        act = lambda obs, uniform: np.asarray(choose(obs, uniform, sampled))  # noqa: E731
+        return play(task.spec, suite, act, lane.config.num_frames)
+
+    return np.stack([returns(mode == "sampled") for mode in MODES])
+
+
+class _LaneFunctions(NamedTuple):
+    """What a program does for a single lane."""
+
+    task: HostTask
+    make_algorithm: MakeAlgorithm
+    study_seed: int
+
+    def algorithm(self, lane: Lanes) -> Algorithm:
+        spec = self.task.spec.stacked(lane.config.num_frames)
+        algorithm = self.make_algorithm(lane.config, lane.technique, spec)
+        if algorithm.in_turn:
+            algorithm = algorithm._replace(act=sequential_vmap(algorithm.act))
+        return algorithm
+
+    def key(self, lane: Lanes, stream: str) -> Array:
+        return stream_key(self.study_seed, lane.seed, stream)
+
+    def keys(self, lane: Lanes, iteration: Array) -> IterationKeys:
+        return iteration_keys(self.key(lane, "train"), iteration)
+
+    def init(self, lane: Lanes, obs: Array) -> tuple[PyTree, Episodes, Array]:
+        state = self.algorithm(lane).init(self.key(lane, "init"))
+        obs = frames.begin(obs, lane.config.num_frames)
+        return state, Episodes(obs, (), jnp.zeros(obs.shape[:2], jnp.float32)), jnp.int32(0)
+
+    def prepare(
+        self, lane: Lanes, state: PyTree, total: Array, iteration: Array
+    ) -> tuple[PyTree, Array]:
+        algorithm, keys = self.algorithm(lane), self.keys(lane, iteration)
+        actor = algorithm.prepare(state, iteration, keys.prepare)
+        return actor, action_randomness(algorithm, total, keys.collect)[0]
+
+    def rollout(
+        self, lane: Lanes, actor: PyTree, episodes: Episodes, uniform: Array
+    ) -> tuple[Episodes, PyTree, Ended]:
+        algorithm, task = self.algorithm(lane), self.task
+        return collect_bridged(task.bridge, task.spec, algorithm, actor, episodes, uniform)
+
+    def act(self, lane: Lanes, actor: PyTree, obs: Array, uniform: Array) -> tuple[Array, PyTree]:
+        return self.algorithm(lane).act(actor, obs, uniform)
+
+    def update(
+        self, lane: Lanes, state: PyTree, env_steps: Array, actor: PyTree, rollout: PyTree,
+        iteration: Array,
+    ) -> tuple[PyTree, Array, Metrics]:
+        # Where the episodes stand is the host's business, and the same whether a lane rests.
+        carry = Carry(state, Episodes((), (), ()), env_steps)  # pyright: ignore
+        num_steps = lane.config.steps_per_iteration
+        after, metrics = learn(
+            self.algorithm(lane), lane.config.total_steps, num_steps, carry, actor, carry.episodes,
+            rollout, iteration, self.keys(lane, iteration).update,
+        )
+        return after.state, after.env_steps, metrics
+
+    def params(self, lane: Lanes, state: PyTree) -> Array:
+        return self.algorithm(lane).params(state)
+
+    def choose(
+        self, lane: Lanes, params: Array, obs: Array, uniform: Array, sampled: Array
+    ) -> Array:
+        algorithm = self.algorithm(lane)
+        preferences = algorithm.preferences(params, obs)
+        return jnp.where(sampled, algorithm.sample(preferences, uniform), greedy(preferences))
+
+
+def _lane(tree: PyTree, index: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def _with_lanes(shapes: PyTree, num_lanes: int) -> Any:
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((num_lanes, *leaf.shape), leaf.dtype), shapes
+    )
+
+
+def _stacked(lanes: Sequence[PyTree]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *lanes)
+
+
+def _on_host(lanes: Sequence[PyTree]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *lanes)

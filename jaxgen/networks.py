@@ -1,4 +1,4 @@
-"""Neural networks over flat parameter vectors; the only importer of flax.linen.
+"""Neural networks over flat parameter vectors; beside `jaxgen.vision` the only importer of linen.
 
 Parameters travel as one float32 vector ``[D]``: an optimiser step, a gradient
 per variation, an evolution strategy's perturbation are then plain array
@@ -16,6 +16,7 @@ from flax import linen
 from jax.flatten_util import ravel_pytree
 
 from jaxgen.types import Array, EnvSpec, PyTree
+from jaxgen.vision import ENCODERS
 
 
 class Network(NamedTuple):
@@ -180,17 +181,80 @@ def mlp(
     )
 
 
+def single(
+    spec: EnvSpec,
+    num_outputs: int,
+    hidden: tuple[int, ...],
+    *,
+    network: str,
+    encoding: str,
+    head_scale: float,
+    activation: Callable[[Array], Array] = jnp.tanh,
+) -> Network:
+    """A network of the kind that a configuration names: `mlp`, or one with an encoder of images."""
+    if network == "mlp":
+        return mlp(
+            spec, num_outputs, hidden, encoding=encoding, head_scale=head_scale,
+            activation=activation,
+        )
+    return convolutional(spec, num_outputs, hidden, network=network, head_scale=head_scale)
+
+
+def convolutional(
+    spec: EnvSpec, num_outputs: int, hidden: tuple[int, ...], *, network: str, head_scale: float
+) -> Network:
+    """An encoder of images, hidden layers and a linear output."""
+    module = _Convolutional(ENCODERS[network](hidden), ((num_outputs, head_scale),))
+    return _flat(
+        lambda key: module.init(key, _no_image(spec)),
+        lambda tree, obs: _of_images(module, tree, obs)[0],
+    )
+
+
+class _Convolutional(linen.Module):
+    """Linear outputs, each of a number and a scale, on one encoder."""
+
+    encoder: linen.Module
+    heads: tuple[tuple[int, float], ...]
+
+    @linen.compact
+    def __call__(self, images: Array) -> tuple[Array, ...]:
+        features = self.encoder(images)
+        return tuple(
+            linen.Dense(number, kernel_init=linen.initializers.orthogonal(scale))(features)
+            for number, scale in self.heads
+        )
+
+
+def _of_images(module: linen.Module, tree: PyTree, obs: Array) -> tuple[Array, ...]:
+    """Apply to images ``[..., H, W, C]`` of any leading shape."""
+    lead = obs.shape[:-3]
+    outputs: Any = module.apply(tree, obs.reshape(-1, *obs.shape[-3:]))
+    return tuple(output.reshape(*lead, -1) for output in outputs)
+
+
+def _no_image(spec: EnvSpec) -> Array:
+    return jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
+
+
 class ActorCritic(NamedTuple):
-    """Separate policy and value networks over one parameter vector; see `Network`."""
+    """Policy and value networks over one parameter vector; see `Network`."""
 
     init: Callable[[Array], Array]
     unravel: Callable[[Array], PyTree]
     apply: Callable[[PyTree, Array], tuple[Array, Array]]
     """(tree, observations ``[..., *obs_shape]``) -> logits ``[..., A]``, values ``[...]``."""
+    shares_trunk: bool = False
+    """Logits and values come out of the same features, so that one costs as much as both."""
 
 
-def actor_critic(spec: EnvSpec, hidden: tuple[int, ...], *, encoding: str) -> ActorCritic:
-    """A policy and a value network that read the same encoded observations."""
+def actor_critic(
+    spec: EnvSpec, hidden: tuple[int, ...], *, encoding: str, network: str = "mlp"
+) -> ActorCritic:
+    """A policy and a value network: MLPs apart that read the same encoded observations, or two
+    outputs of one encoder of images."""
+    if network != "mlp":
+        return _shared_actor_critic(spec, hidden, network)
     num_codes = len(_one_hot_codes(spec, encoding))
     actor = _MLP(hidden, spec.num_actions, 0.01, jnp.tanh, num_codes)
     critic = _MLP(hidden, 1, 1.0, jnp.tanh, num_codes)
@@ -208,6 +272,17 @@ def actor_critic(spec: EnvSpec, hidden: tuple[int, ...], *, encoding: str) -> Ac
 
     init, unravel, _ = _flat(init_tree, apply)
     return ActorCritic(init, unravel, apply)
+
+
+def _shared_actor_critic(spec: EnvSpec, hidden: tuple[int, ...], network: str) -> ActorCritic:
+    module = _Convolutional(ENCODERS[network](hidden), ((spec.num_actions, 0.01), (1, 1.0)))
+
+    def apply(tree: PyTree, obs: Array) -> tuple[Array, Array]:
+        logits, values = _of_images(module, tree, obs)
+        return logits, values[..., 0]
+
+    init, unravel, _ = _flat(lambda key: module.init(key, _no_image(spec)), apply)
+    return ActorCritic(init, unravel, apply, shares_trunk=True)
 
 
 def _example(spec: EnvSpec, inputs: Callable[[Array], Array]) -> Array:

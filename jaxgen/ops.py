@@ -1,6 +1,7 @@
 """Array mathematics of reinforcement learning: no state, no networks, no environments."""
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,58 @@ def generalized_advantages(
         backwards, jnp.zeros_like(delta[0]), (delta, decay), reverse=True
     )
     return advantages
+
+
+class RewardScale(NamedTuple):
+    """Running moments of discounted sums of rewards."""
+
+    sums: Array
+    """Of the running episodes, float32 ``[V, N]``."""
+    count: Array
+    mean: Array
+    variance: Array
+
+
+MAX_SCALED_REWARD = 10.0
+
+
+def init_reward_scale(shape: tuple[int, ...]) -> RewardScale:
+    """Before the first reward: variance 1."""
+    one = jnp.float32(1)
+    return RewardScale(jnp.zeros(shape, jnp.float32), jnp.float32(1e-4), 0 * one, one)
+
+
+def scale_rewards(
+    scale: RewardScale, reward: Array, done: Array, gamma: Array | float
+) -> tuple[Array, RewardScale]:
+    """Divide rewards by the standard deviation of their discounted sums (Huang et al. 2022, 6).
+
+    The moments take in the whole rollout before it is scaled.
+
+    Args:
+      scale: of all rollouts before.
+      reward: float32 ``[T, V, N]``.
+      done: end of an episode, bool ``[T, V, N]``; sums start anew after it.
+      gamma: discount.
+
+    Returns:
+      Rewards float32 ``[T, V, N]``, within 10 of 0, and the scale.
+    """
+
+    def add(sums: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
+        reward_t, done_t = inputs
+        sums = gamma * sums + reward_t
+        return jnp.where(done_t, 0.0, sums), sums
+
+    running, sums = jax.lax.scan(add, scale.sums, (reward, done))
+    # Moments of both parts together (Chan et al. 1979).
+    count, size = scale.count, jnp.float32(sums.size)
+    total, apart = count + size, sums.mean() - scale.mean
+    squares = scale.variance * count + sums.var() * size + apart**2 * count * size / total
+    mean, variance = scale.mean + apart * size / total, squares / total
+    limit = MAX_SCALED_REWARD
+    scaled = jnp.clip(reward / jnp.sqrt(variance + 1e-8), -limit, limit)
+    return scaled, RewardScale(running, total, mean, variance)
 
 
 def explained_variance(prediction: Array, target: Array) -> Array:

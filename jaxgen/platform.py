@@ -158,6 +158,23 @@ def describe() -> dict[str, Any]:
     }
 
 
+def available_memory() -> int | None:
+    """Bytes that the default device can still give; None where that is not known."""
+    import jax
+
+    device = jax.local_devices()[0]
+    if device.platform != "cpu":
+        found = device.memory_stats() or {}
+        limit = found.get("bytes_limit")
+        return None if limit is None else limit - found.get("bytes_in_use", 0)
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    amounts = dict(line.split(":") for line in lines)
+    return int(amounts["MemAvailable"].split()[0]) * 1024
+
+
 def cpu_model() -> str:
     """The CPU's name as the system gives it."""
     return _cpu_info("model name") or platform.processor() or platform.machine()

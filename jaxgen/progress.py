@@ -27,6 +27,10 @@ class Progress(NamedTuple):
     seen: np.ndarray
     """Evaluation instances that occurred in training, bool ``[L, K, E]``; ``[L, 0, 0]`` where
     nothing is generated."""
+    world: dict[str, np.ndarray]
+    """What `jaxgen.training.Program.freeze` gave of the environment when this was saved."""
+    episodes: list[History]
+    """What each lane's episodes played, once it is finished; see `jaxgen.types.HostVecEnv`."""
     seconds: dict[str, float]
     """What ``compile``, ``train`` and ``evaluate`` took over all starts; is added to in place."""
 
@@ -60,6 +64,8 @@ def save(path: Path, batch: Batch, progress: Progress) -> None:
         "history": progress.history,
         "curve": progress.curve,
         "seen": progress.seen,
+        "world": progress.world,
+        "episodes": progress.episodes,
     }
     meta = {
         "lanes": batch.identity,
@@ -87,9 +93,12 @@ def load(path: Path, batch: Batch, padded: Carry) -> Progress:
     carry = jax.tree.map(
         lambda leaf: np.concatenate([leaf, np.repeat(leaf[-1:], num_padding, axis=0)]), carry
     )
-    curve = tree.get("curve", {})
+    curve, world = tree.get("curve", {}), tree.get("world", {})
+    by_lane = tree.get("episodes", {})
+    episodes = [by_lane.get(str(lane), {}) for lane in range(num_lanes)]
     return Progress(
-        carry, meta["iteration"], tree["history"], curve, tree["seen"], meta["seconds"]
+        carry, meta["iteration"], tree["history"], curve, tree["seen"], world, episodes,
+        meta["seconds"],
     )
 
 

@@ -11,10 +11,14 @@ deterministic), the history of its training, and where and how fast it ran (``pr
     ceiling [levels]. ``scores``: per mode `jaxgen.evaluation.scores.Scores.to_dict`; null when
     diverged. ``training``: scalars by name. ``gas``: per source (train, probe) null or
     `jaxgen.evaluation.agreement.Agreement.to_dict`. ``layout_overlap``: per level, or null.
+    ``kinds``: means by kind of episode (easy seen, easy unseen, hard unseen), where there are some.
 ``history``
     Per iteration: env_steps, reward (NaN where no episode ended), loss, and others such as
     epsilon; per evaluation during training: eval_env_steps, eval_return (greedy, level 0) and
-    probe_gram ``[2, K, 2, K]``, see `jaxgen.evaluation.agreement.score_probe`.
+    probe_gram ``[2, K, 2, K]``, see `jaxgen.evaluation.agreement.score_probe`. Where episodes play
+    instances with numbers (starpilot), of each in training: episodes_variation,
+    episodes_level_seed, episodes_length, episodes_return; of each in the final evaluation:
+    episodes_evaluation_level_seed, episodes_evaluation_greedy, episodes_evaluation_sampled.
 ``provenance``
     ``program``, and ``seconds`` (compile, train, evaluate, probe) of that whole program, of which
     the run was one of ``lanes`` lanes (by default: the runs that share the program and seconds).
@@ -44,6 +48,8 @@ OFFERED = ("dr-scaled", "gar-n", "gar-shuffle", "es-gar", "pcgrad", "and-mask")
 """Arms that tables and figures show where they were run."""
 HEADLINE_MODE = "greedy"
 """The mode of evaluation that headline tables and figures show."""
+EPISODES = "episodes_"
+"""Begins the names of a history's arrays that have a number for each of some episodes."""
 _SETTING = ("config", "task_options", "evaluation", "study_seed", "quick")
 """What of a spec arms must share to be comparable."""
 
@@ -132,7 +138,14 @@ class Record(NamedTuple):
         return {
             name: values[trained] if len(values) == len(trained) else values
             for name, values in ((name, np.asarray(x)) for name, x in history.items())
+            if not name.startswith(EPISODES)
         }
+
+    def load_episodes(self) -> History:
+        """What single episodes played and returned, ``[M]``; empty where they have no numbers."""
+        history = self.history() if callable(self.history) else self.history
+        own = {name: values for name, values in history.items() if name.startswith(EPISODES)}
+        return {name.removeprefix(EPISODES): np.asarray(values) for name, values in own.items()}
 
 
 class Cell(NamedTuple):

@@ -6,11 +6,30 @@ lanes, so that lanes share their indices and insertion stays in place.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxgen.types import Array, EnvSpec, PyTree
+from jaxgen.types import Array, EnvSpec, PyTree, Transition
+
+
+class Replay(NamedTuple):
+    """A way to keep transitions, as pure functions over a ring ``[V, size, ...]``."""
+
+    record: Callable[[Transition], Any]
+    """What a rollout keeps of a transition."""
+    init: Callable[[], PyTree]
+    """An empty ring."""
+    insert: Callable[[PyTree, Any, Array], PyTree]
+    """(ring, rollout ``[T, V, N, ...]``, rollouts inserted before) -> ring."""
+    draw: Callable[[Array, tuple[int, ...], Array], Array]
+    """(key, shape ``[U, V, B]``, transitions inserted into each ring) -> which to sample."""
+    fetch: Callable[[PyTree, Array], PyTree]
+    """(ring, index ``[U, V, B]``) -> what `complete` needs of each of the U batches."""
+    complete: Callable[[PyTree, PyTree], Transition]
+    """(ring, one batch of that) -> transitions ``[V, B, ...]``."""
 
 
 def pack(spec: EnvSpec, obs: Array) -> Array:

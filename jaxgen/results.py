@@ -7,11 +7,12 @@ import numpy as np
 
 from jaxgen.config import Config
 from jaxgen.evaluation.agreement import score_agreement, score_probe
-from jaxgen.evaluation.episodes import MODES, Suite, make_suite, random_returns
+from jaxgen.evaluation.episodes import MODES, make_suite, random_returns
+from jaxgen.evaluation.host_episodes import make_host_suite, random_host_returns
 from jaxgen.evaluation.scores import score_curve
 from jaxgen.store import SCHEMA
 from jaxgen.study import Evaluation, RunSpec
-from jaxgen.types import Array, Task
+from jaxgen.types import Array, EpisodeKinds, HostTask, Task, is_host
 
 FINAL_MEANS = ("agree_ref", "agree_pair", "approx_kl", "clip_fraction", "explained_variance")
 """Training metrics whose mean over all iterations goes into a result, where they exist."""
@@ -22,7 +23,8 @@ VALUE_LOSS = {"ppo": "value_loss", "dqn": "loss"}
 class References(NamedTuple):
     """The fixed evaluation episodes of an environment with their floor and ceiling."""
 
-    suite: Suite
+    suite: Any
+    """A `Suite`, or a `HostSuite` of a host environment."""
     floor: np.ndarray
     """Mean return of the uniform random policy at each level, float64 ``[K]``."""
     floor_standard_error: np.ndarray
@@ -30,15 +32,52 @@ class References(NamedTuple):
     """Mean best return that the same episodes allow, float64 ``[K]``."""
     prints: Array | None
     """Fingerprints of the evaluation instances, uint32 ``[K, E]``; None: nothing generated."""
+    kinds: EpisodeKinds | None = None
+    """Of the episodes, where a level mixes some."""
+    kind_floor: np.ndarray | None = None
+    """Mean return of the uniform random policy by level and kind, float64 ``[K, kinds]``; NaN where
+    a level has none of a kind."""
 
 
-def make_references(task: Task, evaluation: Evaluation, key: Array) -> References:
+def make_references(task: Task | HostTask, evaluation: Evaluation, key: Array) -> References:
     """Lay out the evaluation episodes and measure what random and best play reach there."""
+    if is_host(task):
+        return _host_references(task, evaluation, key)
     suite = make_suite(task, key, evaluation.levels, evaluation.episodes)
     random = np.asarray(random_returns(task, suite), np.float64)
     best = np.asarray(task.ceiling(suite.params, suite.words), np.float64)
     prints = task.fingerprints(suite.params)
     return References(suite, random.mean(1), _standard_error(random), best.mean(1), prints)
+
+
+def _host_references(task: HostTask, evaluation: Evaluation, key: Array) -> References:
+    suite = make_host_suite(task, key, evaluation.levels, evaluation.episodes)
+    random = random_host_returns(task.spec, suite).astype(np.float64)
+    kinds = task.kinds(evaluation.levels, evaluation.episodes)
+    best = kinds.high[kinds.index].mean(1)
+    kind_floor = _by_kind(kinds, random)
+    return References(
+        suite, random.mean(1), _standard_error(random), best, None, kinds, kind_floor
+    )
+
+
+def _by_kind(kinds: EpisodeKinds, values: np.ndarray) -> np.ndarray:
+    """Means ``[K, kinds]`` of values ``[K, E]``; NaN where a level has none of a kind."""
+    means = np.full((len(values), len(kinds.names)), np.nan)
+    for level, (own, index) in enumerate(zip(values, kinds.index, strict=True)):
+        for kind in np.unique(index):
+            means[level, kind] = own[index == kind].mean(dtype=np.float64)
+    return means
+
+
+def normalised_by_kind(references: References, returns: np.ndarray) -> np.ndarray | None:
+    """s(v) ``[K]`` of returns ``[K, E]``, each kind on its own scale; None: there are no kinds."""
+    kinds, floor = references.kinds, references.kind_floor
+    if kinds is None or floor is None:
+        return None
+    shares = np.stack([(kinds.index == kind).mean(1) for kind in range(len(kinds.names))], axis=1)
+    s = (_by_kind(kinds, returns) - floor) / (kinds.high - floor)
+    return np.where(shares > 0, s * shares, 0.0).sum(1)
 
 
 def make_result(
@@ -85,6 +124,7 @@ def make_result(
             "ceiling": references.ceiling.tolist(),
         },
         "scores": None if diverged else _scores(spec.evaluation, returns, references),
+        "kinds": None if diverged else _kinds(references, returns),
         "training": _training(history, spec.technique_values.compares_variations)
         | _predictors(history, spec.base),
         "gas": _gas(spec, history),
@@ -120,9 +160,30 @@ def _scores(
             references.ceiling,
             _standard_error(returns[i])[0],
             references.floor_standard_error[0],
+            min_s0=evaluation.min_s0,
+            normalised=normalised_by_kind(references, returns[i]),
         ).to_dict()
         for i, mode in enumerate(MODES)
     }
+
+
+def _kinds(references: References, returns: np.ndarray) -> dict[str, Any] | None:
+    """Means over all episodes of each kind, also as the published normalisation has them."""
+    if references.kinds is None:
+        return None
+    names, index, low, high = references.kinds
+    found = {}
+    for kind, name in enumerate(names):
+        own = index == kind
+        if own.any():
+            means = [float(by_mode[own].mean(dtype=np.float64)) for by_mode in returns]
+            scaled = [(mean - low[kind]) / (high[kind] - low[kind]) for mean in means]
+            found[name] = {
+                "episodes": int(own.sum()),
+                "mean": dict(zip(MODES, means, strict=True)),
+                "normalised": dict(zip(MODES, map(float, scaled), strict=True)),
+            }
+    return found
 
 
 def _training(history: Mapping[str, np.ndarray], compares_variations: bool) -> dict[str, Any]:

@@ -24,13 +24,13 @@ from jaxgen.finishing import finish, lost_best
 from jaxgen.session import Batch, Interrupted, Lane, Options, Reporter, Session
 from jaxgen.store import DONE, MISSING, Store
 from jaxgen.study import Group, RunSpec, Study
-from jaxgen.types import Task
+from jaxgen.types import HostTask, Task
 
 
 def run_study(
     study: Study,
     store: Store,
-    make_task: Callable[..., Task],
+    make_task: Callable[..., Task | HostTask],
     reporter: Reporter,
     options: Options | None = None,
 ) -> None:
@@ -110,7 +110,7 @@ def _batches(session: Session, group: Group, pending: list[Lane]) -> Iterator[Ba
         parts = [rest]
     else:
         parts = [[lane for lane in rest if lane[1] == seed] for seed in group.seeds]
-    width = max_batch_lanes(session.options)
+    width = max_batch_lanes(session, group) if rest else 1
     for part in parts:
         yield from (Batch(part[i : i + width]) for i in range(0, len(part), width))
 

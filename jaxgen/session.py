@@ -3,16 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from jaxgen.evaluation.episodes import Suite
+from jaxgen.evaluation.host_episodes import HostSuite
 from jaxgen.results import References
 from jaxgen.store import Store, content_hash
 from jaxgen.study import RunSpec
 from jaxgen.techniques import Rule
-from jaxgen.types import Task
+from jaxgen.types import HostTask, Task
 
 History = dict[str, np.ndarray]
 """Metrics by name, ``[L, I]``; learning-curve points ``[L, C]``."""
@@ -46,14 +47,16 @@ class Options:
 
     vmap_seeds: bool = True
     """All seeds in one program, or the same program seed by seed."""
-    max_lanes: int = 64
-    """Lanes in one program; more are trained in turn."""
+    max_lanes: int | None = 64
+    """Lanes in one program; more are trained in turn. None: as many as memory holds."""
     num_devices: int | None = None
     """Lanes are split over so many devices; None: over all."""
     chunks_per_point: int = 4
     """Calls of the compiled program between two points of a learning curve."""
     checkpoint_seconds: float = 30.0
     """The least time between two checkpoints."""
+    bridge: Literal["callback", "loop"] = "callback"
+    """How environments on the host are stepped, see `jaxgen.host_training`."""
     fresh: bool = False
     """Discard what the store holds of the study's runs."""
     should_stop: Callable[[], bool] = lambda: False
@@ -89,8 +92,8 @@ class Session(NamedTuple):
     """What the groups of a study share while they run."""
 
     store: Store
-    make_task: Callable[..., Task]
+    make_task: Callable[..., Task | HostTask]
     options: Options
     reporter: Reporter
-    episodes: dict[str, tuple[References, Suite]]
+    episodes: dict[str, tuple[References, Suite | HostSuite]]
     """Those of final evaluations and of learning curves by environment: laid out once."""

@@ -3,12 +3,15 @@
 Nothing here imports JAX, so that a plan can be listed at once.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from jaxgen import store
 from jaxgen.config import (
+    MAX_EPISODES,
+    MIN_S0,
     SHIFT_LEVELS,
     TASK_OPTIONS,
     Config,
@@ -42,6 +45,8 @@ class Evaluation:
     """Episodes per point of a learning curve, at level 0."""
     probe: bool = False
     """Measure the agreement of the variations' gradients at each of these points."""
+    min_s0: float = 0.10
+    """Least s(0) of a policy that learned."""
 
     def validate(self) -> None:
         """Raise ValueError on levels outside [0, 1], unsorted or without 0, or too few episodes."""
@@ -111,6 +116,7 @@ class RunSpec:
                 "episodes": self.evaluation.episodes,
                 "curve_episodes": self.evaluation.curve_episodes,
                 "probe": self.evaluation.probe,
+                "min_s0": self.evaluation.min_s0,
             },
             "study_seed": self.study_seed,
             "quick": self.quick,
@@ -219,6 +225,7 @@ def _make_groups(
     if total_steps is not None:
         config = replace(config, {"total_steps": total_steps})
     config.validate()
+    evaluation = _affordable(evaluation, environment)
 
     def spec(technique: str, alias_of: str | None = None) -> RunSpec:
         return RunSpec(algorithm, environment, technique, config, options, evaluation, study_seed,
@@ -239,6 +246,18 @@ def _make_groups(
             # What an alias stands for has the usual rule.
             own_aliases = aliases if rule is Rule.WEIGHTS else ()
             yield Group(algorithm, environment, specs, own_aliases, seeds)
+
+
+def _affordable(evaluation: Evaluation, environment: str) -> Evaluation:
+    if environment not in MAX_EPISODES:
+        return evaluation
+    episodes, curve_episodes = MAX_EPISODES[environment]
+    return dataclasses.replace(
+        evaluation,
+        episodes=min(evaluation.episodes, episodes),
+        curve_episodes=min(evaluation.curve_episodes, curve_episodes),
+        min_s0=MIN_S0[environment],
+    )
 
 
 def _quick(config: Config, options: dict[str, Any]) -> tuple[Config, dict[str, Any]]:

@@ -54,7 +54,7 @@ class Program(NamedTuple):
     """The compiled functions of one (environment, algorithm, static configuration)."""
 
     content: Callable[[Lanes, int], PyTree]
-    """(lanes, epoch) -> environment parameters ``[L, V]``."""
+    """(lanes, epoch) -> environment parameters ``[L, V]``, or a `jaxgen.types.HostVecEnv`."""
     init: Callable[[Lanes, PyTree], Carry]
     """(lanes, environment parameters) -> carry before the first iteration."""
     train: Callable[[Lanes, Carry, PyTree, int, int], tuple[Carry, Metrics]]
@@ -62,11 +62,25 @@ class Program(NamedTuple):
 
     Consumes the carry. Metrics beyond ``stop - start`` are zeros.
     """
+    compile: Callable[[Lanes, Carry, PyTree], Callable[..., tuple[Carry, Metrics]]]
+    """(lanes, carry, environment parameters) -> ``train``, compiled for them."""
+    shapes: Callable[[Lanes], Carry]
+    """lanes -> shapes and dtypes of their carry."""
+    freeze: Callable[[Carry, PyTree], tuple[Carry, dict[str, np.ndarray]]]
+    """(carry, environment parameters) -> carry with leaves ``[L, ...]``, and what a checkpoint
+    needs besides: of a host environment its state."""
+    place: Callable[[Carry], Carry]
+    """Frozen carry -> where ``init`` puts it, so that the program is the one compiled for that."""
+    thaw: Callable[[PyTree, dict[str, np.ndarray]], None]
+    """(environment parameters, state) -> None: a host environment goes on from its state."""
+    episodes: Callable[[PyTree, int], dict[str, np.ndarray]]
+    """(environment parameters, lane) -> what its finished episodes played, where that is known."""
     probe: Callable[[Lanes, Carry, int], Array]
     """(lanes, carry, iteration) -> dot products of the gradients on two halves of the samples of
     each of the variations ``PROBE_LEVELS``, ``[L, 2, V, 2, V]``; changes nothing."""
-    evaluate: Callable[[Lanes, Array, Suite], Array]
-    """(lanes, parameters ``[L, D]``, suite) -> returns ``[L, modes, K, E]``."""
+    evaluate: Callable[[Lanes, Array, Any], Array]
+    """(lanes, parameters ``[L, D]``, suite) -> returns ``[L, modes, K, E]``. The suite is a `Suite`
+    or, of a host environment, a `jaxgen.evaluation.host_episodes.HostSuite`."""
     params: Callable[[Lanes, Carry], Array]
     """(lanes, carry) -> flat parameters ``[L, D]``."""
     overlap: Callable[[Lanes, PyTree, Array], Array]
@@ -150,13 +164,21 @@ def make_program(
     lane_functions = _LaneFunctions(task, make_algorithm, study_seed, chunk)
 
     def over_lanes(function: Callable, num_lane_args: int, donate: tuple[int, ...] = (),
-                   map_lanes: Callable = jax.vmap) -> Callable:
+                   map_lanes: Callable = jax.vmap) -> Any:
         return _compile(function, mesh, num_lane_args, donate, map_lanes)
 
+    content, init = over_lanes(lane_functions.content, 1), over_lanes(lane_functions.init, 2)
+    train, zero = over_lanes(lane_functions.train, 3, donate=(1,)), np.int32(0)
     return Program(
-        content=over_lanes(lane_functions.content, 1),
-        init=over_lanes(lane_functions.init, 2),
-        train=over_lanes(lane_functions.train, 3, donate=(1,)),
+        content=content,
+        init=init,
+        train=train,
+        compile=lambda *args: train.lower(*args, zero, zero).compile(),
+        shapes=lambda lanes: jax.eval_shape(init, lanes, jax.eval_shape(content, lanes, zero)),
+        freeze=lambda carry, content: (carry, {}),
+        place=lambda carry: jax.device_put(carry, NamedSharding(mesh, PartitionSpec("lanes"))),
+        thaw=lambda content, state: None,
+        episodes=lambda content, lane: {},
         # One by one: gradients of so many samples sum in an order that depends on the lanes.
         probe=over_lanes(lane_functions.probe, 2, map_lanes=_one_by_one),
         evaluate=over_lanes(lane_functions.evaluate, 2, map_lanes=_one_by_one),
@@ -165,12 +187,6 @@ def make_program(
         num_devices=len(devices),
         chunk=chunk,
     )
-
-
-def lane_sharding(devices: Sequence[Any]) -> NamedSharding:
-    """How arrays ``[L, ...]`` lie on the devices."""
-    mesh = Mesh(np.asarray(devices), ("lanes",), axis_types=(AxisType.Auto,))
-    return NamedSharding(mesh, PartitionSpec("lanes"))
 
 
 class IterationKeys(NamedTuple):
@@ -188,14 +204,15 @@ def iteration_keys(train_key: Array, iteration: Array | int) -> IterationKeys:
 
 
 def learn(
-    algorithm: Algorithm, total_steps: int, carry: Carry, actor: PyTree, episodes: Episodes,
-    rollout: PyTree, iteration: Array, key: Array,
+    algorithm: Algorithm, total_steps: int, num_steps: int, carry: Carry, actor: PyTree,
+    episodes: Episodes, rollout: PyTree, iteration: Array, key: Array,
 ) -> tuple[Carry, Metrics]:
     """The second half of an iteration of one lane, wherever its rollout was collected.
 
     Args:
       algorithm: gives ``update`` and ``count_steps``.
       total_steps: the budget at which a population stops.
+      num_steps: env steps of the rollout, where the algorithm does not count its own.
       carry: before the iteration.
       actor: what collected.
       episodes: where the rollout ended.
@@ -207,7 +224,7 @@ def learn(
       The carry after the iteration and the metrics of the update.
     """
     state, metrics = algorithm.update(carry.state, actor, rollout, iteration, key)
-    steps = jnp.int32(algorithm.num_steps * episodes.total.size)
+    steps = jnp.int32(num_steps)
     if algorithm.count_steps is not None:
         steps = algorithm.count_steps(rollout)
     after = Carry(state, episodes, carry.env_steps + steps)
@@ -318,8 +335,8 @@ class _LaneFunctions(NamedTuple):
             environment, env_params, algorithm, actor, episodes, keys.collect
         )
         after, metrics = learn(
-            algorithm, lane.config.total_steps, carry, actor, episodes, rollout, iteration,
-            keys.update,
+            algorithm, lane.config.total_steps, algorithm.num_steps * episodes.total.size, carry,
+            actor, episodes, rollout, iteration, keys.update,
         )
         return after, reward | metrics
 

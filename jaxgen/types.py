@@ -17,10 +17,15 @@ A *cell* is (environment, algorithm, technique), a *run* is a cell with a seed,
 an *arm* is a technique (or a set of hyper-parameters).
 """
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 Array = jax.Array
 PyTree = Any
@@ -62,6 +67,28 @@ class EnvSpec:
     """Lower end of each number's range, or one for all; nominal where it has no bounds."""
     obs_high: tuple[float, ...] = (1.0,)
     """Upper end; (obs - low) / (high - low) brings an observation into [0, 1]."""
+    truncates: bool = True
+    """False: episodes only ever terminate, so that nobody asks for the successor of a last step."""
+
+    @property
+    def is_image(self) -> bool:
+        """Whether observations are images, uint8 ``[H, W, C]``."""
+        return len(self.obs_shape) == 3 and self.obs_dtype == "uint8"
+
+    def stacked(self, num_frames: int) -> "EnvSpec":
+        """What an algorithm sees that is shown the last ``num_frames`` images at once.
+
+        Raises ValueError if observations are no images.
+        """
+        if num_frames == 1:
+            return self
+        if not self.is_image:
+            raise ValueError(
+                f"num_frames = {num_frames!r} is not allowed: observations of {self.name} are "
+                "no images; use 1"
+            )
+        height, width, channels = self.obs_shape
+        return dataclasses.replace(self, obs_shape=(height, width, channels * num_frames))
 
 
 class Environment(Protocol):
@@ -122,3 +149,133 @@ class Task(Protocol):
     def fingerprints(self, params: PyTree) -> Array | None:
         """A uint32 per generated training or evaluation instance, ``[K, M]``; None: no overlap."""
         ...
+
+
+class HostStep(NamedTuple):
+    """What a step of a host environment of shape S gives; leaves ``[*S, ...]``, numpy."""
+
+    obs: np.ndarray
+    """Where an episode ended, the first one of the next."""
+    reward: np.ndarray
+    """float32."""
+    terminated: np.ndarray
+    truncated: np.ndarray
+    next_obs: np.ndarray
+    """The true successor, before the reset; if the spec says that nothing truncates, ``obs``."""
+
+
+class HostVecEnv(Protocol):
+    """A batched numpy environment of shape S: ``[V, N]``, or ``[L, V, N]`` for L lanes at once.
+
+    Its randomness is its own. It may reuse its arrays: the collector copies what it keeps.
+    """
+
+    def reset(self, number: int) -> np.ndarray:
+        """Start all episodes anew -> obs ``[*S, *obs_shape]``; those of a number are the same."""
+        ...
+
+    def step(self, action: np.ndarray) -> HostStep:
+        """Step with auto-reset: action int32 ``[*S]``."""
+        ...
+
+    def episodes(self, lane: int) -> dict[str, np.ndarray]:
+        """The episodes that a lane has finished: arrays ``[M]`` by name, one number for each."""
+        ...
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Everything that the next steps depend on, and the finished episodes."""
+        ...
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Go back to what `get_state` gave, which must be trusted; ValueError: it does not fit."""
+        ...
+
+
+class HostEpisodes(Protocol):
+    """Fixed evaluation episodes of K levels, ``[K, E]``, played in any order on some slots."""
+
+    shape: tuple[int, int]
+    """(K, E)."""
+    level_seeds: np.ndarray
+    """Which instance each episode plays, int32 ``[K, E]``."""
+
+    def start(self, slots: np.ndarray, episodes: np.ndarray) -> np.ndarray:
+        """Begin episodes (flat numbers below K x E) in these slots -> obs of all slots ``[W]``."""
+        ...
+
+    def step(self, action: np.ndarray) -> HostStep:
+        """Step all slots: action int32 ``[W]``; a slot whose episode ended shows what it likes."""
+        ...
+
+
+class HostTask(Protocol):
+    """A host environment with its variation table; see `Task` for one in JAX."""
+
+    @property
+    def spec(self) -> EnvSpec:
+        """What algorithms may know."""
+        ...
+
+    @property
+    def bridge(self) -> "Bridge":
+        """What takes a compiled program to the environment that is connected."""
+        ...
+
+    def training(
+        self, words: np.ndarray, levels: np.ndarray, num_envs: int, num_starts: int
+    ) -> HostVecEnv:
+        """Open the environments of all lanes.
+
+        Args:
+          words: uint32 ``[L, W]``, from which a lane's episodes follow, whatever lanes are beside.
+          levels: variation levels float32 ``[L, V]``.
+          num_envs: N of each variation.
+          num_starts: distinct starts among them, repeated in order.
+        """
+        ...
+
+    def evaluation(
+        self, words: np.ndarray, levels: tuple[float, ...], num_episodes: int, num_slots: int
+    ) -> HostEpisodes:
+        """Lay out fixed episodes: words uint32 ``[K, W]``, a row per level."""
+        ...
+
+    def kinds(self, levels: tuple[float, ...], num_episodes: int) -> "EpisodeKinds":
+        """What kinds of episodes `evaluation` lays out."""
+        ...
+
+
+class EpisodeKinds(NamedTuple):
+    """Kinds of evaluation episodes, which a level may mix; each has a scale of its own."""
+
+    names: tuple[str, ...]
+    index: np.ndarray
+    """The kind of each episode, int ``[K, E]``."""
+    low: np.ndarray
+    """The return of each kind that a published normalisation takes for 0, float64."""
+    high: np.ndarray
+    """The best return of each kind, float64."""
+
+
+class Bridge(Protocol):
+    """Steps a host environment from inside of a compiled program."""
+
+    def connect(self, env: HostVecEnv) -> None:
+        """Step this environment from now on."""
+        ...
+
+    def step(self, action: Array) -> tuple[Array, Array, Array, Array, Array]:
+        """Traceable, and vmappable over leading axes: one call of the host for all.
+
+        Action int32 ``[*S]`` -> the fields of a `HostStep`.
+        """
+        ...
+
+    def run(self, program: Any, *args: Any) -> Any:
+        """Call a compiled program that steps; raises what the environment raised."""
+        ...
+
+
+def is_host(task: Task | HostTask) -> "TypeIs[HostTask]":
+    """Whether a task's environment lives on the host."""
+    return hasattr(task, "bridge")

@@ -18,7 +18,7 @@ import numpy as np
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.config import Config, preset, replace
 from jaxgen.techniques import SUITES, Technique, make_technique
-from jaxgen.training import Carry, Lanes, Program, lane_sharding, make_program, stack_lanes
+from jaxgen.training import Carry, Lanes, Program, make_program, stack_lanes
 from jaxgen.types import EnvSpec
 
 NUM_STATES, NUM_ACTIONS, NUM_FEATURES, NUM_STARTS = 6, 2, 3, 2
@@ -266,8 +266,7 @@ def train(
     ``[L, iterations]``, in numpy.
     """
     # On the devices from the first call on, as in a real run: numpy would compile once more.
-    sharding = lane_sharding(jax.local_devices()[: program.num_devices])
-    carry, content = jax.device_put(jax.tree.map(np.array, (carry, content)), sharding)
+    carry, content = program.place(jax.tree.map(np.array, (carry, content)))  # pyright: ignore
     pieces = []
     for begin, end in pairwise(cuts):
         carry, metrics = program.train(lanes, carry, content, begin, end)

@@ -140,7 +140,9 @@ def calls(monkeypatch) -> list[tuple[Any, ...]]:
         return None
 
     unused: Any = None
-    program = Program(content, init, step, unused, unused, params, unused, num_devices=2, chunk=64)
+    own: Any = dict.fromkeys(Program._fields, unused)
+    own |= {"content": content, "init": init, "train": step, "params": params}
+    program = Program(**own)._replace(num_devices=2, chunk=64)
     monkeypatch.setattr(api, "make_program", lambda *args, **kwargs: program)
     return made
 

@@ -9,19 +9,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+import bridge
 import gar_overhead
 import harness
 import readme
 import roofline
 import train_throughput
 from contenders import own_training, scanning
+from envs_jax import make_task
 from harness import Case, Contender
 from jaxgen.config import preset, replace
+from jaxgen.techniques import Technique, base
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ("env_throughput", "train_throughput", "gar_overhead", "matrix", "roofline")
+SCRIPTS = ("env_throughput", "train_throughput", "gar_overhead", "bridge", "matrix", "roofline")
 
 
 @pytest.fixture
@@ -224,6 +228,89 @@ def test_updates_and_iterations_run(pooled, monkeypatch):
     assert run()["steps"] == 2 and run()["seconds"] > 0
 
 
+def test_both_updates_on_images_take_gradients_of_equally_many_at_a_time():
+    """The preset's minibatches of 3 x 336 samples, in 3 x 12 parts of 28 and in 36: where the split
+    differs, the parts must not."""
+    config: Any = preset("ppo", "starpilot")
+    short = gar_overhead.image_overrides(quick=False)
+    size = config.num_envs * config.num_steps // config.num_minibatches
+    assert config.num_envs * short["num_steps"] // short["num_minibatches"] == size == 336
+    parts = []
+
+    def gradient(batch):
+        parts.append(batch.shape)
+        return batch.sum(), {}
+
+    for whole in (size, 3 * size):
+        total, _ = base._in_parts(gradient, jnp.ones(whole))
+        assert total == 28  # The mean over parts.
+    assert set(parts) == {(28,)}
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_updates_on_images_run(pooled):
+    overrides = gar_overhead.image_overrides(quick=True) | {"hidden": [8]}
+    run, facts = gar_overhead.update_on_images(overrides, pooled)
+    for _ in range(2):
+        result = run()
+        assert result["steps"] == 1 and result["seconds"] > 0
+    assert facts["compile_seconds"] > 0
+
+
+@pytest.mark.parametrize("policy", ["random", "nature"])
+def test_rollouts_of_starpilot_count_the_steps_of_all_seeds(policy, monkeypatch):
+    """4 environments x 3 steps; procgen alone has the same threads."""
+    pytest.importorskip("procgen")
+    monkeypatch.setattr(bridge, "MIN_SECONDS", 1e-9)
+    monkeypatch.setitem(bridge.POLICIES, policy, ("ppo", 12))
+    both = [bridge.rollouts(policy, kind, 4) for kind in ("callback", "loop")]
+    assert [run()["steps"] for run, _ in both] == [12, 12]
+    if policy == "random":
+        seeds = [bridge.rollouts(policy, "callback", 4, 2, together) for together in (True, False)]
+        assert [run()["steps"] for run, _ in seeds] == [24, 24]
+        run, facts = bridge.raw(4)
+        assert run()["steps"] == 12
+        assert {own["num_threads"] for _, own in [*both, *seeds]} == {facts["num_threads"]}
+
+
+def test_random_actions_are_all_of_them_and_no_others():
+    spec = make_task("starpilot").spec
+    policy = bridge._random_policy(bridge._config("random", 4), Technique(), spec)
+    uniform = np.linspace(0, np.nextafter(np.float32(1), np.float32(0)), 1000, dtype=np.float32)
+    actions, _ = policy.act((), jnp.zeros(()), jnp.asarray(uniform))
+    assert np.array_equal(np.unique(actions), np.arange(15))
+
+
+def test_the_tables_of_the_bridge():
+    """Ratios of those that were measured; what was not stays empty."""
+    def record(case, name, rate):
+        return {"case": case, "contender": name, "steps_per_second": rate}
+
+    records = [
+        record("random", bridge.CALLBACK, 9e4), record("random", bridge.LOOP, 6e4),
+        record("random", bridge.RAW, 1.2e5),
+        record("nature", bridge.CALLBACK, 3e3), record("nature", bridge.LOOP, 2e3),
+    ]
+    seeds = record("seeds", bridge.TOGETHER, 8e4), record("seeds", bridge.IN_TURN, 1e5)
+    lines = bridge.table([*records, *seeds]).splitlines()
+    random = "| random | 90 k/s | 60 k/s | 120 k/s | **0.75** | **0.50** | **1.50** |"
+    assert lines[2:4] == [random, "| nature | 3 k/s | 2 k/s |  |  |  | **1.50** |"]
+    assert lines[-1] == "| seeds | 80 k/s | 100 k/s | **0.80** |"
+    assert bridge.table(records).splitlines() == lines[:4]
+    cases = bridge.cases((64,))
+    assert [contender.name for contender in cases[0].contenders] == [
+        bridge.CALLBACK, bridge.LOOP, bridge.RAW
+    ]
+    assert cases[-1].args["num_seeds"] == 3
+
+
+def test_without_procgen_the_bridge_says_what_to_do(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(bridge.procgen_games, "installed", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["bridge", "--out", str(tmp_path)])
+    assert bridge.main() == 1
+    assert "procgen is needed: " in capsys.readouterr().err
+
+
 def test_operations_of_an_iteration_by_hand():
     """DQN on CartPole: 4 x 64 + 64 x 64 + 64 x 2 = 4480 products. An iteration of 3 x 2 x 11 = 66
     steps has 32 x 66 / 66 = 32 updates of 66 transitions; each transition goes through the frozen
@@ -259,7 +346,8 @@ def test_equal_work_is_asked_of_all():
     assert [contender.name for contender in es.contenders] == names
     assert es.contenders[0].args["overrides"]["total_steps"] == 7 * 50 * 500
     labels = [case.label for case in gar_overhead.cases(quick=False)]
-    assert labels == ["ppo cartpole", "ppo minigrid", "dqn cartpole", "dqn minigrid"]
+    assert labels[:-1] == ["ppo cartpole", "ppo minigrid", "dqn cartpole", "dqn minigrid"]
+    assert labels[-1] == "ppo starpilot, 1/4 rollout"
 
 
 def test_the_tables_of_the_readme_are_those_of_the_records():

@@ -61,9 +61,10 @@ def random_rollout(seed: int = 0) -> Transition:
     action = random.integers(0, 2, shape).astype(np.int32)
     goes_on = (ends >= 0.2) & (ends <= 0.8)
     next_obs[:-1] = np.where(goes_on[:-1, ..., None], obs[1:], next_obs[:-1])
+    log_prob: Any = np.full(shape, np.log(0.5), np.float32)
     leaves: Any = (
         obs, action, reward.astype(np.float32), ends < 0.2, ends > 0.8,
-        next_obs.astype(np.float32), np.full(shape, np.log(0.5), np.float32),
+        next_obs.astype(np.float32), ppo.Choice(log_prob, ()),
     )
     return jax.tree.map(jnp.asarray, Transition(*leaves))
 
@@ -99,9 +100,9 @@ def spied(**overrides: Any) -> tuple[Any, Any]:
     def see(batch: ppo.Batch) -> None:
         SEEN.append(jax.tree.map(np.array, batch))
 
-    def spy(technique, loss, params, batch):
+    def spy(technique, loss, params, batch, **options):
         io_callback(see, None, batch, ordered=True)
-        return original(technique, loss, params, batch)
+        return original(technique, loss, params, batch, **options)
 
     def update(*args):
         with pytest.MonkeyPatch.context() as patch:
@@ -203,8 +204,8 @@ def test_the_first_minibatch_has_ratio_one():
     actor = algorithm.prepare(state, jnp.int32(0), jax.random.key(1))
     update = jax.jit(algorithm.update)
     rollout = random_rollout()
-    _, log_prob = acted = algorithm.act(actor, rollout.obs, jnp.zeros_like(rollout.reward))
-    rollout = rollout._replace(action=acted[0], extras=log_prob)
+    _, choice = acted = algorithm.act(actor, rollout.obs, jnp.zeros_like(rollout.reward))
+    rollout = rollout._replace(action=acted[0], extras=choice)
     _, metrics = update(state, actor, rollout, jnp.int32(0), jax.random.key(2))
     np.testing.assert_allclose(metrics["approx_kl"], 0, atol=1e-6)
     assert metrics["clip_fraction"] == 0

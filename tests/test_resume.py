@@ -150,7 +150,9 @@ def test_a_checkpoint_gives_back_all_that_it_was_given(tmp_path):
     carry = Carry({"params": numbers.normal(size=(6, 3))}, (), np.arange(6))  # pyright: ignore
     state = Progress(
         carry, 7, {"loss": numbers.normal(size=(4, 7))}, {"point": numbers.normal(size=(4, 2))},
-        numbers.random((4, 5, 10)) < 0.5, {"compile": 1.5, "train": 2.5, "evaluate": 3.5},
+        numbers.random((4, 5, 10)) < 0.5, {"games": numbers.normal(size=9)},
+        [{"level_seed": np.arange(lane)} for lane in range(4)],
+        {"compile": 1.5, "train": 2.5, "evaluate": 3.5},
     )  # fmt: skip
     path = batch.checkpoint_path(Store(tmp_path))
     progress.save(path, batch, state)

@@ -20,11 +20,17 @@ from probe_envs import (
     tiny_config,
 )
 
+from envs_jax.host import CallbackBridge
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.algorithms.base import Algorithm
-from jaxgen.host_training import HostProgram, make_host_program, train_host_iteration
+from jaxgen.host_training import (
+    HostFunctions,
+    init_host_carry,
+    make_host_functions,
+    train_host_iteration,
+)
 from jaxgen.ops import random_words
-from jaxgen.rollout import Episodes, collect, collect_host, start_episodes
+from jaxgen.rollout import Episodes, collect, collect_host, host_metrics, start_episodes
 from jaxgen.techniques import make_technique
 from jaxgen.training import iteration_keys, stream_key
 
@@ -121,7 +127,7 @@ class ToyVecEnv:
     def restart(self, words: np.ndarray) -> np.ndarray:
         return self.at(self.tables.starts, words % NUM_STARTS)
 
-    def reset(self) -> np.ndarray:
+    def reset(self, number: int) -> np.ndarray:
         self.index = self.restart(self.first_words.pop(0))
         self.time = np.zeros_like(self.index)
         self.obs = self.at(self.tables.first, self.index)
@@ -170,27 +176,40 @@ def words_of(name: str) -> tuple[list, np.ndarray]:
 class HostRun(NamedTuple):
     carry: Any
     metrics: dict[str, np.ndarray]
-    program: HostProgram
+    functions: HostFunctions
+
+
+class ToyTask:
+    """Only what a host's training asks of its task."""
+
+    def __init__(self):
+        self.spec = ProbeTask(MATCH).spec
+        self.bridge = CallbackBridge(self.spec)
 
 
 @cache
-def host_run(name: str) -> HostRun:
+def host_run(name: str, bridge: Any = "loop") -> HostRun:
     ours = reference(name)
-    program = make_host_program(ProbeTask(MATCH).spec, ALGORITHMS[name], algorithm_of(name))
-    env = ToyVecEnv(ours.content, *words_of(name))
-    carry, rows = program.init(ours.lanes, env.reset()), []
+    task: Any = ToyTask()
+    functions = make_host_functions(task, ALGORITHMS[name], ours.lanes)
+    env: Any = ToyVecEnv(ours.content, *words_of(name))
+    carry, rows = init_host_carry(functions, ours.lanes, env.reset(0)), []
     for iteration in range(NUM_ITERATIONS):
-        carry, metrics = train_host_iteration(program, ours.lanes, carry, env, iteration)
+        carry, metrics = train_host_iteration(
+            task, functions, ours.lanes, carry, env, iteration, bridge
+        )
         rows.append(metrics)
     stacked = {key: np.stack([row[key] for row in rows], 1) for key in rows[0]}
-    return HostRun(jax.tree.map(np.asarray, carry), stacked, program)
+    carry = carry._replace(state=jax.tree.map(lambda *leaves: np.stack(leaves), *carry.state))
+    return HostRun(jax.tree.map(np.asarray, carry), stacked, functions)
 
 
+@pytest.mark.parametrize("bridge", ["loop", "callback"])
 @pytest.mark.parametrize("name", ["ppo", "dqn", "es"])
-def test_a_host_environment_trains_as_the_scanned_one(name):
+def test_a_host_environment_trains_as_the_scanned_one(name, bridge):
     """All arms over 24 iterations with auto-resets: what is collected is equal in every bit, what
     is learned to 1e-4, as two programs are fused otherwise than one."""
-    ours, host = reference(name), host_run(name)
+    ours, host = reference(name), host_run(name, bridge)
     assert set(host.metrics) == set(ours.metrics)
     for key in ("reward", "episodes", "env_steps", "updates", "skipped_updates"):
         np.testing.assert_array_equal(host.metrics[key], ours.metrics[key], err_msg=key)
@@ -216,17 +235,20 @@ def test_a_host_rollout_has_its_axes_in_place():
     toy = ToyVecEnv(tables, [words[0]], words)
 
     class OneLane:
-        def reset(self):
-            return toy.reset()[0]
+        def reset(self, number):
+            return toy.reset(number)[0]
 
         def step(self, action):
             return tuple(leaf[0] for leaf in toy.step(action[None]))
 
-    env = OneLane()
-    episodes: Any = Episodes(env.reset(), (), np.zeros((1, 2), np.float32))  # pyright: ignore
+    env: Any = OneLane()
+    episodes: Any = Episodes(env.reset(0), (), np.zeros((1, 2), np.float32))  # pyright: ignore
     uniform = np.zeros((algorithm.num_steps, 1, 2), np.float32)
     act = jax.jit(lambda obs, uniform: (jnp.zeros(uniform.shape, jnp.int32), ()))
-    episodes, rollout, metrics = collect_host(env, act, algorithm.record, episodes, uniform)
+    episodes, rollout, ended = collect_host(
+        env, ToyTask().spec, act, algorithm.record, episodes, uniform
+    )
+    metrics = jax.tree.map(lambda leaf: leaf[0], host_metrics(*(each[None] for each in ended)))
     _, expected, expected_metrics = collected(None)
     ours: Any = rollout._replace(action=None)
     theirs: Any = jax.tree.map(np.asarray, expected._replace(action=None))

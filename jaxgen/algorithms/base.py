@@ -53,6 +53,9 @@ class Algorithm(NamedTuple):
     """Restart every episode before each iteration."""
     num_starts: int | None = None
     """Distinct starts among the N environments of a variation, repeated in order; None: N."""
+    in_turn: bool = False
+    """Lanes are run one after the other inside of a program: convolutions with different kernels
+    at once are slow, and their bits depend on how many there are."""
     count_steps: Callable[[PyTree], Array] | None = None
     """rollout -> live environment steps; None where each of the V x N x T steps counts."""
 

@@ -7,7 +7,7 @@ change with the number of environments. Truncations bootstrap, terminations do n
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,9 @@ import jax.numpy as jnp
 from jaxgen import networks, ops, replay
 from jaxgen.algorithms.base import Adam, Algorithm, Optimizer, decay_of, mean_metrics
 from jaxgen.config import DQNConfig
+from jaxgen.image_replay import is_possible, of_images
 from jaxgen.networks import Network
+from jaxgen.replay import Replay
 from jaxgen.techniques import Technique
 from jaxgen.techniques.base import half_gradients, variation_gradient
 from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
@@ -51,19 +53,17 @@ class Batch(NamedTuple):
 
 def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
     """Build DQN; see `jaxgen.algorithms.base.Algorithm` for the contract."""
-    network = networks.mlp(
-        spec, spec.num_actions, config.hidden, encoding=config.encoding, head_scale=1.0,
-        activation=networks.ACTIVATIONS[config.activation],
+    network = networks.single(
+        spec, spec.num_actions, config.hidden, network=config.network, encoding=config.encoding,
+        head_scale=1.0, activation=networks.ACTIVATIONS[config.activation],
     )
+    store = _make_replay(config, spec)
     adam = Adam(config.learning_rate, decay_of(technique), config.adam_eps, config.max_grad_norm)
-
-    record = partial(_map_observations, replay.pack, spec)
 
     def init(key: Array) -> State:
         params = network.init(key)
-        ring = replay.init(record(_example(config, spec)), config.num_variations, config.ring_size)
         # The target starts as a copy with a buffer of its own, so that a carry can be donated.
-        return State(adam.init(params), params + 0.0, ring)
+        return State(adam.init(params), params + 0.0, store.init())
 
     def prepare(state: State, iteration: Array, key: Array) -> Actor:
         epsilon = linear_epsilon(config, iteration * config.steps_per_iteration)
@@ -73,24 +73,24 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         return ops.epsilon_greedy(network.apply(actor.tree, obs), uniform, actor.epsilon), ()
 
     # Compiled as a function of its own only so that it is traced once, not twice.
-    learn = jax.jit(partial(_learn, config, technique, spec, network, adam), inline=True)
+    learn = jax.jit(partial(_learn, config, technique, store, network, adam), inline=True)
 
     def update(
-        state: State, actor: Actor, rollout: Transition, iteration: Array, key: Array
+        state: State, actor: Actor, rollout: Any, iteration: Array, key: Array
     ) -> tuple[State, Metrics]:
-        state = state._replace(ring=replay.insert(state.ring, _kept(config, rollout), iteration))
+        state = state._replace(ring=store.insert(state.ring, rollout, iteration))
         before = iteration * config.steps_per_iteration
         after = before + config.steps_per_iteration
-        filled = jnp.minimum(after // config.num_variations, config.ring_size)
+        inserted = after // config.num_variations
 
-        def rest(state: State, key: Array, filled: Array) -> tuple[Optimizer, Metrics]:
-            shapes = jax.eval_shape(learn, state, key, filled)[1]
+        def rest(state: State, key: Array, inserted: Array) -> tuple[Optimizer, Metrics]:
+            shapes = jax.eval_shape(learn, state, key, inserted)[1]
             absent = {name: jnp.full((), jnp.nan, leaf.dtype) for name, leaf in shapes.items()}
             none = {name: jnp.zeros_like(absent[name]) for name in ("updates", "skipped_updates")}
             return state.online, absent | none
 
         online, metrics = jax.lax.cond(
-            after >= config.learning_starts, learn, rest, state, key, filled
+            after >= config.learning_starts, learn, rest, state, key, inserted
         )
         copy = jnp.greater(after // config.target_interval, before // config.target_interval)
         target = jax.lax.select(copy, online.params, state.target)
@@ -102,35 +102,38 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         act=act,
         preferences=lambda params, obs: network.apply(network.unravel(params), obs),
         params=lambda state: state.online.params,
-        record=record,
+        record=store.record,
         update=update,
         half_gradients=partial(_half_gradients, config, spec, network),
         sample=lambda values, uniform: ops.epsilon_greedy(values, uniform, EVALUATION_EPSILON),
         num_envs=config.num_envs,
         num_steps=config.num_steps,
+        in_turn=config.network != "mlp",
     )
 
 
 def _learn(
-    config: DQNConfig, technique: Technique, spec: EnvSpec, network: Network, adam: Adam,
-    state: State, key: Array, filled: Array,
+    config: DQNConfig, technique: Technique, store: Replay, network: Network, adam: Adam,
+    state: State, key: Array, inserted: Array,
 ) -> tuple[Optimizer, Metrics]:
-    """The updates of an iteration on batches from the first ``filled`` entries of each ring."""
+    """The updates of an iteration, when so many transitions were inserted into each ring."""
     shape = (config.updates_per_iteration, config.num_variations, config.batch_per_variation)
-    index = jax.random.randint(key, shape, 0, filled)
+    index = store.draw(key, shape, inserted)
     frozen = network.unravel(state.target)
     loss = partial(_loss, network)
 
-    def step(online: Optimizer, packed: Transition) -> tuple[Optimizer, Metrics]:
+    def step(online: Optimizer, fetched: PyTree) -> tuple[Optimizer, Metrics]:
         tree = network.unravel(online.params)
         # Targets not for all updates at once, although the frozen network rests: small products
         # stay in the cache.
-        batch = _make_batch(config, network, tree, frozen, _unpacked(spec, packed))
-        combined, metrics = variation_gradient(technique, loss, tree, batch)
+        sampled = store.complete(state.ring, fetched)
+        batch = _make_batch(config, network, tree, frozen, sampled)
+        in_turn = config.network != "mlp"
+        combined, metrics = variation_gradient(technique, loss, tree, batch, in_turn=in_turn)
         online, agreement = adam.step(online, combined)
         return online, metrics | agreement
 
-    online, metrics = jax.lax.scan(step, state.online, replay.sample(state.ring, index))
+    online, metrics = jax.lax.scan(step, state.online, store.fetch(state.ring, index))
     return online, mean_metrics(metrics)
 
 
@@ -140,7 +143,7 @@ def _half_gradients(
 ) -> Array:
     """Of the loss on a rollout of its own, not on the replay; see `Algorithm`."""
     frozen = network.unravel(state.target)
-    kept = _unpacked(spec, _kept(config, rollout))
+    kept = _map_observations(replay.unpack, spec, _kept(config, rollout))
     batch = _make_batch(config, network, actor.tree, frozen, kept)
     return half_gradients(partial(_loss, network), actor.tree, batch)
 
@@ -222,15 +225,42 @@ def linear_epsilon(config: DQNConfig, env_steps: Array) -> Array:
     return config.epsilon_start + (config.epsilon_end - config.epsilon_start) * jnp.clip(done, 0, 1)
 
 
+def _make_replay(config: DQNConfig, spec: EnvSpec) -> Replay:
+    """Of single images where these make up everything; of whole transitions elsewhere."""
+    if is_possible(spec):
+        if config.n_step > 1:
+            raise ValueError(
+                f"n_step = {config.n_step} is not allowed on {spec.name}, whose replay stores "
+                "single images; use 1"
+            )
+        return of_images(
+            spec, config.num_frames, config.num_variations, config.num_envs, config.ring_size
+        )
+    pack = partial(_map_observations, replay.pack, spec)
+    unpack = partial(_map_observations, replay.unpack, spec)
+
+    def draw(key: Array, shape: tuple[int, ...], inserted: Array) -> Array:
+        return jax.random.randint(key, shape, 0, jnp.minimum(inserted, config.ring_size))
+
+    return Replay(
+        record=pack,
+        init=lambda: replay.init(
+            pack(_example(config, spec)), config.num_variations, config.ring_size
+        ),
+        insert=lambda ring, rollout, iteration: replay.insert(
+            ring, _kept(config, rollout), iteration
+        ),
+        draw=draw,
+        fetch=replay.sample,
+        complete=lambda ring, fetched: unpack(fetched),
+    )
+
+
 def _example(config: DQNConfig, spec: EnvSpec) -> Transition:
     obs = jnp.zeros(spec.obs_shape, spec.obs_dtype)
     flag = jnp.zeros((), bool)
     extras = jnp.float32(0) if config.n_step > 1 else ()
     return Transition(obs, jnp.int32(0), jnp.float32(0), flag, flag, obs, extras)
-
-
-def _unpacked(spec: EnvSpec, packed: Transition) -> Transition:
-    return _map_observations(replay.unpack, spec, packed)
 
 
 def _map_observations(

@@ -10,6 +10,7 @@ pseudo-gradient. Under ``es-gar`` each variation ranks them by its own returns, 
 same perturbations, and the pseudo-gradients are combined by their agreement.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -42,9 +43,12 @@ class Outcome(NamedTuple):
 
 def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
     """Build ES; see `jaxgen.algorithms.base.Algorithm` for the contract."""
-    network = networks.mlp(
-        spec, spec.num_actions, config.hidden, encoding="one_hot", head_scale=config.head_scale
+    network = networks.single(
+        spec, spec.num_actions, config.hidden, network=config.network, encoding="one_hot",
+        head_scale=config.head_scale,
     )
+    # Convolutions with the kernels of one member after the other.
+    over_members = jax.vmap if config.network == "mlp" else _in_turn
     adam = Adam(config.learning_rate, decay_of(technique), config.adam_eps)
 
     def prepare(state: Optimizer, iteration: Array, key: Array) -> Population:
@@ -55,7 +59,7 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
 
     def act(population: Population, obs: Array, uniform: Array) -> tuple[Array, PyTree]:
         members = obs.reshape(obs.shape[0], config.population, -1, *obs.shape[2:])
-        logits = jax.vmap(network.apply, in_axes=(0, 1), out_axes=1)(population.tree, members)
+        logits = over_members(network.apply, in_axes=(0, 1), out_axes=1)(population.tree, members)
         return logits.argmax(-1).astype(jnp.int32).reshape(obs.shape[:2]), ()
 
     def update(
@@ -92,8 +96,22 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
         num_steps=config.num_steps,
         fresh=True,
         num_starts=config.episodes_per_member,
+        in_turn=config.network != "mlp",
         count_steps=lambda rollout: first_episode(rollout.done).sum().astype(jnp.int32),
     )
+
+
+def _in_turn(
+    apply: Callable[[PyTree, Array], Array], in_axes: tuple[int, int], out_axes: int
+) -> Callable[[PyTree, Array], Array]:
+    """As vmap over trees of parameters ``[P, ...]`` and observations whose axis 1 is P."""
+    assert (in_axes, out_axes) == ((0, 1), 1)
+
+    def mapped(trees: PyTree, obs: Array) -> Array:
+        outputs = jax.lax.map(lambda own: apply(*own), (trees, jnp.moveaxis(obs, 1, 0)))
+        return jnp.moveaxis(outputs, 0, 1)
+
+    return mapped
 
 
 def _member_returns(config: ESConfig, rollout: Outcome) -> Array:

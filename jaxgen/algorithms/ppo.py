@@ -3,7 +3,8 @@
 Details follow Huang et al. 2022 ("The 37 implementation details of PPO"):
 orthogonal initialisation, separate policy and value trunks, Adam with epsilon
 1e-5, advantages normalised per minibatch, gradient-norm clip. Values bootstrap
-through truncations with the true final observation.
+through truncations with the true final observation. On images policy and value share an encoder,
+and rewards may be scaled by the spread of their discounted sums.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,27 @@ from jaxgen.techniques.base import half_gradients, variation_gradient
 from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
 
 
+class State(NamedTuple):
+    """What training carries."""
+
+    optimizer: Optimizer
+    scale: ops.RewardScale | tuple[()]
+    """Of rewards; empty where they stay as they are."""
+
+    @property
+    def params(self) -> Array:
+        """Of both networks, float32 ``[D]``."""
+        return self.optimizer.params
+
+
+class Choice(NamedTuple):
+    """What a rollout keeps of the choice of an action; leaves ``[T, V, N]``."""
+
+    log_prob: Array
+    value: Array | tuple[()]
+    """Of the observation, where it comes out of the same network."""
+
+
 class Batch(NamedTuple):
     """What the loss reads; leaves ``[T, V, N, ...]``, ``[V, T * N, ...]``, then ``[V, B, ...]``."""
 
@@ -34,23 +56,28 @@ class Batch(NamedTuple):
 
 def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
     """Build PPO; see `jaxgen.algorithms.base.Algorithm` for the contract."""
-    network = networks.actor_critic(spec, config.hidden, encoding="one_hot")
+    network = networks.actor_critic(
+        spec, config.hidden, encoding="one_hot", network=config.network
+    )
     adam = Adam(
         config.learning_rate, decay_of(technique), config.adam_eps, config.max_grad_norm
     )
 
-    def init(key: Array) -> Optimizer:
-        return adam.init(network.init(key))
+    def init(key: Array) -> State:
+        scale = ops.init_reward_scale((config.num_variations, config.num_envs))
+        return State(adam.init(network.init(key)), scale if config.scale_rewards else ())
 
-    def act(tree: PyTree, obs: Array, uniform: Array) -> tuple[Array, Array]:
-        logits = network.apply(tree, obs)[0]
+    def act(tree: PyTree, obs: Array, uniform: Array) -> tuple[Array, Choice]:
+        logits, value = network.apply(tree, obs)
         action = ops.categorical(logits, uniform)
-        return action, ops.chosen(jax.nn.log_softmax(logits), action)
+        log_prob = ops.chosen(jax.nn.log_softmax(logits), action)
+        return action, Choice(log_prob, value if network.shares_trunk else ())
 
     def update(
-        state: Optimizer, actor: PyTree, rollout: Transition, iteration: Array, key: Array
-    ) -> tuple[Optimizer, Metrics]:
-        batch, explained = _make_batch(config, network, actor, rollout)
+        state: State, actor: PyTree, rollout: Transition, iteration: Array, key: Array
+    ) -> tuple[State, Metrics]:
+        rollout, scale = _scaled(config, state.scale, rollout)
+        batch, explained = _make_batch(config, network, spec, actor, rollout)
         data = jax.tree.map(_by_variation, batch)
         order = _minibatch_order(key, config)
 
@@ -60,12 +87,14 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
             batch = batch._replace(advantage=_normalise(batch.advantage))
             tree = network.unravel(optimizer.params)
             loss = partial(_loss, config, network)
-            combined, metrics = variation_gradient(technique, loss, tree, batch)
+            combined, metrics = variation_gradient(
+                technique, loss, tree, batch, in_turn=network.shares_trunk
+            )
             optimizer, agreement = adam.step(optimizer, combined)
             return optimizer, metrics | agreement
 
-        state, metrics = jax.lax.scan(step, state, order)
-        return state, mean_metrics(metrics) | {"explained_variance": explained}
+        optimizer, metrics = jax.lax.scan(step, state.optimizer, order)
+        return State(optimizer, scale), mean_metrics(metrics) | {"explained_variance": explained}
 
     return Algorithm(
         init=init,
@@ -75,11 +104,23 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
         params=lambda state: state.params,
         record=lambda transition: transition,
         update=update,
-        half_gradients=partial(_half_gradients, config, network),
+        half_gradients=partial(_half_gradients, config, network, spec),
         sample=ops.categorical,
         num_envs=config.num_envs,
         num_steps=config.num_steps,
+        in_turn=network.shares_trunk,
     )
+
+
+def _scaled(
+    config: PPOConfig, scale: ops.RewardScale | tuple[()], rollout: Transition
+) -> tuple[Transition, ops.RewardScale | tuple[()]]:
+    """Scale the rewards of a rollout where the configuration says so."""
+    if not isinstance(scale, ops.RewardScale):
+        return rollout, scale
+    done = rollout.terminated | rollout.truncated
+    reward, scale = ops.scale_rewards(scale, rollout.reward, done, config.gamma)
+    return rollout._replace(reward=reward), scale
 
 
 def _loss(
@@ -105,40 +146,55 @@ def _loss(
 
 
 def _half_gradients(
-    config: PPOConfig, network: ActorCritic, state: Optimizer, tree: PyTree, rollout: Transition
+    config: PPOConfig, network: ActorCritic, spec: EnvSpec,
+    state: State, tree: PyTree, rollout: Transition,
 ) -> Array:
     """Of the loss on a whole rollout as one minibatch; see `Algorithm`."""
-    batch, _ = _make_batch(config, network, tree, rollout)
+    rollout, _ = _scaled(config, state.scale, rollout)
+    batch, _ = _make_batch(config, network, spec, tree, rollout)
     batch = batch._replace(advantage=_normalise(batch.advantage))
     return half_gradients(partial(_loss, config, network), tree, batch)
 
 
 def _make_batch(
-    config: PPOConfig, network: ActorCritic, tree: PyTree, rollout: Transition
+    config: PPOConfig, network: ActorCritic, spec: EnvSpec, tree: PyTree, rollout: Transition
 ) -> tuple[Batch, Array]:
     """What the loss reads, leaves ``[T, V, N, ...]``; how much of the targets values explained."""
 
     def value_of(obs: Array) -> Array:
         return network.apply(tree, obs)[1]
 
-    value, next_value = _values(value_of, rollout)
+    value, next_value = _values(value_of, rollout, rollout.extras.value, spec.truncates)
     delta = rollout.reward + config.gamma * (1.0 - rollout.terminated) * next_value - value
     done = rollout.terminated | rollout.truncated
     advantage = ops.generalized_advantages(delta, done, config.gamma, config.gae_lambda)
     target = advantage + value
-    # The extras are the log-probabilities with which the actions were taken.
-    batch = Batch(rollout.obs, rollout.action, rollout.extras, advantage, target)
+    batch = Batch(rollout.obs, rollout.action, rollout.extras.log_prob, advantage, target)
     return batch, ops.explained_variance(value, target)
 
 
-def _values(value_of: Callable[[Array], Array], rollout: Transition) -> tuple[Array, Array]:
+def _values(
+    value_of: Callable[[Array], Array], rollout: Transition, known: Array | tuple[()] = (),
+    truncates: bool = True,
+) -> tuple[Array, Array]:
     """Values of the observations and of their true successors, both float32 ``[T, V, N]``.
 
     A successor is the next observation, whose value is known, unless the episode ended.
     Termination makes it worthless, so that any value will do; truncations are so rare that
     theirs are looked up.
+
+    Args:
+      value_of: of observations ``[..., *obs_shape]``.
+      rollout: leaves ``[T, V, N, ...]``.
+      known: the values of its observations, where they were kept.
+      truncates: whether episodes may be truncated.
     """
-    values = value_of(jnp.concatenate([rollout.obs, rollout.next_obs[-1:]]))
+    if isinstance(known, tuple):
+        values = value_of(jnp.concatenate([rollout.obs, rollout.next_obs[-1:]]))
+    else:
+        values = jnp.concatenate([known, value_of(rollout.next_obs[-1:])])
+    if not truncates:
+        return values[:-1], values[1:]
     # The number of each truncation in its environment, from 1.
     count = jnp.cumsum(rollout.truncated, axis=0)
 

@@ -35,7 +35,7 @@ class Suite(NamedTuple):
 
 def make_suite(task: Task, key: Array, levels: tuple[float, ...], num_episodes: int) -> Suite:
     """Build the evaluation episodes of each level from ``key``."""
-    level_keys = jax.vmap(lambda level: jax.random.fold_in(key, level))(_level_ids(levels))
+    level_keys = jax.vmap(lambda level: jax.random.fold_in(key, level))(level_ids(levels))
     return _suite(task, level_keys, jnp.asarray(levels, jnp.float32), num_episodes)
 
 
@@ -101,6 +101,7 @@ def random_returns(task: Task, suite: Suite) -> Array:
     return episode_returns(task.environment, suite, act, task.spec.max_episode_steps)
 
 
-def _level_ids(levels: tuple[float, ...]) -> Array:
+def level_ids(levels: tuple[float, ...]) -> Array:
+    """A number for each level, uint32 ``[K]``, to fold into keys."""
     # A level's own number, not its position, so that adding levels changes no episode.
     return jnp.asarray(np.round(np.asarray(levels) * 1_000_000), jnp.uint32)

@@ -70,6 +70,7 @@ def score_curve(
     floor_standard_error_at_zero: float = 0.0,
     min_s0: float = 0.10,
     min_span: float = 0.01,
+    normalised: ArrayLike | None = None,
 ) -> Scores:
     """Score one curve of returns.
 
@@ -86,6 +87,8 @@ def score_curve(
         floor_standard_error_at_zero: the same of L(0).
         min_s0: least s(0) of a policy that learned (.02 where published agents are only there).
         min_span: least U - L, as a fraction of max(|U|, |L|), of an informative level.
+        normalised: [levels] s(v), where a level mixes kinds of episodes, each with a floor and a
+            ceiling of its own; None: from floor and ceiling.
 
     Raises:
         ValueError: a missing or non-finite number, levels that are not as above, or a level
@@ -101,6 +104,8 @@ def score_curve(
         _standard_error("floor_standard_error_at_zero", floor_standard_error_at_zero),
     )
     s = normalise(v, j, low, high, min_span)
+    if normalised is not None:
+        s = _curve("normalised", normalised, v)
     learned = bool(s[0] >= min_s0 and j[0] - low[0] > NUM_STANDARD_ERRORS * error)
     positive = bool(j[0] > 0)
     reason = None if positive else REFERENCE_NOT_POSITIVE

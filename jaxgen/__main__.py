@@ -1,0 +1,322 @@
+"""Look at an installation, at environments and at agents.
+
+    python -m jaxgen doctor
+    python -m jaxgen levels starpilot --levels 0 0.5 1
+    python -m jaxgen watch results/best_models/ppo_cartpole_best
+
+Training is done by experiments/matrix.py, or from Python: jaxgen.train.
+"""
+
+# Nothing is imported at the start that doctor may find missing, JAX and NumPy included.
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxgen import doctor, platform
+from jaxgen.config import PROCGEN_GAMES, TASK_OPTIONS
+
+if TYPE_CHECKING:
+    from jaxgen.agent import Agent
+    from jaxgen.types import HostTask, Task
+
+MAX_PICTURES = 32
+"""Levels and columns of a contact sheet, at most."""
+MAX_EPISODES = 10
+"""Of one animation: of CartPole these are five minutes, and half a gigabyte of memory."""
+PLAY_STEPS = 20
+"""Steps of each game of procgen in a check."""
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line; argparse names what is allowed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxgen", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_doctor(commands.add_parser("doctor", help="check whether this machine can run jaxgen"))
+    _add_levels(commands.add_parser("levels", help="draw what episodes of some levels begin with"))
+    _add_watch(commands.add_parser("watch", help="let an agent play and write an animation"))
+    return parser.parse_args(argv)
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_doctor)
+    parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR",
+                        help="where results would go (default: results)")
+
+
+def _add_levels(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_levels)
+    own = ", ".join(name for name in TASK_OPTIONS if name not in PROCGEN_GAMES)
+    parser.add_argument("env", metavar="ENV", help=f"{own}, or another game of procgen")
+    parser.add_argument("--levels", nargs="+", type=float, default=[0.0, 0.5, 1.0], metavar="V",
+                        help="variation levels in [0, 1], a row each (default: 0 0.5 1)")
+    parser.add_argument("--count", type=int, default=8, metavar="N",
+                        help="episodes of each level, a column each (default: 8)")
+    parser.add_argument("--out", type=Path, metavar="FILE.png",
+                        help="default: levels_<ENV>.png in this folder")
+    _add_common(parser)
+
+
+def _add_watch(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_watch)
+    parser.add_argument("agent", type=Path, metavar="AGENT_FOLDER",
+                        help="e.g. results/best_models/ppo_cartpole_best")
+    parser.add_argument("--level", type=float, default=0.0, metavar="V",
+                        help="variation level in [0, 1] (default: 0)")
+    parser.add_argument("--episodes", type=int, default=1, metavar="N", help="default: 1")
+    parser.add_argument("--out", type=Path, metavar="FILE.gif",
+                        help="default: watch_<AGENT_FOLDER's name>.gif in this folder")
+    parser.add_argument("--sampled", action="store_true",
+                        help="draw actions from the policy instead of taking the best one")
+    _add_common(parser)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0, metavar="S",
+                        help="of the evaluation episodes; 0: those of every study (default: 0)")
+    parser.add_argument("--allow-known-bad", action="store_true",
+                        help="start on a CPU with a jaxlib that is known to be wrong there")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code is 0, 1 for a PROBLEM, 2 for bad input."""
+    args = parse(argv)
+    try:
+        return args.run(args)
+    except (ValueError, OSError) as error:
+        print(f"jaxgen: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("jaxgen: stopped", file=sys.stderr)
+        return 130
+
+
+# doctor
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    findings = []
+    for finding in doctor.examine(doctor.all_checks(args.out, procgen_to_check)):
+        print(finding, flush=True)
+        findings.append(finding)
+    print(doctor.summarise(findings))
+    return int(any(finding.status == "PROBLEM" for finding in findings))
+
+
+def procgen_to_check() -> doctor.Games:
+    """What doctor asks of procgen."""
+    from envs_jax import procgen_games
+
+    code = "from jaxgen.__main__ import {0}; {0}()"
+    return doctor.Games(
+        names=procgen_games.GAMES,
+        installed=procgen_games.installed,
+        remedy=procgen_games.missing_remedy,
+        play=code.format(play_games.__name__),
+        show=code.format(show_levels.__name__),
+    )
+
+
+def play_games() -> None:
+    """Step the games that the command line names; a child of doctor does this."""
+    import numpy as np
+
+    from envs_jax import procgen_games
+
+    for game in sys.argv[1:]:
+        slots = procgen_games.Slots(game, 2, num_threads=0)
+        for step in range(PLAY_STEPS):
+            slots.step(np.full(2, step % procgen_games.NUM_ACTIONS, np.int32))
+        print(game, flush=True)
+
+
+def show_levels() -> None:
+    """Print two hashes of each level's first image; a child of doctor does this."""
+    from envs_jax.procgen_games import Block, Levels, Slots, make_states
+
+    num_levels = int(sys.argv[1])
+    shown = []
+    # Two vectors that differ in all but their levels.
+    for rand_seed in range(2):
+        blocks = [Block(Levels("easy", level, 1), rand_seed, 1) for level in range(num_levels)]
+        slots = Slots("starpilot", num_levels, num_threads=0)
+        slots.set(range(num_levels), make_states("starpilot", blocks)[0])
+        shown.append([hashlib.sha256(image.tobytes()).hexdigest() for image in slots.images()])
+    for first, again in zip(*shown, strict=True):
+        print(first, again)
+
+
+# levels
+
+
+def _levels(args: argparse.Namespace) -> int:
+    _check_environment(args.env)
+    for level in args.levels:
+        _check_level(level)
+    _check_count("--levels", len(args.levels), MAX_PICTURES)
+    _check_count("--count", args.count, MAX_PICTURES)
+    _check_seed(args.seed)
+    path = _path(args.out, f"levels_{args.env}.png")
+    _start(args)
+
+    from jaxgen import gallery
+    from jaxgen.document import write_whole
+    from jaxgen.plotting import TITLES
+    from jaxgen.training import evaluation_key
+
+    task = _make_task(args.env)
+    images = gallery.first_images(
+        task, evaluation_key(args.seed), tuple(args.levels), args.count
+    )
+    labels = [describe_level(task, level, args.count) for level in args.levels]
+    title = f"{TITLES.get(args.env, args.env)}: what evaluation episodes begin with"
+    rows = [gallery.Row(*row) for row in zip(labels, images, strict=True)]
+    write_whole(path, gallery.to_png(gallery.contact_sheet(title, rows)))
+    print(path)
+    return 0
+
+
+def describe_level(task: "Task | HostTask", level: float, count: int) -> str:
+    """What is played at a level, e.g. ``v = 0.75: easy unseen x 4, hard unseen x 4``."""
+    from jaxgen.types import is_host
+
+    text = f"v = {level:g}"
+    if is_host(task):
+        return f"{text}: {_describe_kinds(task, level, count)}"
+    describe = _DESCRIPTIONS.get(task.spec.name)
+    return f"{text}: {describe(level)}" if describe else text
+
+
+def _describe_kinds(task: "HostTask", level: float, count: int) -> str:
+    names, index, *_ = task.kinds((level,), count)
+    counts = [(name, int((index == kind).sum())) for kind, name in enumerate(names)]
+    return ", ".join(f"{name} x {number}" for name, number in counts if number)
+
+
+def _describe_cartpole(level: float) -> str:
+    import jax.numpy as jnp
+
+    from envs_jax.cartpole import cartpole_params
+
+    gravity, half, mass = map(float, cartpole_params(jnp.float32(level)))
+    return f"gravity {gravity:.4g} m/s2, pole {2 * half:.4g} m, cart {mass:.4g} kg"
+
+
+def _describe_grid(level: float) -> str:
+    import jax.numpy as jnp
+
+    from envs_jax.gridworld import grid_shape
+
+    size, num_obstacles = map(int, grid_shape(jnp.float32(level)))
+    return f"{size} x {size} cells with the walls, {num_obstacles} obstacles"
+
+
+_DESCRIPTIONS = {"cartpole": _describe_cartpole, "minigrid": _describe_grid}
+"""Level -> what is played, of the environments that say so."""
+
+
+# watch
+
+
+def _watch(args: argparse.Namespace) -> int:
+    _check_level(args.level)
+    _check_count("--episodes", args.episodes, MAX_EPISODES)
+    _check_seed(args.seed)
+    path = _path(args.out, f"watch_{args.agent.resolve().name}.gif")
+    _start(args)
+
+    from jaxgen import gallery
+    from jaxgen.document import write_whole
+    from jaxgen.training import evaluation_key
+
+    agent = _load(args.agent)
+    name = agent.spec.name
+    _check_environment(name)
+    task = _make_task(name)
+    clips = gallery.film(
+        agent, task, evaluation_key(args.seed), args.level, args.episodes, args.sampled
+    )
+    mode = "sampled" if args.sampled else "greedy"
+    level = describe_level(task, args.level, args.episodes)
+    print(f"{agent.algorithm} {agent.technique} on {name} ({mode}), {level}")
+    for number, clip in enumerate(clips):
+        print(f"episode {number}: return {clip.total:.4g}, length {clip.length}")
+    write_whole(path, gallery.to_gif(clips))
+    print(path)
+    return 0
+
+
+def _load(folder: Path) -> "Agent":
+    from jaxgen.agent import load_agent
+    from jaxgen.checkpoint import DamagedCheckpoint
+
+    try:
+        return load_agent(folder)
+    except DamagedCheckpoint as damage:
+        example = "results/best_models/ppo_cartpole_best"
+        raise ValueError(f"{damage}; give the folder of an agent, e.g. {example}") from damage
+
+
+# Parts
+
+
+def _start(args: argparse.Namespace) -> None:
+    platform.configure(allow_known_bad=args.allow_known_bad)
+    platform.confirm_backend(allow_known_bad=args.allow_known_bad)
+
+
+def _make_task(name: str) -> "Task | HostTask":
+    """The task as studies have it."""
+    import envs_jax
+
+    return envs_jax.make_task(name, **TASK_OPTIONS.get(name, {}))
+
+
+def _check_environment(name: str) -> None:
+    from envs_jax import ENVIRONMENTS, OTHERS, unavailable
+
+    if name not in ENVIRONMENTS and name not in OTHERS:
+        raise ValueError(
+            f"environment {name!r} is unknown; use one of {', '.join(ENVIRONMENTS)}, or of "
+            f"procgen's other games {', '.join(OTHERS)}"
+        )
+    if name in unavailable():
+        raise ValueError(f"environment {name!r} cannot be played: {unavailable()[name]}")
+
+
+def _check_seed(seed: int) -> None:
+    from jaxgen.study import check_seeds
+
+    check_seeds([seed])
+
+
+def _check_level(level: float) -> None:
+    if not 0 <= level <= 1:
+        raise ValueError(f"variation level {level:g} is not allowed; use one in [0, 1]")
+
+
+def _check_count(name: str, count: int, most: int) -> None:
+    if not 1 <= count <= most:
+        raise ValueError(f"{name}: {count} of them are not allowed; use 1 to {most}")
+
+
+def _path(given: Path | None, default: str) -> Path:
+    """Where the file goes; ValueError: it cannot be written there, said before any work."""
+    path = given or Path(default)
+    suffix = Path(default).suffix
+    if path.suffix.lower() != suffix or path.is_dir():
+        raise ValueError(f"--out {path} is not allowed; name a {suffix} file")
+    fault = doctor.write_fault(path.parent)
+    if fault:
+        raise ValueError(f"{path} cannot be written ({fault}); name another file with --out")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Returns of a frozen policy over fixed evaluation episodes of a host environment.
+
+Episodes queue for a fixed number of slots: one that ends makes room for the next, so that none
+waits for the longest, and the network always sees the same number of observations. An episode's
+outcome depends neither on its slot nor on what runs beside it.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen import frames
+from jaxgen.evaluation.episodes import level_ids
+from jaxgen.types import Array, EnvSpec, HostEpisodes, HostTask
+
+NUM_SLOTS = 64
+"""Episodes that run at the same time, if there are as many."""
+NUM_WORDS = 4
+"""Of randomness that a host environment gets for a lane or a level."""
+
+
+class HostSuite(NamedTuple):
+    """The fixed episodes of K levels: what to run, and the randomness of sampled policies."""
+
+    episodes: HostEpisodes
+    num_slots: int
+    uniform: np.ndarray
+    """float32 ``[K x E, T]``, for each step of each episode."""
+
+
+def host_words(key: Array) -> np.ndarray:
+    """Randomness for a host environment, uint32 ``[NUM_WORDS]``."""
+    return np.asarray(jax.random.bits(key, (NUM_WORDS,), "uint32"))
+
+
+def make_host_suite(
+    task: HostTask, key: Array, levels: tuple[float, ...], num_episodes: int
+) -> HostSuite:
+    """Build the evaluation episodes of each level from ``key``."""
+    num_slots = min(NUM_SLOTS, len(levels) * num_episodes)
+    level_keys = [jax.random.split(jax.random.fold_in(key, level)) for level in level_ids(levels)]
+    words = np.stack([host_words(own[0]) for own in level_keys])
+    draw = partial(_uniform, num_episodes, task.spec.max_episode_steps)
+    uniform = np.concatenate([np.asarray(draw(own[1])) for own in level_keys])
+    episodes = task.evaluation(words, levels, num_episodes, num_slots)
+    return HostSuite(episodes, num_slots, uniform)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _uniform(num_episodes: int, num_steps: int, key: Array) -> Array:
+    def one(number: Array) -> Array:
+        return jax.random.uniform(jax.random.fold_in(key, number), (num_steps,))
+
+    return jax.vmap(one)(jnp.arange(num_episodes))
+
+
+def play(
+    spec: EnvSpec,
+    suite: HostSuite,
+    act: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    num_frames: int = 1,
+) -> np.ndarray:
+    """Run every episode once, to its end or to the time limit.
+
+    Args:
+      spec: the environment's.
+      suite: the episodes.
+      act: the policy: obs ``[W, ...]``, uniform float32 ``[W]`` -> actions ``[W]``.
+      num_frames: images that the policy sees at once.
+
+    Returns:
+      Undiscounted returns float32 ``[K, E]``.
+    """
+    episodes, num_slots = suite.episodes, suite.num_slots
+    total = np.zeros(len(suite.uniform), np.float32)
+    running, time = np.arange(num_slots), np.zeros(num_slots, int)
+    waiting = num_slots
+    live = np.ones(num_slots, bool)
+    obs = frames.begin(episodes.start(running, running), num_frames)
+    while live.any():
+        action = act(obs, suite.uniform[running, time])
+        shown, reward, terminated, truncated, _ = episodes.step(np.asarray(action, np.int32))
+        total[running[live]] += reward[live]
+        time += 1
+        ended = live & (terminated | truncated | (time >= spec.max_episode_steps))
+        first = terminated | truncated
+        if ended.any():
+            slots = np.flatnonzero(ended)
+            following = np.arange(waiting, min(waiting + len(slots), len(total)))
+            waiting += len(following)
+            live[slots[len(following) :]] = False
+            slots = slots[: len(following)]
+            running[slots] = following
+            shown = episodes.start(slots, following)
+            first[slots] = True
+        # A slot with nothing left to play goes on, unseen.
+        time[ended | ~live] = 0
+        obs = frames.push(spec, obs, shown, first)
+    return total.reshape(episodes.shape)
+
+
+def random_host_returns(spec: EnvSpec, suite: HostSuite) -> np.ndarray:
+    """Returns ``[K, E]`` of the uniform random policy: the floor of the scores."""
+    return play(spec, suite, lambda obs, uniform: (uniform * spec.num_actions).astype(np.int32))
