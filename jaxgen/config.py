@@ -181,6 +181,8 @@ class DQNConfig(Config):
         _require(self, "activation", self.activation in ("relu", "tanh"), "relu or tanh")
         _require(self, "n_step", 1 <= self.n_step <= self.num_steps,
                  f"1 to num_steps = {self.num_steps}")
+        _require(self, "n_step", self.n_step == 1 or self.network == "mlp",
+                 "1 with an encoder of images, whose replay keeps single images")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -412,6 +414,12 @@ def preset(algorithm: str, environment: str) -> Config:
             f"allowed: {', '.join(base)}"
         )
     overrides = dict(VARIANTS[algorithm][1]) if algorithm in VARIANTS else {}
+    if "network" in overrides and base[environment].network == "mlp":
+        images = [name for name, own in base.items() if own.network != "mlp"]
+        raise ValueError(
+            f"{algorithm} reads images, which {environment} does not show; allowed: "
+            f"{', '.join(images)}"
+        )
     budget = overrides.get("total_steps")
     if isinstance(budget, str):
         overrides["total_steps"] = PRESETS[budget][environment].total_steps

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import sequential_vmap
 
-from jaxgen import frames
+from jaxgen import frames, platform
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.evaluation.episodes import MODES, greedy
 from jaxgen.evaluation.host_episodes import HostSuite, host_words, play
@@ -44,7 +44,8 @@ BridgeKind = Literal["callback", "loop"]
 BRIDGES: tuple[BridgeKind, ...] = ("callback", "loop")
 """How a rollout steps its environment; changes no bit."""
 
-
+STEPS_PER_CALL = 1024
+"""Env steps of a lane in one call of ``train``, which take seconds, or a whole iteration."""
 SHARED_BYTES = 2**30
 """Python, XLA, what procgen loads, and the activations of an update."""
 BYTES_PER_GAME = 200_000
@@ -63,8 +64,8 @@ class HostFunctions(NamedTuple):
     """(lane, state, running sums of rewards ``[V, N]``, iteration) -> actor, uniform
     ``[T, V, N]``."""
     rollout: Callable[[Lanes, PyTree, Episodes, Array], tuple[Episodes, PyTree, Ended]]
-    """(lanes, actor, episodes, uniform) -> episodes, rollout ``[L, T, V, N, ...]``, returns and
-    ends of its episodes ``[L, T, V, N]``."""
+    """(lanes, actor, episodes, uniform) -> episodes, rollout ``[T, L, V, N, ...]``, returns and
+    ends of its episodes ``[T, L, V, N]``."""
     act: Callable[[Lanes, PyTree, np.ndarray, np.ndarray], tuple[Array, PyTree]]
     """(lanes, actor, obs ``[L, V, N, ...]``, uniform ``[L, V, N]``) -> actions, extras."""
     update: Callable[[Lanes, PyTree, Array, PyTree, PyTree, int], tuple[PyTree, Array, Metrics]]
@@ -97,7 +98,8 @@ def make_host_functions(
     return HostFunctions(
         init=jax.jit(own.init),
         prepare=jax.jit(own.prepare),
-        rollout=jax.jit(jax.vmap(own.rollout)),
+        # Time in front, as the steps write it: lanes in front would copy the whole rollout.
+        rollout=jax.jit(jax.vmap(own.rollout, out_axes=(0, 1, 1))),
         act=jax.jit(jax.vmap(own.act)),
         update=jax.jit(own.update, donate_argnums=1),
         params=jax.jit(own.params),
@@ -155,7 +157,7 @@ def train_host_iteration(
             functions.rollout, lanes, actor, episodes, uniform
         )
     updated = [
-        functions.update(lane, state, steps, actor, _lane(rollout, index), iteration)
+        functions.update(lane, state, steps, actor, _lane_of_rollout(rollout, index), iteration)
         for index, (lane, state, steps, actor) in enumerate(
             zip(each, carry.state, carry.env_steps, actors, strict=True)
         )
@@ -175,9 +177,9 @@ def make_host_program(
 ) -> Program:
     """The functions of a `Program` around a host environment; its content is a `HostVecEnv`.
 
-    Arguments as of `make_host_functions` and `train_host_iteration`. A call of ``train`` is a
-    single iteration, because these take seconds. There is no probe.
+    Arguments as of `make_host_functions` and `train_host_iteration`. There is no probe.
     """
+    platform.keep_freed_memory()
     functions = make_host_functions(task, make_algorithm, example, study_seed=study_seed)
 
     def content(lanes: Lanes, epoch: int) -> HostVecEnv:
@@ -236,7 +238,7 @@ def make_host_program(
         params=params,
         overlap=no_probe,
         num_devices=1,
-        chunk=1,
+        chunk=max(1, STEPS_PER_CALL // example.config.steps_per_iteration),
     )
 
 
@@ -300,7 +302,8 @@ def _compiled(
     rollout: Any = functions.rollout
     lowered = rollout.lower(lanes, actor, carry.episodes, uniform)
     kept = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), lowered.out_info[1]
+        lambda leaf: jax.ShapeDtypeStruct((leaf.shape[0], *leaf.shape[2:]), leaf.dtype),
+        lowered.out_info[1],
     )
     update: Any = functions.update
     compiled_update = update.lower(lane, state, steps, shapes[0], kept, one).compile()
@@ -387,6 +390,10 @@ class _LaneFunctions(NamedTuple):
 
 def _lane(tree: PyTree, index: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def _lane_of_rollout(rollout: PyTree, index: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[:, index], rollout)
 
 
 def _with_lanes(shapes: PyTree, num_lanes: int) -> Any:

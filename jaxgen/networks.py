@@ -234,6 +234,12 @@ def _of_images(module: linen.Module, tree: PyTree, obs: Array) -> tuple[Array, .
 
 
 def _no_image(spec: EnvSpec) -> Array:
+    if not spec.is_image:
+        raise ValueError(
+            f"an encoder of images cannot read {spec.name}, whose observations are "
+            f"{spec.obs_dtype} {list(spec.obs_shape)}: use network = 'mlp', or an environment of "
+            "uint8 [H, W, C]"
+        )
     return jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
 
 

@@ -10,6 +10,9 @@ SECONDS_PER_MILLION = {
     ("ppo", "minigrid"): 14.0,
     ("dqn", "minigrid"): 18.0,
     ("es", "minigrid"): 1.0,
+    ("ppo", "starpilot"): 1500.0,
+    ("dqn", "starpilot"): 4000.0,
+    ("es", "starpilot"): 500.0,
 }
 """Seconds of training per million env steps of a lane, measured on two CPU cores."""
 

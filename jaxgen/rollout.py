@@ -38,7 +38,7 @@ class Episodes(NamedTuple):
 Fields = tuple[Array, Array, Array, Array | None]
 """Reward, terminated, truncated and true successor of a step, ``[V, N, ...]``."""
 Ended = tuple[Array, Array]
-"""Of the episodes that ended: the return of each, 0 where none did, and whether one did; or sums."""
+"""Of episodes that ended: the return of each, 0 where none did, and whether one did; or sums."""
 
 
 def start_episodes(
@@ -196,12 +196,11 @@ def collect_host(
       uniform: randomness of the actions, ``[T, V, N]`` or ``[L, T, V, N]``.
 
     Returns:
-      As `collect_bridged`, in numpy; with lanes the leaves are ``[L, T, V, N, ...]``.
+      As `collect_bridged`, in numpy; with lanes the leaves are ``[T, L, V, N, ...]``.
     """
     obs, total = np.array(episodes.obs), np.array(episodes.total)
-    time_axis = total.ndim - 2
     kept, ended = [], []
-    for uniform_t in np.moveaxis(uniform, time_axis, 0):
+    for uniform_t in np.moveaxis(uniform, total.ndim - 2, 0):
         action, extras = jax.tree.map(np.asarray, act(obs, uniform_t))
         first_obs, reward, terminated, truncated, next_obs = map(np.array, env.step(action))
         reward = reward.astype(np.float32)
@@ -215,17 +214,16 @@ def collect_host(
         ended.append((np.where(done, total, np.float32(0)), done))
         obs = frames.push(spec, obs, first_obs, done)
         total = np.where(done, np.float32(0), total)
-    rollout = jax.tree.map(lambda *leaves: np.stack(leaves, time_axis), *kept)
-    rollout = _with_last_obs(spec, rollout, np.expand_dims(obs, time_axis))
-    returns, ends = (np.stack(column, time_axis) for column in zip(*ended, strict=True))
+    rollout = jax.tree.map(lambda *leaves: np.stack(leaves), *kept)
+    rollout = _with_last_obs(spec, rollout, obs[None])
+    returns, ends = (np.stack(column) for column in zip(*ended, strict=True))
     return Episodes(obs, (), total), rollout, (returns, ends)  # pyright: ignore
 
 
 @jax.jit
 def host_metrics(returns: Array, ends: Array) -> Metrics:
-    """The metrics of `collect` from returns and ends of episodes ``[L, T, V, N]`` -> ``[L]``."""
-    sums, counts = returns.sum((-2, -1)), ends.sum((-2, -1))
-    return _episode_metrics(jnp.moveaxis(sums, 1, 0), jnp.moveaxis(counts, 1, 0))
+    """The metrics of `collect` from returns and ends of episodes ``[T, L, V, N]`` -> ``[L]``."""
+    return _episode_metrics(returns.sum((-2, -1)), ends.sum((-2, -1)))
 
 
 def _episode_metrics(returns: Array, counts: Array) -> Metrics:

@@ -249,8 +249,14 @@ def _make_groups(
 
 
 def _affordable(evaluation: Evaluation, environment: str) -> Evaluation:
+    """What an environment's time allows of the evaluation that was asked for."""
     if environment not in MAX_EPISODES:
         return evaluation
+    if evaluation.probe:
+        raise ValueError(
+            f"{environment} cannot be probed for the agreement of gradients: leave out the probe, "
+            "or the environment"
+        )
     episodes, curve_episodes = MAX_EPISODES[environment]
     return dataclasses.replace(
         evaluation,

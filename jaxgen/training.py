@@ -281,6 +281,11 @@ class _LaneFunctions(NamedTuple):
     chunk: int
 
     def algorithm(self, lane: Lanes) -> Algorithm:
+        if lane.config.num_frames != 1:
+            raise ValueError(
+                f"num_frames = {lane.config.num_frames} is not allowed on {self.task.spec.name}; "
+                "use 1: images are stacked for environments on the host only"
+            )
         return self.make_algorithm(lane.config, lane.technique, self.task.spec)
 
     def key(self, lane: Lanes, stream: str) -> Array:

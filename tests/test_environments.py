@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from gymnax.wrappers import FlattenObservationWrapper, LogWrapper
 
-from envs_jax import ENVIRONMENTS, make_task
+import envs_jax
+from envs_jax import DEFAULT, ENVIRONMENTS, OTHERS, make_task
 from envs_jax.base import check_levels
+from envs_jax.procgen_games import GAMES
+from jaxgen.config import PRESETS, PROCGEN_GAMES, preset
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 OPTIONS = {"minigrid": {"bank_size": 48}}
@@ -39,7 +42,7 @@ class Subject:
         return take((self.params, self.words), level)
 
 
-@pytest.fixture(scope="module", params=sorted(ENVIRONMENTS))
+@pytest.fixture(scope="module", params=sorted(DEFAULT))
 def subject(request):
     return Subject(request.param)
 
@@ -68,9 +71,19 @@ def test_unknown_names_are_refused():
         make_task("cartpol")
 
 
-def test_starpilot_is_not_available_yet():
-    with pytest.raises(ValueError, match="'starpilot' is not available yet: use one of cartpole"):
-        make_task("starpilot")
+def test_all_games_of_procgen_have_names_and_settings():
+    """In the registry and, without it, in the configuration: the same sixteen."""
+    assert {"starpilot", *OTHERS} == set(GAMES) == {"starpilot", *PROCGEN_GAMES}
+    for name in OTHERS:
+        assert make_task(name).spec.name == name
+        assert all(preset(each, name) == preset(each, "starpilot") for each in PRESETS)
+
+
+def test_without_procgen_its_games_are_not_available(monkeypatch):
+    monkeypatch.setattr(envs_jax, "installed", lambda: False)
+    assert set(envs_jax.unavailable()) == set(GAMES)
+    monkeypatch.setattr(envs_jax, "installed", lambda: True)
+    assert envs_jax.unavailable() == {}
 
 
 def test_shapes_and_types(subject):

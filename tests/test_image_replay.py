@@ -101,5 +101,6 @@ def test_only_images_that_never_truncate_can_be_put_together():
 
 
 def test_packing_is_undone():
-    images = np.random.default_rng(3).integers(0, 256, (5, *SINGLE.obs_shape)).astype(np.uint8)
+    bits = np.random.default_rng(3).integers(0, 256, (5, *SINGLE.obs_shape))
+    images = jnp.asarray(bits, jnp.uint8)
     np.testing.assert_array_equal(replay.unpack(SINGLE, replay.pack(SINGLE, images)), images)

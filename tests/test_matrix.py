@@ -27,7 +27,6 @@ from jaxgen.summary import QUICK_BANNER
 NAMES = "use one of cartpole, minigrid"
 REFUSED = [
     (["--env", "pong"], f"environment 'pong' is unknown; {NAMES}"),
-    (["--env", "starpilot"], f"environment 'starpilot' is not available yet; {NAMES}"),
     (["--env", "../cartpole"], f"environment '../cartpole' is unknown; {NAMES}"),
     (["--env", "cartpole", "cartpole"], "environment 'cartpole' is given twice; name each once"),
     (["--env", "cartpole", "--all"], "--env and --all exclude each other; give one"),
@@ -55,6 +54,9 @@ UNREADABLE = [
     (["--list", "--analyze"], "not allowed with argument --list"),
     (["--device", "abacus"], "argument --device: invalid choice: 'abacus'"),
     (["--nonsense"], "unrecognized arguments: --nonsense"),
+    (["--lanes-per-program", "0"], "'0' is not allowed; use 1 or more, or auto"),
+    (["--lanes-per-program", "many"], "'many' is not allowed; use 1 or more, or auto"),
+    (["--bridge", "rope"], "argument --bridge: invalid choice: 'rope'"),
 ]
 
 
@@ -160,6 +162,28 @@ def test_listing_and_refusing_import_nothing_heavy(tmp_path):
     assert process.returncode == 0, process.stderr
 
 
+# Starpilot, with and without procgen
+
+
+def test_without_procgen_starpilot_says_what_to_do(capsys, monkeypatch, tmp_path):
+    """Before anything is made; plans and tables do not need it, and --all leaves it out."""
+    monkeypatch.setattr(matrix, "unavailable", lambda: {"starpilot": "install it"})
+    assert matrix.main(["--env-only", "starpilot", "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == (
+        "matrix.py: environment 'starpilot' cannot be played: install it\n"
+    )
+    assert not (tmp_path / "out").exists()
+    assert listed(capsys, "--env", "starpilot")[0] == "54 runs, 48 trained, 3 programs"
+    lines = listed(capsys, "--all")
+    assert lines[:2] == ["starpilot is left out: install it", "108 runs, 96 trained, 6 programs"]
+
+
+def test_all_has_three_environments(capsys, monkeypatch):
+    """The specified 3 x 3 x 6 x 3 with the control arms: 162 rows, 18 of them aliases of es."""
+    monkeypatch.setattr(matrix, "unavailable", dict)
+    assert listed(capsys, "--all")[0] == "162 runs, 144 trained, 9 programs"
+
+
 # Plans
 
 
@@ -170,8 +194,7 @@ def listed(capsys, *words: str) -> list[str]:
 
 def test_the_default_plan(capsys):
     lines = listed(capsys)
-    assert lines[0] == "starpilot: not available yet, so it is left out"
-    assert lines[1] == "108 runs, 96 trained, 6 programs"
+    assert lines[0] == "108 runs, 96 trained, 6 programs"
     heads = [line.split(":")[0] for line in lines if " lanes x " in line]
     algorithms = ("ppo", "dqn", "es")
     assert heads == [f"{a} on {e}" for e in ("cartpole", "minigrid") for a in algorithms]
@@ -200,10 +223,6 @@ def test_the_specified_suite_has_four_arms(capsys):
     assert lines[0] == "12 runs, 12 trained, 1 programs"
     arms = [line.split("_")[2].split("-")[0] for line in lines if line.startswith("  ppo")]
     assert arms == ["baseline", "reg", "gar", "gar+reg"]
-
-
-def test_all_environments_leave_out_what_is_not_available(capsys):
-    assert listed(capsys, "--all") == listed(capsys)
 
 
 def test_short_names_are_the_same(capsys):

@@ -141,3 +141,27 @@ def test_actor_and_critic_start_with_their_gains():
     for name, gain in (("actor", 0.01), ("critic", 1.0)):
         values = np.linalg.svd(np.asarray(heads[name]), compute_uv=False)
         np.testing.assert_allclose(values, gain, rtol=1e-4)
+
+
+@pytest.mark.parametrize("network", ["nature", "impala"])
+def test_encoders_of_images_refuse_other_observations(network):
+    spec = EnvSpec("cartpole", (4,), "float32", 2, 500)
+    message = "cannot read cartpole, whose observations are float32 .4.: use network = 'mlp'"
+    with pytest.raises(ValueError, match=message):
+        networks.actor_critic(spec, (8,), encoding="raw", network=network)
+    with pytest.raises(ValueError, match=message):
+        networks.single(spec, 2, (8,), network=network, encoding="raw", head_scale=1.0)
+
+
+def test_images_may_have_any_leading_shape():
+    """Logits and values of each image alone are those of all together."""
+    spec = EnvSpec("picture", (64, 64, 3), "uint8", 5, 100)
+    network = networks.actor_critic(spec, (8,), encoding="raw", network="nature")
+    bits = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64, 3))
+    images = jnp.asarray(bits, jnp.uint8)
+    tree = network.unravel(network.init(jax.random.key(0)))
+    logits, values = network.apply(tree, images)
+    assert logits.shape == (2, 3, 5) and values.shape == (2, 3)
+    alone = network.apply(tree, images[1, 2])
+    np.testing.assert_allclose(alone[0], logits[1, 2], atol=1e-6)
+    np.testing.assert_allclose(alone[1], values[1, 2], atol=1e-5)

@@ -248,7 +248,7 @@ def test_a_host_rollout_has_its_axes_in_place():
     episodes, rollout, ended = collect_host(
         env, ToyTask().spec, act, algorithm.record, episodes, uniform
     )
-    metrics = jax.tree.map(lambda leaf: leaf[0], host_metrics(*(each[None] for each in ended)))
+    metrics = jax.tree.map(lambda leaf: leaf[0], host_metrics(*(each[:, None] for each in ended)))
     _, expected, expected_metrics = collected(None)
     ours: Any = rollout._replace(action=None)
     theirs: Any = jax.tree.map(np.asarray, expected._replace(action=None))
