@@ -4,6 +4,7 @@ JAXGEN_TEST_DEVICE=gpu runs the suite on a GPU; by default it runs on two virtua
 """
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -24,3 +25,19 @@ def pytest_configure(config: pytest.Config) -> None:
     import jax
 
     jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+MANY_MAPPINGS = 45_000
+"""Of memory, of 65 530 that Linux allows a process by default: programs take some each, and XLA
+crashes in the compilation that finds none left."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_mappings():
+    """Let go of compiled programs before there are too many."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_text().splitlines()) > MANY_MAPPINGS:
+        import jax
+
+        jax.clear_caches()
