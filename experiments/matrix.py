@@ -60,9 +60,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     how = parser.add_argument_group("how to run (changes no result)")
     how.add_argument("--vmap-seeds", action=argparse.BooleanOptionalAction, default=True,
                      help="all seeds in one program, or the same program seed by seed")
-    how.add_argument("--lanes-per-program", type=_lanes, default=64, metavar="N",
-                     help="runs (arm x seed) that train together, or auto: as many as memory holds "
-                          "(starpilot); more are trained in turn")
+    how.add_argument("--lanes-per-program", type=_lanes, metavar="N",
+                     help="runs (arm x seed) that train together; more are trained in turn "
+                          "(default auto: as many as memory holds, on a CPU at most 9 a core)")
     how.add_argument("--bridge", choices=("callback", "loop"), default="callback",
                      help="how starpilot's games are stepped: from inside of the compiled program, "
                           "or by a Python loop")

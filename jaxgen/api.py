@@ -11,13 +11,13 @@ import numpy as np
 from jaxgen.agent import Agent
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.algorithms.base import Algorithm
-from jaxgen.config import MIN_S0, SHIFT_LEVELS, Config, base_algorithm, preset, replace
-from jaxgen.evaluation.episodes import MODES, Suite, episode_returns, greedy, make_suite
-from jaxgen.evaluation.host_episodes import HostSuite, make_host_suite, play
+from jaxgen.config import SHIFT_LEVELS, Config, base_algorithm, preset, replace
+from jaxgen.evaluation.episodes import MODES, Suite, episode_returns, greedy
+from jaxgen.evaluation.host_episodes import HostSuite, play, suite_of
 from jaxgen.evaluation.scores import check_levels, score_curve
 from jaxgen.host_training import make_host_program
 from jaxgen.results import make_references, normalised_by_kind
-from jaxgen.study import Evaluation, check_seeds
+from jaxgen.study import Evaluation, check_seeds, least_s0
 from jaxgen.techniques import ES_ALIASES, canonical_name, check_defined, make_technique
 from jaxgen.training import (
     Program,
@@ -107,8 +107,7 @@ def evaluate(
     _check_agent(agent, task, mode)
     levels = tuple(shift_levels)
     Evaluation(levels, episodes).validate()
-    make: Any = make_host_suite if is_host(task) else make_suite
-    suite = make(task, evaluation_key(study_seed), levels, episodes)
+    suite = suite_of(task, evaluation_key(study_seed), levels, episodes)
     return _returns(agent, task, suite, mode)
 
 
@@ -132,8 +131,7 @@ def compute_grs(
     """
     _check_agent(agent, task, mode)
     levels = tuple(shift_levels)
-    min_s0 = MIN_S0.get(task.spec.name, Evaluation.min_s0)
-    evaluation = Evaluation(levels, episodes, min_s0=min_s0)
+    evaluation = Evaluation(levels, episodes, min_s0=least_s0(task.spec.name))
     evaluation.validate()
     check_levels(levels)
     references = make_references(task, evaluation, evaluation_key(study_seed))
@@ -141,7 +139,7 @@ def compute_grs(
     scores = score_curve(
         levels, returns.mean(1), references.floor, references.ceiling,
         returns[0].std(ddof=1) / episodes**0.5, references.floor_standard_error[0],
-        min_s0=min_s0, normalised=normalised_by_kind(references, returns),
+        min_s0=evaluation.min_s0, normalised=normalised_by_kind(references, returns),
     )
     return scores.to_dict() | {
         "levels": list(levels),

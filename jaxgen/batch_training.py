@@ -12,9 +12,9 @@ import numpy as np
 from jaxgen import checkpoint, platform, progress
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.config import Config
-from jaxgen.evaluation.episodes import Suite, make_suite
-from jaxgen.evaluation.host_episodes import HostSuite, make_host_suite
-from jaxgen.host_training import estimate_memory, make_host_functions, make_host_program
+from jaxgen.evaluation.episodes import Suite
+from jaxgen.evaluation.host_episodes import HostSuite, suite_of
+from jaxgen.host_training import make_host_program
 from jaxgen.progress import Progress, append
 from jaxgen.results import References, make_references
 from jaxgen.session import Batch, Interrupted, Session
@@ -42,17 +42,11 @@ MAX_LANES_ON_CPU = 9
 grid). Two devices with 9 lanes each and one with 9 and 9 in turn give the same bits."""
 
 
-DEFAULT_LANES = 64
-"""Lanes in one program where it is left to memory, which holds more."""
-
-
 class GroupProgram(NamedTuple):
     """What all batches of a group share: the task, and everything that is compiled."""
 
     task: Task | HostTask
     program: Program
-    references: References
-    curve_suite: Suite | HostSuite
     devices: list[Any]
     """Of type ``jax.Device``."""
     compiled: dict[int, Callable]
@@ -67,6 +61,10 @@ class Trainer(NamedTuple):
     shared: GroupProgram
     lanes: Lanes
     """Padded, see `num_padded`."""
+    references: References
+    """Of the final evaluation."""
+    curve_suite: Suite | HostSuite
+    """The episodes of the learning curve's points."""
 
     @property
     def program(self) -> Program:
@@ -88,36 +86,49 @@ def num_padded(num_lanes: int, num_devices: int) -> int:
     return num_devices * max(MIN_LANES, -(-num_lanes // num_devices))
 
 
-def max_batch_lanes(session: Session, group: Group) -> int:
-    """Lanes of a group that train together on the devices, and in the memory, that there are.
+def make_group_program(session: Session, group: Group) -> GroupProgram:
+    """Build what the batches of a group share; training compiles at its first call."""
+    spec, options = group.specs[0], session.options
+    task = session.make_task(spec.environment, **spec.task_options)
+    devices = jax.local_devices()[: options.num_devices]
+    make_algorithm = ALGORITHMS[spec.base]
+    if is_host(task):
+        program = make_host_program(
+            task, make_algorithm, _example(spec), study_seed=spec.study_seed, bridge=options.bridge
+        )
+        return GroupProgram(task, program, devices[:1], {})
+    chunk = max(1, -(-spec.config.curve_iterations // options.chunks_per_point))
+    program = make_program(
+        task, make_algorithm, study_seed=spec.study_seed, chunk=chunk, devices=devices
+    )
+    return GroupProgram(task, program, devices, {})
+
+
+def max_batch_lanes(session: Session, shared: GroupProgram, batch: Batch) -> int:
+    """How many of a batch's lanes the devices that there are, and their memory, train together.
 
     Raises:
       ValueError: memory does not hold the lanes that were asked for.
     """
-    spec, options = group.specs[0], session.options
-    task = session.make_task(spec.environment, **spec.task_options)
-    devices = jax.local_devices()[: options.num_devices]
-    asked = min(options.max_lanes or DEFAULT_LANES, len(group.lanes))
-    if is_host(task):
-        return _lanes_in_memory(session, group, task, asked)
-    if devices[0].platform != "cpu":
-        return asked
-    return min(asked, MAX_LANES_ON_CPU * len(devices))
-
-
-def _lanes_in_memory(session: Session, group: Group, task: HostTask, asked: int) -> int:
-    spec = group.specs[0]
-    example = stack_lanes([(spec.config, spec.technique_values)], [0])
-    functions = make_host_functions(task, ALGORITHMS[spec.base], example)
-    memory = estimate_memory(task, functions, example)
+    asked, num_devices = len(batch.lanes), len(shared.devices)
+    if session.options.max_lanes is not None:
+        asked = min(asked, session.options.max_lanes)
+    on_cpu = shared.devices[0].platform == "cpu"
+    if on_cpu and not is_host(shared.task):
+        asked = min(asked, MAX_LANES_ON_CPU * num_devices)
     available = platform.available_memory()
     if available is None:
         return asked
-    fits = memory.lanes_within(available)
-    gigabytes = [f"{number / 2**30:.1f} GB" for number in (memory.of(asked), available)]
+    memory = shared.program.memory(_example(batch.lanes[0][0]))
+    # Devices of a CPU share one memory, others have one each.
+    places = 1 if on_cpu else num_devices
+    fits = places * memory.lanes_within(available)
+    needed, free = (
+        f"{number / 2**30:.1f} GB" for number in (memory.of(-(-asked // places)), available)
+    )
+    of_each = "" if places == 1 else " of each device"
     session.reporter.note(
-        f"{spec.algorithm} {spec.environment}: {asked} lanes need about {gigabytes[0]} of memory, "
-        f"{gigabytes[1]} are free"
+        f"{batch.label}: {asked} lanes need about {needed} of memory{of_each}, {free} are free"
     )
     if asked <= fits or (session.options.max_lanes is None and fits):
         return min(asked, fits)
@@ -125,37 +136,13 @@ def _lanes_in_memory(session: Session, group: Group, task: HostTask, asked: int)
         "lower num_envs, num_steps or buffer_size, or use a larger machine"
     )  # fmt: skip
     raise ValueError(
-        f"{asked} lanes of {spec.algorithm} on {spec.environment} need about {gigabytes[0]} of "
-        f"memory, {gigabytes[1]} are free; {remedy}"
+        f"{batch.label}: {asked} lanes need about {needed} of memory{of_each}, {free} are free; "
+        f"{remedy}"
     )
 
 
-def make_group_program(session: Session, group: Group) -> GroupProgram:
-    """Build what the batches of a group share; training compiles at its first call."""
-    spec = group.specs[0]
-    task = session.make_task(spec.environment, **spec.task_options)
-    devices = jax.local_devices()[: session.options.num_devices]
-    if is_host(task):
-        return _host_group_program(session, spec, task, devices[:1])
-    chunk = max(1, -(-spec.config.curve_iterations // session.options.chunks_per_point))
-    program = make_program(
-        task, ALGORITHMS[spec.base], study_seed=spec.study_seed, chunk=chunk, devices=devices
-    )
-    references, curve_suite = _fixed_episodes(session, spec, task)
-    return GroupProgram(task, program, references, curve_suite, devices, {})
-
-
-def _host_group_program(
-    session: Session, spec: RunSpec, task: HostTask, devices: list[Any]
-) -> GroupProgram:
-    """As `make_group_program`, on one device."""
-    example = stack_lanes([(spec.config, spec.technique_values)], [0])
-    program = make_host_program(
-        task, ALGORITHMS[spec.base], example, study_seed=spec.study_seed,
-        bridge=session.options.bridge,
-    )
-    references, curve_suite = _fixed_episodes(session, spec, task)
-    return GroupProgram(task, program, references, curve_suite, devices, {})
+def _example(spec: RunSpec) -> Lanes:
+    return stack_lanes([(spec.config, spec.technique_values)], [0])
 
 
 def _fixed_episodes(
@@ -168,8 +155,7 @@ def _fixed_episodes(
     if key not in session.episodes:
         references = make_references(task, spec.evaluation, evaluation_key(spec.study_seed))
         curve_key = evaluation_key(spec.study_seed, purpose=1)
-        make: Any = make_host_suite if is_host(task) else make_suite
-        curve_suite = make(task, curve_key, (0.0,), spec.evaluation.curve_episodes)
+        curve_suite = suite_of(task, curve_key, (0.0,), spec.evaluation.curve_episodes)
         session.episodes[key] = references, curve_suite
     return session.episodes[key]
 
@@ -181,7 +167,9 @@ def make_trainer(session: Session, shared: GroupProgram, batch: Batch) -> Traine
         total = num_padded(total, len(shared.devices))
     padded = batch.lanes + batch.lanes[-1:] * (total - len(batch.lanes))
     arms = [(spec.config, spec.technique_values) for spec, _ in padded]
-    return Trainer(session, batch, shared, stack_lanes(arms, [seed for _, seed in padded]))
+    lanes = stack_lanes(arms, [seed for _, seed in padded])
+    episodes = _fixed_episodes(session, batch.lanes[0][0], shared.task)
+    return Trainer(session, batch, shared, lanes, *episodes)
 
 
 def train(trainer: Trainer) -> Progress:
@@ -265,7 +253,7 @@ def _restore(trainer: Trainer, path: Path) -> Progress | None:
 
 def _start(trainer: Trainer, content: PyTree) -> Progress:
     carry = trainer.program.init(trainer.lanes, content)
-    prints = trainer.shared.references.prints
+    prints = trainer.references.prints
     shape = (0, 0) if prints is None else prints.shape
     seen = np.zeros((len(trainer.batch.lanes), *shape), bool)
     seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0, "probe": 0.0}
@@ -274,7 +262,7 @@ def _start(trainer: Trainer, content: PyTree) -> Progress:
 
 
 def _note_seen(trainer: Trainer, state: Progress, content: PyTree) -> Progress:
-    prints = trainer.shared.references.prints
+    prints = trainer.references.prints
     if prints is None:
         return state
     seen = trainer.real(trainer.program.overlap(trainer.lanes, content, prints))
@@ -315,7 +303,7 @@ def _curve_point(trainer: Trainer, state: Progress) -> Progress:
     """Evaluate the policies at level 0, probe their gradients and tell the reporter."""
     with timed(state.seconds, "evaluate"):
         params = trainer.program.params(trainer.lanes, state.carry)
-        suite = trainer.shared.curve_suite
+        suite = trainer.curve_suite
         returns = trainer.real(trainer.program.evaluate(trainer.lanes, params, suite))
     point = {
         "eval_env_steps": state.history["env_steps"][:, -1:],

@@ -104,6 +104,15 @@ def fit(path: str | Path, nested: PyTree, like: PyTree) -> PyTree:
     return _fit(Path(path).absolute(), _named_leaves(nested), like)
 
 
+def peek(path: str | Path) -> dict[str, Any]:
+    """The ``meta`` of a checkpoint by its manifest; whether all the rest is whole `load` says.
+
+    Raises:
+        DamagedCheckpoint: it is missing, or its manifest is damaged.
+    """
+    return _manifest(Path(path).absolute())[1]["meta"]
+
+
 def read_meta(path: str | Path) -> dict[str, Any]:
     """The ``meta`` of a checkpoint, all of whose files are verified; no array is loaded.
 
@@ -120,18 +129,13 @@ def exists(path: str | Path) -> bool:
 
 
 def saved_in(folder: str | Path) -> list[Path]:
-    """Paths of the checkpoints in a folder, in the order of their names, whole or not.
-
-    Where a save was killed between its two renames, the old checkpoint gets its name back.
-    """
+    """Paths of the checkpoints in a folder, in the order of their names, whole or not."""
     folder = Path(folder).absolute()
     if not folder.is_dir():
         return []
-    for previous in folder.glob(f"{PREVIOUS_PREFIX}*"):
-        path = previous.with_name(previous.name.removeprefix(PREVIOUS_PREFIX))
-        if not path.exists():
-            os.rename(previous, path)
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    # Killed, or just now, between the two renames of a save there is the old one alone.
+    names = {entry.name.removeprefix(PREVIOUS_PREFIX) for entry in folder.iterdir()}
+    return [folder / name for name in sorted(names) if not name.startswith(".")]
 
 
 def remove(path: str | Path) -> None:
@@ -182,8 +186,8 @@ def _write_folder(folder: Path, leaves: Leaves, meta: Mapping[str, Any]) -> None
         sync(entry)
 
 
-def _verify(path: Path) -> tuple[Path, dict[str, Any]]:
-    """The folder that holds the checkpoint, and its manifest, with every file checked."""
+def _manifest(path: Path) -> tuple[Path, dict[str, Any]]:
+    """The folder that holds the checkpoint, and its manifest."""
     folder = path if path.exists() or not _previous(path).exists() else _previous(path)
     if not folder.is_dir():
         raise DamagedCheckpoint(folder, "there is no checkpoint")
@@ -193,6 +197,12 @@ def _verify(path: Path) -> tuple[Path, dict[str, Any]]:
         raise DamagedCheckpoint(damage.path, damage.why) from damage
     if manifest.get("schema") != SCHEMA:
         raise DamagedCheckpoint(folder, f"it has schema {manifest.get('schema')!r}, not {SCHEMA}")
+    return folder, manifest
+
+
+def _verify(path: Path) -> tuple[Path, dict[str, Any]]:
+    """As `_manifest`, with every file checked."""
+    folder, manifest = _manifest(path)
     for name, expected in manifest["files"].items():
         try:
             found = _fingerprint(folder / name)

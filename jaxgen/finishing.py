@@ -29,7 +29,7 @@ def finish(trainer: Trainer, state: Progress) -> None:
     session, batch, program = trainer.session, trainer.batch, trainer.program
     with timed(state.seconds, "evaluate"):
         params = program.params(trainer.lanes, state.carry)
-        suite = trainer.shared.references.suite
+        suite = trainer.references.suite
         returns = trainer.real(program.evaluate(trainer.lanes, params, suite))
     params = trainer.real(params)
     provenance = {
@@ -53,7 +53,7 @@ def _write_run(
         return
     history = trim_history({name: values[index] for name, values in state.history.items()})
     curve = _distinct_points({name: values[index] for name, values in state.curve.items()})
-    references, technique = trainer.shared.references, spec.technique_values
+    references, technique = trainer.references, spec.technique_values
     why = why_diverged(params, history)
     result = make_result(
         spec, seed, returns, references, history | curve, why is not None,

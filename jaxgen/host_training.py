@@ -20,6 +20,7 @@ from jaxgen import frames, platform
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.evaluation.episodes import MODES, greedy
 from jaxgen.evaluation.host_episodes import HostSuite, host_words, play
+from jaxgen.memory import SHARED_BYTES, Memory, num_bytes
 from jaxgen.rollout import (
     Ended,
     Episodes,
@@ -46,8 +47,6 @@ BRIDGES: tuple[BridgeKind, ...] = ("callback", "loop")
 
 STEPS_PER_CALL = 1024
 """Env steps of a lane in one call of ``train``, which take seconds, or a whole iteration."""
-SHARED_BYTES = 2**30
-"""Python, XLA, what procgen loads, and the activations of an update."""
 BYTES_PER_GAME = 200_000
 
 
@@ -181,81 +180,79 @@ def make_host_program(
     """
     platform.keep_freed_memory()
     functions = make_host_functions(task, make_algorithm, example, study_seed=study_seed)
-
-    def content(lanes: Lanes, epoch: int) -> HostVecEnv:
-        del epoch  # Levels are drawn by the episodes.
-        keys = [stream_key(study_seed, seed, "episodes") for seed in lanes.seed]
-        words = np.stack([host_words(key) for key in keys])
-        levels = np.asarray(lanes.technique.levels)
-        return task.training(words, levels, lanes.config.num_envs, functions.num_starts)
-
-    def init(lanes: Lanes, env: HostVecEnv) -> Carry:
-        return init_host_carry(functions, lanes, env.reset(0))
-
-    def train(
-        own: HostFunctions, lanes: Lanes, carry: Carry, env: HostVecEnv, start: int, stop: int
-    ) -> tuple[Carry, Metrics]:
-        rows = []
-        for iteration in range(int(start), int(stop)):
-            carry, metrics = train_host_iteration(task, own, lanes, carry, env, iteration, bridge)
-            rows.append(metrics)
-        return carry, jax.tree.map(lambda *values: np.stack(values, 1), *rows)
-
-    def compile_train(lanes: Lanes, carry: Carry, env: HostVecEnv) -> Callable:
-        del env
-        return partial(train, _compiled(functions, lanes, carry, bridge))
-
-    def shapes(lanes: Lanes) -> Carry:
-        first = _first_observations(task, lanes)
-        own = Carry(*jax.eval_shape(functions.init, _lane(lanes, 0), first))
-        return _with_lanes(own, len(lanes.seed))
-
-    def params(lanes: Lanes, carry: Carry) -> Array:
-        each = enumerate(carry.state)
-        return jnp.stack([functions.params(_lane(lanes, i), state) for i, state in each])
-
-    def evaluate(lanes: Lanes, params: Array, suite: HostSuite) -> Any:
-        return np.stack([
-            _evaluate(task, functions, _lane(lanes, index), own, suite)
-            for index, own in enumerate(params)
-        ])
-
-    def no_probe(*_: Any) -> Array:
-        raise ValueError(f"{task.spec.name} lives on the host, where gradients are not probed")
-
+    program = _HostProgram(task, functions, study_seed, bridge)
     return Program(
-        content=content,
-        init=init,
-        train=partial(train, functions),
-        compile=compile_train,
-        shapes=shapes,
+        content=program.content,
+        init=program.init,
+        train=program.train,
+        compile=program.compile,
+        memory=partial(estimate_memory, task, functions),
+        shapes=program.shapes,
         freeze=lambda carry, env: (carry._replace(state=_on_host(carry.state)), env.get_state()),
         place=_place,
         thaw=lambda env, state: env.set_state(state),
         episodes=lambda env, lane: env.episodes(lane),
-        probe=no_probe,
-        evaluate=evaluate,
-        params=params,
-        overlap=no_probe,
+        probe=program.no_probe,
+        evaluate=program.evaluate,
+        params=program.params,
+        overlap=program.no_probe,
         num_devices=1,
         chunk=max(1, STEPS_PER_CALL // example.config.steps_per_iteration),
     )
 
 
-class Memory(NamedTuple):
-    """Bytes that training takes, as far as its shapes tell."""
+class _HostProgram(NamedTuple):
+    """What `Program` asks for, of all lanes."""
 
-    shared: int
-    """Whatever the number of lanes: games, programs, what one lane's update works on."""
-    per_lane: int
+    task: HostTask
+    functions: HostFunctions
+    study_seed: int
+    bridge: BridgeKind
 
-    def of(self, num_lanes: int) -> int:
-        """Bytes of so many lanes together."""
-        return self.shared + num_lanes * self.per_lane
+    def content(self, lanes: Lanes, epoch: int) -> HostVecEnv:
+        del epoch  # Levels are drawn by the episodes.
+        keys = [stream_key(self.study_seed, seed, "episodes") for seed in lanes.seed]
+        words = np.stack([host_words(key) for key in keys])
+        levels = np.asarray(lanes.technique.levels)
+        return self.task.training(words, levels, lanes.config.num_envs, self.functions.num_starts)
 
-    def lanes_within(self, num_bytes: int) -> int:
-        """How many lanes so many bytes hold."""
-        return max(0, int(num_bytes - self.shared) // self.per_lane)
+    def init(self, lanes: Lanes, env: HostVecEnv) -> Carry:
+        return init_host_carry(self.functions, lanes, env.reset(0))
+
+    def train(
+        self, lanes: Lanes, carry: Carry, env: HostVecEnv, start: int, stop: int
+    ) -> tuple[Carry, Metrics]:
+        rows = []
+        for iteration in range(int(start), int(stop)):
+            carry, metrics = train_host_iteration(
+                self.task, self.functions, lanes, carry, env, iteration, self.bridge
+            )
+            rows.append(metrics)
+        return carry, jax.tree.map(lambda *values: np.stack(values, 1), *rows)
+
+    def compile(self, lanes: Lanes, carry: Carry, env: HostVecEnv) -> Callable:
+        del env
+        functions = _compiled(self.functions, lanes, carry, self.bridge)
+        return self._replace(functions=functions).train
+
+    def shapes(self, lanes: Lanes) -> Carry:
+        first = _first_observations(self.task, lanes)
+        own = Carry(*jax.eval_shape(self.functions.init, _lane(lanes, 0), first))
+        return _with_lanes(own, len(lanes.seed))
+
+    def params(self, lanes: Lanes, carry: Carry) -> Array:
+        each = enumerate(carry.state)
+        return jnp.stack([self.functions.params(_lane(lanes, i), state) for i, state in each])
+
+    def evaluate(self, lanes: Lanes, params: Array, suite: HostSuite) -> Any:
+        return np.stack([
+            _evaluate(self.task, self.functions, _lane(lanes, index), own, suite)
+            for index, own in enumerate(params)
+        ])
+
+    def no_probe(self, *_: Any) -> Array:
+        name = self.task.spec.name
+        raise ValueError(f"{name} lives on the host, where gradients are not probed")
 
 
 def estimate_memory(task: HostTask, functions: HostFunctions, lanes: Lanes) -> Memory:
@@ -268,19 +265,15 @@ def estimate_memory(task: HostTask, functions: HostFunctions, lanes: Lanes) -> M
     rollout = jax.eval_shape(functions.rollout, _with_lanes(lane, 1), *inputs)
     num_games = lane.config.num_variations * lane.config.num_envs
     # A lane's share of the rollout is copied for the update, which sorts it into minibatches.
-    update = 3 * _num_bytes(rollout)
+    update = 3 * num_bytes(rollout)
     # The state once more, while a checkpoint is written.
-    own = 2 * _num_bytes(state) + 2 * _num_bytes(actor) + _num_bytes(rollout)
+    own = 2 * num_bytes(state) + 2 * num_bytes(actor) + num_bytes(rollout)
     return Memory(SHARED_BYTES + update, own + num_games * BYTES_PER_GAME)
 
 
 def _first_observations(task: HostTask, lanes: Lanes) -> jax.ShapeDtypeStruct:
     shape = (lanes.config.num_variations, lanes.config.num_envs, *task.spec.obs_shape)
     return jax.ShapeDtypeStruct(shape, task.spec.obs_dtype)
-
-
-def _num_bytes(shapes: PyTree) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
 
 
 def _place(carry: Carry) -> Carry:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from jaxgen import frames, replay
 from jaxgen.replay import Replay
-from jaxgen.types import Array, EnvSpec, PyTree, Transition
+from jaxgen.types import Array, EnvSpec, Transition
 
 
 class Entry(NamedTuple):
@@ -49,42 +49,58 @@ def of_images(
     """
     *height_width, channels = spec.obs_shape
     single = dataclasses.replace(spec, obs_shape=(*height_width, channels // num_frames))
-    capacity = size // num_envs
+    images = _Images(single, num_frames, num_variations, num_envs, size // num_envs)
+    return Replay(
+        images.record, images.init, replay.insert, images.draw,
+        fetch=lambda ring, index: index, complete=images.complete,
+    )  # fmt: skip
+
+
+class _Images(NamedTuple):
+    """The functions of the replay."""
+
+    spec: EnvSpec
+    """Of a single image."""
+    num_frames: int
+    num_variations: int
+    num_envs: int
+    capacity: int
     """Time steps that the ring holds."""
 
-    def record(transition: Transition) -> Entry:
-        image = replay.pack(single, frames.newest(single, transition.obs))
+    def record(self, transition: Transition) -> Entry:
+        image = replay.pack(self.spec, frames.newest(self.spec, transition.obs))
         return Entry(image, transition.action, transition.reward, transition.terminated)
 
-    def init() -> Entry:
-        image = replay.pack(single, jnp.zeros(single.obs_shape, jnp.uint8))
+    def init(self) -> Entry:
+        image = replay.pack(self.spec, jnp.zeros(self.spec.obs_shape, jnp.uint8))
         example = Entry(image, jnp.int32(0), jnp.float32(0), jnp.zeros((), bool))
-        ring = replay.init(example, num_variations, capacity * num_envs)
+        ring = replay.init(example, self.num_variations, self.capacity * self.num_envs)
         # Before the first entry lies the end of an episode.
         return ring._replace(terminated=jnp.ones_like(ring.terminated))
 
-    def draw(key: Array, shape: tuple[int, ...], num_inserted: Array) -> Array:
-        written = num_inserted // num_envs
-        held = jnp.minimum(written, capacity)
-        oldest = jnp.where(written >= capacity, num_frames - 1, 0)
-        chosen = jax.random.randint(key, shape, 0, (held - 1 - oldest) * num_envs)
-        time = (written - held + oldest + chosen // num_envs) % capacity
-        return time * num_envs + chosen % num_envs
+    def draw(self, key: Array, shape: tuple[int, ...], num_inserted: Array) -> Array:
+        written = num_inserted // self.num_envs
+        held = jnp.minimum(written, self.capacity)
+        oldest = jnp.where(written >= self.capacity, self.num_frames - 1, 0)
+        chosen = jax.random.randint(key, shape, 0, (held - 1 - oldest) * self.num_envs)
+        time = (written - held + oldest + chosen // self.num_envs) % self.capacity
+        return time * self.num_envs + chosen % self.num_envs
 
-    def complete(ring: Entry, index: Array) -> Transition:
-        variation = jnp.arange(num_variations)[:, None]
+    def complete(self, ring: Entry, index: Array) -> Transition:
+        variation = jnp.arange(self.num_variations)[:, None]
 
         def read(leaf: Array, at: Array) -> Array:
-            return leaf.at[variation, at % (capacity * num_envs)].get(mode="promise_in_bounds")
+            at = at % (self.capacity * self.num_envs)
+            return leaf.at[variation, at].get(mode="promise_in_bounds")
 
         # Of each place in the stack, newest first: an episode's first image fills the rest.
         places, running = [index], jnp.ones(index.shape, bool)
-        for back in range(1, num_frames):
-            before = index - back * num_envs
+        for back in range(1, self.num_frames):
+            before = index - back * self.num_envs
             running = running & ~read(ring.terminated, before)
             places.append(jnp.where(running, before, places[-1]))
-        images = [replay.unpack(single, read(ring.image, place)) for place in places]
-        following = replay.unpack(single, read(ring.image, index + num_envs))
+        images = [replay.unpack(self.spec, read(ring.image, place)) for place in places]
+        following = replay.unpack(self.spec, read(ring.image, index + self.num_envs))
         terminated = read(ring.terminated, index)
         return Transition(
             obs=jnp.concatenate(images[::-1], axis=-1),
@@ -95,8 +111,3 @@ def of_images(
             # Of a last step it is another episode's, and worth nothing.
             next_obs=jnp.concatenate([*images[-2::-1], following], axis=-1),
         )
-
-    def insert(ring: PyTree, rollout: Entry, iteration: Array) -> PyTree:
-        return replay.insert(ring, rollout, iteration)
-
-    return Replay(record, init, insert, draw, fetch=lambda ring, index: index, complete=complete)

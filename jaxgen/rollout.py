@@ -96,7 +96,6 @@ def collect(
     return episodes, rollout, _episode_metrics(*ended)
 
 
-
 def _scan(
     algorithm: Algorithm, actor: PyTree, episodes: Episodes,
     advance: Callable[[Episodes, Array, Any], tuple[PyTree, Array, Fields]],

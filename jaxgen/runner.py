@@ -8,7 +8,8 @@ lanes ran beside it or on the number of devices.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 
@@ -48,38 +49,61 @@ def run_study(
     """
     session = Session(store, make_task, options or Options(), reporter, {})
     if session.options.fresh:
-        _discard(session, study)
+        discard(study, store)
     for group in study.groups:
-        _run_group(session, group)
+        run_lanes(session, group, group.lanes)
 
 
-def _discard(session: Session, study: Study) -> None:
+def discard(study: Study, store: Store) -> None:
     """Make every run of the study count as not done, and forget what of it is in flight."""
     lanes = [lane for group in study.groups for lane in group.lanes]
     for spec, seed in lanes:
-        session.store.discard(spec.name, seed)
+        store.discard(spec.name, seed)
     names = {(spec.name, seed) for spec, seed in lanes}
-    for path in checkpoint.saved_in(session.store.root / "checkpoints"):
-        identity = _read_identity(session, path)
-        if identity and names & set(identity):
+    for path, identity in in_flight(store):
+        if names & set(identity):
             checkpoint.remove(path)
 
 
-def _run_group(session: Session, group: Group) -> None:
+def in_flight(
+    store: Store, prefix: str = "",
+    damaged: Callable[[Path, checkpoint.DamagedCheckpoint], None] = lambda path, damage: None,
+) -> Iterator[tuple[Path, list[tuple[str, int]]]]:
+    """Checkpoints with the (run name, seed) pairs of their lanes.
+
+    Args:
+      store: where they lie.
+      prefix: of their names.
+      damaged: is told of each that cannot be read, which may be one that another process is just
+        writing.
+    """
+    for path in checkpoint.saved_in(store.root / "checkpoints"):
+        if path.name.startswith(prefix):
+            try:
+                lanes = checkpoint.peek(path)["lanes"]
+            except checkpoint.DamagedCheckpoint as damage:
+                damaged(path, damage)
+                continue
+            yield path, [(name, seed) for name, seed in lanes]
+
+
+def run_lanes(session: Session, group: Group, lanes: Sequence[Lane]) -> None:
+    """Train and evaluate what the store lacks of some lanes of a group; errors of `run_study`."""
     store, reporter = session.store, session.reporter
     for spec in (*group.specs, *group.aliases):
         damage = store.write_spec(spec.name, spec.to_dict())
         if damage is not None:
             reporter.note(f"damaged, written again: {damage}")
-    pending = [lane for lane in group.lanes if not _is_done(session, *lane)]
-    shared = None
+    pending = [lane for lane in lanes if not _is_done(session, *lane)]
+    # Made once, and only where something is left to train.
+    program = cache(partial(make_group_program, session, group))
+    batches = _batches(session, group, lanes, pending, program)
     # Lazily: the second is a question about what the first has left.
-    for batch in chain(_batches(session, group, pending), _lost_best(session, group)):
+    for batch in chain(batches, _lost_best(session, group, lanes)):
         if session.options.should_stop():
             raise Interrupted(f"stopped before {batch.label}")
-        shared = shared or make_group_program(session, group)
-        _run_batch(session, shared, batch)
-    for batch in _in_flight(session, group):
+        _run_batch(session, program(), batch)
+    for batch in _in_flight(session, group, lanes):
         # Left by a kill after its results were written.
         checkpoint.remove(batch.checkpoint_path(store))
 
@@ -99,10 +123,13 @@ def _is_done(session: Session, spec: RunSpec, seed: int) -> bool:
     return status == DONE
 
 
-def _batches(session: Session, group: Group, pending: list[Lane]) -> Iterator[Batch]:
+def _batches(
+    session: Session, group: Group, lanes: Sequence[Lane], pending: list[Lane],
+    program: Callable[[], GroupProgram],
+) -> Iterator[Batch]:
     """Batches in flight first, as they were; then everything else that is pending."""
     rest = pending
-    for batch in _in_flight(session, group):
+    for batch in _in_flight(session, group, lanes):
         if any(lane in rest for lane in batch.lanes):
             rest = [lane for lane in rest if lane not in batch.lanes]
             yield batch
@@ -110,18 +137,23 @@ def _batches(session: Session, group: Group, pending: list[Lane]) -> Iterator[Ba
         parts = [rest]
     else:
         parts = [[lane for lane in rest if lane[1] == seed] for seed in group.seeds]
-    width = max_batch_lanes(session, group) if rest else 1
-    for part in parts:
-        yield from (Batch(part[i : i + width]) for i in range(0, len(part), width))
+    if not rest:
+        return
+    most = max_batch_lanes(session, program(), Batch(max(parts, key=len)))
+    for part in filter(None, parts):
+        # Of equal size, so that one compiled program serves them all.
+        num_batches = -(-len(part) // most)
+        size = -(-len(part) // num_batches)
+        yield from (Batch(part[i : i + size]) for i in range(0, len(part), size))
 
 
-def _lost_best(session: Session, group: Group) -> Iterator[Batch]:
-    """What brings back the model of the group's best run; asked when all runs are done."""
+def _lost_best(session: Session, group: Group, lanes: Sequence[Lane]) -> Iterator[Batch]:
+    """What brings back the model of the group's best run; asked when all these runs are done."""
     lost = lost_best(session.store, group)
-    if lost is None:
+    if lost is None or lost[0] not in lanes:
         return
     lane, why = lost
-    for batch in _in_flight(session, group):
+    for batch in _in_flight(session, group, lanes):
         if lane in batch.lanes:
             yield batch
             return
@@ -133,23 +165,20 @@ def _lost_best(session: Session, group: Group) -> Iterator[Batch]:
     yield Batch([lane])
 
 
-def _in_flight(session: Session, group: Group) -> list[Batch]:
-    """Batches of nothing but lanes of this group that have a checkpoint."""
-    lanes = {(spec.name, seed): (spec, seed) for spec, seed in group.lanes}
-    batches = []
-    for path in checkpoint.saved_in(session.store.root / "checkpoints"):
-        if path.name.startswith(f"{group.algorithm}_{group.environment}-"):
-            identity = _read_identity(session, path)
-            if identity and set(identity) <= set(lanes):
-                batches.append(Batch([lanes[name] for name in identity]))
-    return batches
+def _in_flight(session: Session, group: Group, lanes: Sequence[Lane]) -> list[Batch]:
+    """Batches of nothing but these lanes that have a checkpoint."""
 
+    def remove(path: Path, damage: checkpoint.DamagedCheckpoint) -> None:
+        if session.alone:
+            session.reporter.note(
+                f"damaged checkpoint removed, its work is done again: {damage}"
+            )
+            checkpoint.remove(path)
 
-def _read_identity(session: Session, path: Path) -> list[tuple[str, int]] | None:
-    """The (run name, seed) pairs of a checkpoint; None: it was damaged and is removed."""
-    try:
-        return [(name, seed) for name, seed in checkpoint.read_meta(path)["lanes"]]
-    except checkpoint.DamagedCheckpoint as damage:
-        session.reporter.note(f"damaged checkpoint removed, its work is done again: {damage}")
-        checkpoint.remove(path)
-        return None
+    own = {(spec.name, seed): (spec, seed) for spec, seed in lanes}
+    prefix = f"{group.algorithm}_{group.environment}-"
+    return [
+        Batch([own[name] for name in identity])
+        for _, identity in in_flight(session.store, prefix, remove)
+        if identity and set(identity) <= set(own)
+    ]

@@ -47,7 +47,7 @@ class Options:
 
     vmap_seeds: bool = True
     """All seeds in one program, or the same program seed by seed."""
-    max_lanes: int | None = 64
+    max_lanes: int | None = None
     """Lanes in one program; more are trained in turn. None: as many as memory holds."""
     num_devices: int | None = None
     """Lanes are split over so many devices; None: over all."""
@@ -97,3 +97,5 @@ class Session(NamedTuple):
     reporter: Reporter
     episodes: dict[str, tuple[References, Suite | HostSuite]]
     """Those of final evaluations and of learning curves by environment: laid out once."""
+    alone: bool = True
+    """No other process writes into the store."""

@@ -262,8 +262,13 @@ def _affordable(evaluation: Evaluation, environment: str) -> Evaluation:
         evaluation,
         episodes=min(evaluation.episodes, episodes),
         curve_episodes=min(evaluation.curve_episodes, curve_episodes),
-        min_s0=MIN_S0[environment],
+        min_s0=least_s0(environment),
     )
+
+
+def least_s0(environment: str) -> float:
+    """The least s(0) of a policy that learned, see `jaxgen.evaluation.scores.score_curve`."""
+    return MIN_S0.get(environment, Evaluation.min_s0)
 
 
 def _quick(config: Config, options: dict[str, Any]) -> tuple[Config, dict[str, Any]]:

@@ -17,6 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.config import Config
 from jaxgen.evaluation.episodes import MODES, Suite, episode_returns, greedy
+from jaxgen.memory import SHARED_BYTES, Memory, num_bytes
 from jaxgen.rollout import Episodes, collect, start_episodes
 from jaxgen.techniques import MULTI_LEVELS, Technique
 from jaxgen.techniques.base import dot_products
@@ -64,6 +65,8 @@ class Program(NamedTuple):
     """
     compile: Callable[[Lanes, Carry, PyTree], Callable[..., tuple[Carry, Metrics]]]
     """(lanes, carry, environment parameters) -> ``train``, compiled for them."""
+    memory: Callable[[Lanes], Memory]
+    """lanes -> what training lanes like the first of them takes, before anything is allocated."""
     shapes: Callable[[Lanes], Carry]
     """lanes -> shapes and dtypes of their carry."""
     freeze: Callable[[Carry, PyTree], tuple[Carry, dict[str, np.ndarray]]]
@@ -174,6 +177,7 @@ def make_program(
         init=init,
         train=train,
         compile=lambda *args: train.lower(*args, zero, zero).compile(),
+        memory=lane_functions.memory,
         shapes=lambda lanes: jax.eval_shape(init, lanes, jax.eval_shape(content, lanes, zero)),
         freeze=lambda carry, content: (carry, {}),
         place=lambda carry: jax.device_put(carry, NamedSharding(mesh, PartitionSpec("lanes"))),
@@ -330,20 +334,35 @@ class _LaneFunctions(NamedTuple):
         self, lane: Lanes, carry: Carry, env_params: PyTree, iteration: Array
     ) -> tuple[Carry, Metrics]:
         algorithm = self.algorithm(lane)
-        environment = self.task.environment
         keys = iteration_keys(self.key(lane, "train"), iteration)
-        actor = algorithm.prepare(carry.state, iteration, keys.prepare)
-        episodes = carry.episodes
-        if algorithm.fresh:
-            episodes = start_episodes(environment, env_params, algorithm, keys.start)
-        episodes, rollout, reward = collect(
-            environment, env_params, algorithm, actor, episodes, keys.collect
-        )
+        actor, episodes, rollout, reward = self.collect(lane, carry, env_params, iteration)
         after, metrics = learn(
             algorithm, lane.config.total_steps, algorithm.num_steps * episodes.total.size, carry,
             actor, episodes, rollout, iteration, keys.update,
         )
         return after, reward | metrics
+
+    def collect(
+        self, lane: Lanes, carry: Carry, env_params: PyTree, iteration: Array
+    ) -> tuple[PyTree, Episodes, PyTree, Metrics]:
+        algorithm, environment = self.algorithm(lane), self.task.environment
+        keys = iteration_keys(self.key(lane, "train"), iteration)
+        actor = algorithm.prepare(carry.state, iteration, keys.prepare)
+        episodes = carry.episodes
+        if algorithm.fresh:
+            episodes = start_episodes(environment, env_params, algorithm, keys.start)
+        collected = collect(environment, env_params, algorithm, actor, episodes, keys.collect)
+        return actor, *collected
+
+    def memory(self, lanes: Lanes) -> Memory:
+        lane, zero = jax.tree.map(lambda leaf: leaf[0], lanes), np.int32(0)
+        env_params = jax.eval_shape(self.content, lane, zero)
+        carry = jax.eval_shape(self.init, lane, env_params)
+        collected = jax.eval_shape(self.collect, lane, carry, env_params, zero)
+        # The carry once more, while a checkpoint is written. What is collected is sorted into
+        # minibatches and unpacked: XLA's buffers for PPO take up to 5.5 times its bytes.
+        per_lane = num_bytes(env_params) + 2 * num_bytes(carry) + 6 * num_bytes(collected)
+        return Memory(SHARED_BYTES, per_lane)
 
     def probe(self, lane: Lanes, carry: Carry, iteration: Array) -> Array:
         algorithm, environment = self.algorithm(lane), self.task.environment

@@ -16,10 +16,12 @@ from typing import Any
 from envs_jax import make_task
 from jaxgen import runner
 from jaxgen.batch_training import GroupProgram, make_group_program
+from jaxgen.memory import Memory
 from jaxgen.outputs import write_outputs
 from jaxgen.session import History, Lane, Options, Session
-from jaxgen.store import locked, open_store
+from jaxgen.store import Store, locked, open_store
 from jaxgen.study import Evaluation, Group, RunSpec, Study, make_study
+from jaxgen.training import stack_lanes
 
 ROOT = Path(__file__).parents[1]
 MATRIX = ROOT / "experiments" / "matrix.py"
@@ -103,6 +105,14 @@ def _kept_program(session: Session, group: Group) -> GroupProgram:
     return _programs[key]
 
 
+def memory_of(study: Study) -> Memory:
+    """What the lanes of a study of one group take."""
+    session = Session(Store(Path("unused")), make_task, Options(), Recorder(), {})
+    spec = study.groups[0].specs[0]
+    example = stack_lanes([(spec.config, spec.technique_values)], [0])
+    return _kept_program(session, study.groups[0]).program.memory(example)
+
+
 def run(study: Study, root: Path, **options: Any) -> Recorder:
     """Run a study into a folder as the command line does, but in this process, without plots, and
     with no checkpoint but the last of a batch."""
@@ -169,3 +179,15 @@ def run_matrix(*arguments: str, **variables: str) -> subprocess.CompletedProcess
     with start_matrix(*arguments, **variables) as process:
         out, err = process.communicate(timeout=300)
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def refused(
+    main: Callable[[list[str]], int], name: str, words: list[str], capsys: Any, message: str
+) -> None:
+    """Assert that a command line ends with 2 and one line that begins with its name."""
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"{name}: ")
+    assert err.count("\n") == 1
+    assert message in err

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
+from small_runs import refused
 
 import envs_jax
 from envs_jax import make_task, procgen_games
@@ -105,12 +106,7 @@ def here(tmp_path, monkeypatch):
 
 
 def assert_refused(capsys, words, message):
-    assert main([str(word) for word in words]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("jaxgen: ")
-    assert err.count("\n") == 1
-    assert message in err
+    refused(main, "jaxgen", [str(word) for word in words], capsys, message)
 
 
 @pytest.mark.parametrize(("words", "message"), REFUSED)

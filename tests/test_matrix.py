@@ -12,7 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import BUDGETS, ROOT, files_of, identities, run, run_matrix, small_study
+from small_runs import (
+    BUDGETS,
+    ROOT,
+    files_of,
+    identities,
+    refused,
+    run,
+    run_matrix,
+    small_study,
+)
 
 from experiments import matrix
 from jaxgen import store
@@ -61,12 +70,7 @@ UNREADABLE = [
 
 
 def assert_refused(capsys, words: list[str], message: str) -> None:
-    assert matrix.main(words) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("matrix.py: ")
-    assert err.count("\n") == 1
-    assert message in err
+    refused(matrix.main, "matrix.py", words, capsys, message)
 
 
 @pytest.mark.parametrize(("words", "message"), REFUSED)

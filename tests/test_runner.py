@@ -5,12 +5,15 @@ import io
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from small_runs import (
     BUDGETS,
+    Recorder,
     assert_same_results,
     identities,
+    memory_of,
     results_of,
     run,
     run_matrix,
@@ -21,13 +24,16 @@ from small_runs import (
 
 import jaxgen
 from envs_jax import make_task
-from jaxgen.batch_training import num_padded
+from jaxgen import batch_training
+from jaxgen.batch_training import make_group_program, num_padded
 from jaxgen.config import preset
 from jaxgen.finishing import why_diverged
+from jaxgen.memory import num_bytes
 from jaxgen.outputs import read_records
-from jaxgen.session import Interrupted
-from jaxgen.store import open_store
-from jaxgen.study import Evaluation, Study
+from jaxgen.session import Interrupted, Options, Session
+from jaxgen.store import Store, open_store
+from jaxgen.study import Evaluation, Study, make_study
+from jaxgen.training import stack_lanes
 
 BEST = "best_models/ppo_cartpole_best"
 SEEDS = (0, 1, 2)
@@ -167,6 +173,50 @@ def test_another_device_goes_on_where_the_first_stopped(folder, cell, num_iterat
 )
 def test_no_lane_is_alone_on_its_device(num_lanes, num_devices, expected):
     assert num_padded(num_lanes, num_devices) == expected
+
+
+# Memory
+
+
+def test_lanes_that_memory_does_not_hold_are_trained_in_turn(folder, cell, tmp_path, monkeypatch):
+    """Memory for three and a half of six: two batches of three, and nothing changes."""
+    memory = memory_of(study_of(cell))
+    enough = memory.shared + int(3.5 * memory.per_lane)
+    monkeypatch.setattr(batch_training.platform, "available_memory", lambda: enough)
+    recorder = run(study_of(cell), tmp_path)
+    assert len(recorder.noted("6 lanes need about")) == 1
+    assert len(recorder.noted(": 3 runs done")) == 2
+    assert_same_results(tmp_path, folder(cell))
+
+
+def test_lanes_that_were_asked_for_and_do_not_fit_are_an_error(cell, tmp_path, monkeypatch):
+    monkeypatch.setattr(batch_training.platform, "available_memory", lambda: 2**30 + 10)
+    for asked, remedy in ((2, "lower num_envs"), (None, "lower num_envs")):
+        with pytest.raises(ValueError, match=rf"lanes need about 1\.\d GB of memory.*{remedy}"):
+            run(study_of(cell), tmp_path, max_lanes=asked)
+    enough = memory_of(study_of(cell)).of(1)
+    monkeypatch.setattr(batch_training.platform, "available_memory", lambda: enough)
+    with pytest.raises(ValueError, match="--lanes-per-program auto .which takes 1."):
+        run(study_of(cell), tmp_path, max_lanes=2)
+
+
+@pytest.mark.parametrize("environment", ["cartpole", "minigrid"])
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn", "es"])
+def test_the_estimate_of_memory_is_what_the_program_takes(algorithm, environment):
+    """At most a tenth less than the compiler's figure and a checkpoint, and not much more."""
+    study = make_study([environment], [algorithm], ["dr"], [0, 1, 2])
+    group = study.groups[0]
+    session = Session(Store(Path("unused")), make_task, Options(), Recorder(), {})
+    program = make_group_program(session, group).program
+    arms = [(spec.config, spec.technique_values) for spec, _ in group.lanes]
+    lanes = stack_lanes([*arms, arms[-1]], [0, 1, 2, 2])
+    content = jax.eval_shape(program.content, lanes, np.int32(0))
+    carry = jax.eval_shape(program.init, lanes, content)
+    analysis = program.compile(lanes, carry, content).memory_analysis()  # pyright: ignore
+    taken = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
+    taken += num_bytes(carry) // program.num_devices
+    estimated = program.memory(lanes).per_lane * len(lanes.seed) // program.num_devices
+    assert 0.25 < taken / estimated < 1.1
 
 
 @pytest.mark.slow

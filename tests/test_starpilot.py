@@ -373,7 +373,9 @@ def test_bad_levels_are_refused(levels, message):
 
 
 def test_the_last_levels_are_allowed():
-    Levels("hard", np.int64(2**31 - 11), np.int64(10)).validate()  # pyright: ignore
+    last = Levels("hard", np.int64(2**31 - 11), np.int64(10))  # pyright: ignore
+    last.validate()
+    assert last.start + last.count == 2**31 - 1
 
 
 @pytest.mark.parametrize("game", ["starpilto", "", "Starpilot", "starpilot\0"])

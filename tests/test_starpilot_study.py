@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import ROOT, Recorder, _each_spec, run, small_study
+from small_runs import ROOT, Recorder, _each_spec, memory_of, run, small_study
 
 from jaxgen import batch_training, checkpoint, faults
 from jaxgen.config import replace
@@ -142,26 +142,18 @@ def test_an_arm_on_shifted_levels_plays_unseen_easy_ones(whole):
 def test_too_little_memory_is_an_error_before_anything_is_made(tmp_path, monkeypatch):
     study = tiny_study("ppo")
     monkeypatch.setattr(batch_training.platform, "available_memory", lambda: 10**8)
-    with pytest.raises(ValueError, match="2 lanes of ppo on starpilot need about .* GB of memory"):
+    with pytest.raises(ValueError, match="ppo starpilot: 2 lanes need about .* GB of memory"):
         run(study, tmp_path)
     assert not checkpoint.saved_in(tmp_path / "checkpoints")
 
 
 def test_auto_takes_as_many_lanes_as_memory_holds(tmp_path, monkeypatch):
     """Memory for one and a half of the two."""
-    study, needs = tiny_study("ppo"), []
-    original = batch_training.estimate_memory
-
-    def seen(*args):
-        needs.append(original(*args))
-        return needs[-1]
-
-    monkeypatch.setattr(batch_training, "estimate_memory", seen)
-    monkeypatch.setattr(
-        batch_training.platform, "available_memory",
-        lambda: needs[-1].shared + int(1.5 * needs[-1].per_lane),
-    )  # fmt: skip
-    recorder: Recorder = run(study, tmp_path, max_lanes=None)
+    study = tiny_study("ppo")
+    memory = memory_of(study)
+    enough = memory.shared + int(1.5 * memory.per_lane)
+    monkeypatch.setattr(batch_training.platform, "available_memory", lambda: enough)
+    recorder: Recorder = run(study, tmp_path)
     assert len(recorder.noted("runs done in")) == 2
     assert recorder.noted("2 lanes need about")
 

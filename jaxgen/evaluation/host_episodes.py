@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen import frames
-from jaxgen.evaluation.episodes import level_ids
-from jaxgen.types import Array, EnvSpec, HostEpisodes, HostTask
+from jaxgen.evaluation.episodes import Suite, level_ids, make_suite
+from jaxgen.types import Array, EnvSpec, HostEpisodes, HostTask, Task, is_host
 
 NUM_SLOTS = 64
 """Episodes that run at the same time, if there are as many."""
@@ -48,6 +48,15 @@ def make_host_suite(
     uniform = np.concatenate([np.asarray(draw(own[1])) for own in level_keys])
     episodes = task.evaluation(words, levels, num_episodes, num_slots)
     return HostSuite(episodes, num_slots, uniform)
+
+
+def suite_of(
+    task: Task | HostTask, key: Array, levels: tuple[float, ...], num_episodes: int
+) -> Suite | HostSuite:
+    """The evaluation episodes of each level, wherever the environment lives."""
+    if is_host(task):
+        return make_host_suite(task, key, levels, num_episodes)
+    return make_suite(task, key, levels, num_episodes)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -1,0 +1,34 @@
+"""What training takes of a device's memory, as far as the shapes of its arrays tell."""
+
+import math
+from typing import NamedTuple
+
+import jax
+
+from jaxgen.types import PyTree
+
+SHARED_BYTES = 2**30
+"""Python, XLA with its compiled programs, and what any environment loads."""
+
+
+class Memory(NamedTuple):
+    """Bytes that a program takes while it trains."""
+
+    shared: int
+    """Whatever the number of lanes; `SHARED_BYTES` and what the lanes work on in turn."""
+    per_lane: int
+
+    def of(self, num_lanes: int) -> int:
+        """Bytes of so many lanes together."""
+        return self.shared + num_lanes * self.per_lane
+
+    def lanes_within(self, num_bytes: int) -> int:
+        """How many lanes so many bytes hold."""
+        return max(0, int(num_bytes - self.shared) // self.per_lane)
+
+
+def num_bytes(shapes: PyTree) -> int:
+    """Bytes of all arrays, or of what ``jax.eval_shape`` says of them."""
+    return sum(
+        math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes)
+    )  # fmt: skip
