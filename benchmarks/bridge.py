@@ -135,7 +135,7 @@ def _collector(
     import numpy as np
 
     from jaxgen.algorithms import ALGORITHMS
-    from jaxgen.host_training import init_host_carry, make_host_functions
+    from jaxgen.host_training import init_host_carry, make_host_functions, room_for_images
     from jaxgen.rollout import collect_host
     from jaxgen.techniques import Technique
     from jaxgen.training import stack_lanes
@@ -161,10 +161,16 @@ def _collector(
     if bridge == "callback":
         task.bridge.connect(env)
         lower: Any = functions.rollout.lower  # pyright: ignore[reportFunctionMemberAccess]
-        seconds, compiled = timed(lambda: lower(lanes, actor, *state, uniform).compile())
+        images = [room_for_images(task.spec, functions, state[0], uniform)]
+        seconds, compiled = timed(
+            lambda: lower(lanes, actor, *state, uniform, *images).compile()
+        )
 
         def collect() -> None:
-            state[0] = task.bridge.run(compiled, lanes, actor, *state, uniform)[0]
+            state[0], recording, _ = task.bridge.run(
+                compiled, lanes, actor, *state, uniform, *images
+            )
+            images[:] = [recording.obs]
     else:
         drawn = np.asarray(uniform)
 
@@ -175,7 +181,7 @@ def _collector(
 
         def collect() -> None:
             episodes = state[0]
-            state[0] = collect_host(env, task.spec, act, functions.record, episodes, drawn)[0]
+            state[0] = collect_host(env, task.spec, act, functions.keeps_obs, episodes, drawn)[0]
 
     return collect, facts | {"compile_seconds": seconds}
 

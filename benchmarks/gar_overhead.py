@@ -70,7 +70,7 @@ def update_on_images(overrides: dict[str, Any], pooled: bool) -> tuple[Run, dict
     from contenders.own_training import _config, _pooled
     from envs_jax import make_task
     from jaxgen.algorithms import ALGORITHMS
-    from jaxgen.host_training import init_host_carry, make_host_functions
+    from jaxgen.host_training import init_host_carry, lane_of, make_host_functions
     from jaxgen.rollout import collect_host
     from jaxgen.techniques import MULTI_LEVELS, Technique
     from jaxgen.training import stack_lanes
@@ -100,10 +100,10 @@ def update_on_images(overrides: dict[str, Any], pooled: bool) -> tuple[Run, dict
     of_lanes = jax.tree.map(lambda leaf: leaf[None], actor)
     env: Any = SimpleNamespace(step=step)
     _, rollout, _ = collect_host(
-        env, task.spec, lambda *args: functions.act(lanes, of_lanes, *args), functions.record,
+        env, task.spec, lambda *args: functions.act(lanes, of_lanes, *args), functions.keeps_obs,
         carry.episodes, np.asarray(uniform)[None],
     )
-    rollout = jax.device_put(jax.tree.map(lambda leaf: leaf[0], rollout))
+    rollout = jax.device_put(lane_of(rollout, 0))
     state = [carry.state[0], carry.env_steps[0]]
     lower: Any = functions.update.lower  # pyright: ignore[reportFunctionMemberAccess]
     compiling, compiled = timed(lambda: lower(lane, *state, actor, rollout, 0).compile())

@@ -153,12 +153,20 @@ class Slots:
         Raises:
           ValueError: an action that is none; procgen takes -1 for a reset and any other number.
         """
+        self.start(action)
+        return self.finish()
+
+    def start(self, action: np.ndarray) -> None:
+        """Begin a step, in threads of procgen's own; errors of `step`."""
         if action.size and (action.min() < 0 or action.max() >= NUM_ACTIONS):
             raise ValueError(
                 f"actions from {action.min()} to {action.max()} are not allowed; "
                 f"use 0 to {NUM_ACTIONS - 1}"
             )
         self._vector.act(action)
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Wait for the step that was begun."""
         reward, obs, first = self._vector.observe()
         return obs["rgb"], reward, first
 

@@ -139,16 +139,19 @@ class ProcgenVecEnv:
         self._task, self._words, self._levels = task, words, levels
         self._num_starts = num_starts
         self._slots = Slots(task.game, int(np.prod(self.shape)))
-        self._begin()
         self._log: list[tuple[np.ndarray, np.ndarray]] = []
+        self._begin()
         self.reset(0)
 
     def _begin(self) -> None:
+        self._ended: list[tuple[np.ndarray, np.ndarray]] = []
+        """Slots and level seeds of the last step's ends, not yet in the log."""
         self._lengths = np.zeros(self._slots.num_slots, np.int32)
         self._totals = np.zeros(self._slots.num_slots, np.float32)
 
     def reset(self, number: int) -> np.ndarray:
         """Start all episodes anew; those of a number are the same -> images ``[L, V, N, ...]``."""
+        self._note_ends()
         num_lanes, num_variations, num_envs = self.shape
         repeats = num_envs // self._num_starts
         states = []
@@ -165,17 +168,25 @@ class ProcgenVecEnv:
 
     def step(self, action: np.ndarray) -> HostStep:
         """Step all games: action int32 ``[L, V, N]``."""
-        images, reward, first = self._slots.step(np.ascontiguousarray(action).reshape(-1))
+        self._slots.start(np.ascontiguousarray(action).reshape(-1))
+        # While the games move.
+        self._note_ends()
+        images, reward, first = self._slots.finish()
         self._lengths += 1
         self._totals += reward
-        if first.any():
-            ended = np.flatnonzero(first)
-            seeds = self._slots.last_level_seeds()[ended]
+        ended = np.flatnonzero(first)
+        if ended.size:
+            self._ended.append((ended, self._slots.last_level_seeds()[ended]))
+        obs, ends = self._shaped(images), self._shaped(first)
+        return HostStep(obs, self._shaped(reward), ends, np.zeros_like(ends), obs)
+
+    def _note_ends(self) -> None:
+        """Write the episodes that the last step ended into the log."""
+        for ended, seeds in self._ended:
             numbers = np.stack([ended, seeds, self._lengths[ended]], axis=1).astype(np.int32)
             self._log.append((numbers, self._totals[ended].copy()))
             self._lengths[ended], self._totals[ended] = 0, 0
-        obs, ends = self._shaped(images), self._shaped(first)
-        return HostStep(obs, self._shaped(reward), ends, np.zeros_like(ends), obs)
+        self._ended.clear()
 
     def _shaped(self, values: np.ndarray) -> np.ndarray:
         return values.reshape(*self.shape, *values.shape[1:])
@@ -195,6 +206,7 @@ class ProcgenVecEnv:
     def _logged(self) -> tuple[np.ndarray, np.ndarray]:
         """The log: (slot, level seed, length) int32 ``[M, 3]`` and returns float32 ``[M]``."""
         empty = (np.zeros((0, 3), np.int32), np.zeros(0, np.float32))
+        self._note_ends()
         numbers, returns = zip(empty, *self._log, strict=True)
         return np.concatenate(numbers), np.concatenate(returns)
 
@@ -210,6 +222,7 @@ class ProcgenVecEnv:
         """Go on from there; ValueError: it is damaged, or not of as many games."""
         states = procgen_games.unpack(self._task.game, state, self._slots.num_slots)
         self._slots.set(range(len(states)), states)
+        self._ended = []
         self._lengths = np.array(state["running_lengths"], np.int32)
         self._totals = np.array(state["running_totals"], np.float32)
         self._log = [(np.array(state["log_numbers"]), np.array(state["log_returns"]))]

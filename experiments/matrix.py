@@ -6,6 +6,7 @@ Results lie in --out; the same command goes on where it was interrupted.
 """
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -13,133 +14,56 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from envs_jax import DEFAULT, ENVIRONMENTS, OTHERS, make_task, unavailable
+from envs_jax import make_task, unavailable
+from experiments.command_line import launch_of, parse, study_of
 from jaxgen import platform
-from jaxgen.config import PRESETS, algorithm_names
 from jaxgen.plan import describe_plan
-from jaxgen.store import Store, StoreError, locked, open_store
-from jaxgen.study import Evaluation, Study, make_study
-from jaxgen.techniques import SUITES
+from jaxgen.store import DamagedFile, Store, locked, open_store
+from jaxgen.study import Study
 
-DEFAULT_SEEDS = (0, 1, 2)
+if TYPE_CHECKING:
+    from jaxgen.cluster.settings import Launch
+    from jaxgen.console import Console
+    from jaxgen.session import Options
 
+FAILED, BAD_INPUT, DISK_FULL, INTERRUPTED = 1, 2, 74, 130
+"""Exit codes besides 0: something of the study failed; nothing was started; the disk is full;
+stopped on request. What was computed until then is kept in each case."""
 
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line; argparse names what is allowed."""
-    parser = argparse.ArgumentParser(
-        prog="matrix.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    what = parser.add_argument_group("what to run (default: CartPole and the grid, everything)")
-    what.add_argument("--suite", choices=tuple(SUITES), default="controls",
-                      help="arms: controls = six with the control arms; specified = four; "
-                           "rigorous = controls and the offered arms")
-    what.add_argument("--algo", "--algo-only", nargs="+", default=list(PRESETS), metavar="NAME",
-                      help=f"algorithms: {', '.join(algorithm_names())}")
-    what.add_argument("--technique", nargs="+", metavar="NAME",
-                      help="arms instead of a suite's, composed with + (gar+reg)")
-    what.add_argument("--env", "--env-only", nargs="+", metavar="NAME",
-                      help=f"environments: {', '.join(ENVIRONMENTS)} (default: "
-                      f"{', '.join(DEFAULT)}), or another game of procgen")
-    what.add_argument("--all", action="store_true", help="all three environments (starpilot needs "
-                      "procgen, and hours on a CPU)")
-    seeds = what.add_mutually_exclusive_group()
-    seeds.add_argument("--seeds", nargs="+", type=int, metavar="S", help="default: 0 1 2")
-    seeds.add_argument("--num-seeds", type=int, metavar="N", help="seeds 0 .. N-1")
-    what.add_argument("--total-steps", type=int, metavar="N",
-                      help="budget of env steps of every run (ES: of its whole population)")
-    what.add_argument("--eval-episodes", type=int, default=1000, metavar="N",
-                      help="evaluation episodes per level (default 1000)")
-    what.add_argument("--probe", action="store_true",
-                      help="measure in every arm whether the variations' gradients agree (GAS); "
-                           "runs with and without it are different ones")
-    what.add_argument("--quick", action="store_true",
-                      help="seconds of training to see everything work; not a result")
-    how = parser.add_argument_group("how to run (changes no result)")
-    how.add_argument("--vmap-seeds", action=argparse.BooleanOptionalAction, default=True,
-                     help="all seeds in one program, or the same program seed by seed")
-    how.add_argument("--lanes-per-program", type=_lanes, metavar="N",
-                     help="runs (arm x seed) that train together; more are trained in turn "
-                          "(default auto: as many as memory holds, on a CPU at most 9 a core)")
-    how.add_argument("--bridge", choices=("callback", "loop"), default="callback",
-                     help="how starpilot's games are stepped: from inside of the compiled program, "
-                          "or by a Python loop")
-    how.add_argument("--device", choices=platform.DEVICES, default="auto")
-    how.add_argument("--out", default="results", metavar="DIR", help="results folder")
-    how.add_argument("--fresh", action="store_true", help="discard the study's runs in --out first")
-    how.add_argument("--checkpoint-seconds", type=float, default=30.0, metavar="S",
-                     help="time between checkpoints (default 30)")
-    how.add_argument("--no-plots", action="store_true", help="write no figures")
-    how.add_argument("--quiet", action="store_true", help="print notes and the summary only")
-    how.add_argument("--allow-known-bad", action="store_true",
-                     help="start on a CPU with a jaxlib that is known to be wrong there")
-    instead = parser.add_mutually_exclusive_group()
-    instead.add_argument("--list", action="store_true", help="print the plan and stop")
-    instead.add_argument("--analyze", action="store_true",
-                         help="write all tables and figures from the files in --out; never train")
-    return parser.parse_args(argv)
-
-
-def _lanes(text: str) -> int | None:
-    """A number of lanes, or None for auto."""
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; use 1 or more, or auto")
-    return int(text)
-
-
-def study_of(args: argparse.Namespace) -> Study:
-    """The study that the command line asks for; ValueError says what is not allowed."""
-    if args.env and args.all:
-        raise ValueError("--env and --all exclude each other; give one")
-    environments = _environments(args)
-    if args.num_seeds is not None and args.num_seeds < 1:
-        raise ValueError(f"--num-seeds {args.num_seeds} is not allowed; use 1 or more")
-    seeds = range(args.num_seeds) if args.num_seeds else args.seeds or DEFAULT_SEEDS
-    episodes = min(args.eval_episodes, 50) if args.quick else args.eval_episodes
-    return make_study(
-        environments, args.algo, args.technique or SUITES[args.suite], list(seeds),
-        evaluation=Evaluation(episodes=episodes, curve_episodes=20 if args.quick else 100,
-                              probe=args.probe),
-        total_steps=args.total_steps, quick=args.quick,
-    )
-
-
-def _environments(args: argparse.Namespace) -> list[str]:
-    """Those that are asked for; what cannot be trained here is left out of ``--all`` only."""
-    if not args.env:
-        return [name for name in ENVIRONMENTS if name not in unavailable()] if args.all else [
-            *DEFAULT
-        ]  # fmt: skip
-    for name in args.env:
-        if name not in ENVIRONMENTS and name not in OTHERS:
-            raise ValueError(
-                f"environment {name!r} is unknown; use one of {', '.join(ENVIRONMENTS)}, or of "
-                f"procgen's other games {', '.join(OTHERS)}"
-            )
-        if name in unavailable() and not (args.list or args.analyze):
-            raise ValueError(f"environment {name!r} cannot be played: {unavailable()[name]}")
-    return list(args.env)
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code is 0, 2 for bad input, 130 when interrupted."""
+    """Run the command line; the exit code says how it went, see `FAILED` and its neighbours."""
+    argv = sys.argv[1:] if argv is None else list(argv)
     args = parse(argv)
     try:
-        return _run(args)
-    except (ValueError, StoreError) as error:
+        return _run(args, argv)
+    except (ValueError, DamagedFile) as error:
         print(f"matrix.py: {error}", file=sys.stderr)
-        return 2
+        return BAD_INPUT
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        print(f"matrix.py: the disk is full ({error}): make room; {_how_to_go_on(args)}",
+              file=sys.stderr)
+        return DISK_FULL
     except KeyboardInterrupt:
         print(f"matrix.py: stopped at once; {_how_to_go_on(args)}", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
-def _run(args: argparse.Namespace) -> int:
-    study = study_of(args)
+def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
+    if args.status:
+        from jaxgen.cluster.status import status_text
+
+        print(status_text(open_store(args.status, create=False)))
+        return 0
+    study, how = study_of(args), launch_of(args)
     if args.all and "starpilot" in unavailable():
         print(f"starpilot is left out: {unavailable()['starpilot']}")
     if args.list:
@@ -150,41 +74,110 @@ def _run(args: argparse.Namespace) -> int:
         with locked(store):
             _conclude(args, store, study)
         return 0
-    platform.configure(args.device, allow_known_bad=args.allow_known_bad)
+    if args.worker:
+        return _work(args, study, how)
+    if how.isolated or how.launcher != "inline":
+        return _launch(args, study, how, argv)
+    platform.configure(args.device, args.devices, allow_known_bad=args.allow_known_bad)
     store = open_store(args.out)
     with locked(store):
         return _train(args, study, store)
 
 
 def _train(args: argparse.Namespace, study: Study, store: Store) -> int:
+    from jaxgen.cluster.units import write_plan
     from jaxgen.console import Console
     from jaxgen.runner import run_study
-    from jaxgen.session import Interrupted, Options
+    from jaxgen.session import Interrupted
 
     began = time.perf_counter()
-    backend = platform.confirm_backend(args.device, args.allow_known_bad)
+    backend = platform.confirm_backend(args.device, args.allow_known_bad, args.devices)
     console = Console(args.quiet)
-    counts = f"{study.num_runs} runs ({study.num_trained} trained)"
-    console.note(f"{counts} on {backend}, into {args.out}")
-    if study.left_out:
-        console.note(f"not defined, left out: {', '.join(study.left_out)}")
-    if args.quick:
-        console.note("QUICK: seconds of training, not a result")
+    _greet(args, study, console, f"on {backend}")
+    write_plan(store, study)
     try:
         with _stop_flag() as should_stop:
-            options = Options(
-                vmap_seeds=args.vmap_seeds, checkpoint_seconds=args.checkpoint_seconds,
-                fresh=args.fresh, should_stop=should_stop, bridge=args.bridge,
-                max_lanes=args.lanes_per_program,
-            )
-            run_study(study, store, make_task, console, options)
+            run_study(study, store, make_task, console, _options(args, should_stop))
     except Interrupted as interrupted:
         console.note(f"{interrupted}; {_how_to_go_on(args)}")
-        return 130
+        return INTERRUPTED
     platform.seal_cache()
     _conclude(args, store, study)
     print(f"Finished in {time.perf_counter() - began:.0f} s")
     return 0
+
+
+def _launch(args: argparse.Namespace, study: Study, how: "Launch", argv: Sequence[str]) -> int:
+    """Train in workers."""
+    from jaxgen.cluster.coordinate import coordinate, planned
+    from jaxgen.cluster.launch import worker_command
+    from jaxgen.console import Console
+
+    began, console, store = time.perf_counter(), Console(args.quiet), open_store(args.out)
+    where = "one program after the other" if how.isolated else f"{how.num_workers} {how.launcher}"
+    with planned(study, store, how, args.fresh) as (lock, units), _stop_flag() as should_stop:
+        _greet(args, study, console, f"in workers ({where}), {len(units)} units")
+        command = worker_command(Path(__file__).resolve(), argv, store.root)
+        wrong = coordinate(units, store, how, command, console.view, should_stop)
+        if should_stop():
+            console.note(f"stopped; {_how_to_go_on(args)}")
+            return INTERRUPTED
+        lock.alone()
+        _conclude(args, store, study)
+    for line in wrong:
+        print(f"matrix.py: {line}", file=sys.stderr)
+    print(f"Finished in {time.perf_counter() - began:.0f} s")
+    return FAILED if wrong else 0
+
+
+def _work(args: argparse.Namespace, study: Study, how: "Launch") -> int:
+    """Be a worker: a process that a launcher has started, here or on another machine."""
+    from jaxgen.cluster.coordinate import work
+    from jaxgen.cluster.worker import own_log
+    from jaxgen.console import Console
+    from jaxgen.session import Interrupted
+
+    store = open_store(args.out, create=False)
+    platform.configure(args.device, args.devices or _devices_of_a_worker(args),
+                       allow_known_bad=args.allow_known_bad)
+    with locked(store, shared=True), _stop_flag(patient=True) as should_stop:
+        log = own_log(store, args.unit)
+        platform.confirm_backend(args.device, args.allow_known_bad, args.devices)
+        try:
+            wrong = work(study, store, make_task, Console(args.quiet),
+                         _options(args, should_stop), how, log, args.unit)
+        except Interrupted as interrupted:
+            print(interrupted)
+            return INTERRUPTED
+    platform.seal_cache()
+    return FAILED if wrong else 0
+
+
+def _devices_of_a_worker(args: argparse.Namespace) -> int | None:
+    """The cores of this machine, shared out among its workers."""
+    if args.launcher != "local":
+        return None
+    return max(1, platform.num_cores() // args.workers)
+
+
+def _greet(args: argparse.Namespace, study: Study, console: "Console", how: str) -> None:
+    console.note(f"{study.num_runs} runs ({study.num_trained} trained) {how}, into {args.out}")
+    if study.left_out:
+        console.note(f"not defined, left out: {', '.join(study.left_out)}")
+    if args.quick:
+        console.note("QUICK: seconds of training, not a result")
+
+
+def _options(args: argparse.Namespace, should_stop: Callable[[], bool]) -> "Options":
+    from jaxgen.session import Options
+
+    return Options(
+        vmap_seeds=args.vmap_seeds, checkpoint_seconds=args.checkpoint_seconds,
+        fresh=args.fresh, should_stop=should_stop, bridge=args.bridge,
+        max_lanes=args.lanes_per_program, num_devices=args.devices,
+        # Workers of one machine start together.
+        memory_share=1 / args.workers if args.worker and args.launcher == "local" else 1.0,
+    )  # fmt: skip
 
 
 def _how_to_go_on(args: argparse.Namespace) -> str:
@@ -193,18 +186,25 @@ def _how_to_go_on(args: argparse.Namespace) -> str:
 
 
 @contextmanager
-def _stop_flag() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C or SIGTERM sets a flag, which is read between chunks; a second one stops at once."""
+def _stop_flag(patient: bool = False) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C or SIGTERM sets a flag, which is read between chunks; a second one stops at once.
+
+    A patient process, a worker, is told by SIGTERM, or by SIGUSR2 that its time is nearly up, as
+    often as may be; Ctrl-C is for its launcher.
+    """
     received: list[int] = []
 
     def handle(number: int, frame: object) -> None:
         received.append(number)
-        if len(received) > 1:
+        if len(received) > 1 and not patient:
             raise KeyboardInterrupt
         # Not print: the signal may have come in the middle of one.
         os.write(2, b"\nstopping after this chunk (again: at once)\n")
 
-    handlers = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    signals = {signal.SIGINT: handle, signal.SIGTERM: handle}
+    if patient:
+        signals |= {signal.SIGINT: signal.SIG_IGN, signal.SIGUSR2: handle}
+    handlers = {number: signal.signal(number, own) for number, own in signals.items()}
     try:
         yield lambda: bool(received)
     finally:
@@ -214,14 +214,10 @@ def _stop_flag() -> Iterator[Callable[[], bool]]:
 
 def _conclude(args: argparse.Namespace, store: Store, study: Study) -> None:
     """Write all tables and figures, print the summary and where everything is."""
+    from jaxgen.cluster.units import expected_runs
     from jaxgen.outputs import write_outputs
 
-    plan = [
-        (spec.name, seed)
-        for group in study.groups
-        for spec in (*group.specs, *group.aliases)
-        for seed in group.seeds
-    ]
+    plan = expected_runs(study)
     _, damaged = write_outputs(store, plan, plots=not args.no_plots)
     for line in damaged:
         print(f"damaged, not read: {line}", file=sys.stderr)

@@ -119,6 +119,7 @@ def max_batch_lanes(session: Session, shared: GroupProgram, batch: Batch) -> int
     available = platform.available_memory()
     if available is None:
         return asked
+    available = int(available * session.options.memory_share)
     memory = shared.program.memory(_example(batch.lanes[0][0]))
     # Devices of a CPU share one memory, others have one each.
     places = 1 if on_cpu else num_devices

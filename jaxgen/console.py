@@ -1,5 +1,6 @@
 """What a person sees while a study runs: a live progress line, log lines, notes."""
 
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -23,8 +24,10 @@ class Console:
         self._quiet = quiet
         self._stream = sys.stdout if stream is None else stream
         self._live = self._stream.isatty()
-        self._pending = False
+        self._pending = 0
+        """Lines on the screen that the next ones replace."""
         self._last = time.monotonic()
+        self._headline = ""
 
     def note(self, text: str) -> None:
         """Print a line."""
@@ -37,8 +40,9 @@ class Console:
             return
         line = progress_line(label, env_steps, total, rate)
         if self._live:
-            print(f"\r\x1b[2K{line}", end="", file=self._stream, flush=True)
-            self._pending = True
+            self._clear()
+            print(line, end="", file=self._stream, flush=True)
+            self._pending = 1
         elif time.monotonic() - self._last >= PLAIN_SECONDS:
             self._last = time.monotonic()
             print(line, file=self._stream, flush=True)
@@ -49,10 +53,24 @@ class Console:
             for line in log_lines(lanes, history):
                 self.note(line)
 
+    def view(self, lines: list[str]) -> None:
+        """Redraw a few lines, or print them now and then, and whenever the first one changes."""
+        if self._quiet or not lines:
+            return
+        if self._live:
+            self._clear()
+            width = shutil.get_terminal_size().columns
+            print("\n".join(line[: width - 1] for line in lines), end="", file=self._stream,
+                  flush=True)
+            self._pending = len(lines)
+        elif lines[0] != self._headline or time.monotonic() - self._last >= PLAIN_SECONDS:
+            self._last, self._headline = time.monotonic(), lines[0]
+            print("\n".join(lines), file=self._stream, flush=True)
+
     def _clear(self) -> None:
         if self._pending:
-            print("\r\x1b[2K", end="", file=self._stream)
-            self._pending = False
+            print("\r\x1b[2K" + "\x1b[1A\x1b[2K" * (self._pending - 1), end="", file=self._stream)
+            self._pending = 0
 
 
 def progress_line(label: str, env_steps: float, total: float, rate: float) -> str:

@@ -116,6 +116,14 @@ def keep_best(
       params: float32 ``[L, D]``.
       task: gives the specification that an agent needs.
     """
+    # Of several workers the one that looks last sees the results of all.
+    with store.section("best_models"):
+        _keep_best(store, reporter, batch, params, task)
+
+
+def _keep_best(
+    store: Store, reporter: Reporter, batch: Batch, params: np.ndarray, task: Task | HostTask
+) -> None:
     spec = batch.lanes[0][0]
     best = _best(store, spec.algorithm, spec.environment)
     if best is None:

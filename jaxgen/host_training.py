@@ -24,7 +24,9 @@ from jaxgen.memory import SHARED_BYTES, Memory, num_bytes
 from jaxgen.rollout import (
     Ended,
     Episodes,
+    Recording,
     action_randomness,
+    assemble,
     collect_bridged,
     collect_host,
     host_metrics,
@@ -39,11 +41,14 @@ from jaxgen.training import (
     learn,
     stream_key,
 )
-from jaxgen.types import Array, HostTask, HostVecEnv, Metrics, PyTree, Transition
+from jaxgen.types import Array, EnvSpec, HostTask, HostVecEnv, Metrics, PyTree
 
 BridgeKind = Literal["callback", "loop"]
 BRIDGES: tuple[BridgeKind, ...] = ("callback", "loop")
 """How a rollout steps its environment; changes no bit."""
+
+LANE_AXES: Any = Recording(0, 0, 1, 1, 1, 1, 1, 1)  # pyright: ignore
+"""Where the lanes of a recording are."""
 
 STEPS_PER_CALL = 1024
 """Env steps of a lane in one call of ``train``, which take seconds, or a whole iteration."""
@@ -62,20 +67,25 @@ class HostFunctions(NamedTuple):
     prepare: Callable[[Lanes, PyTree, Array, int], tuple[PyTree, Array]]
     """(lane, state, running sums of rewards ``[V, N]``, iteration) -> actor, uniform
     ``[T, V, N]``."""
-    rollout: Callable[[Lanes, PyTree, Episodes, Array], tuple[Episodes, PyTree, Ended]]
-    """(lanes, actor, episodes, uniform) -> episodes, rollout ``[T, L, V, N, ...]``, returns and
-    ends of its episodes ``[T, L, V, N]``."""
+    rollout: Callable[[Lanes, PyTree, Episodes, Array, Any], tuple[Episodes, Recording, Ended]]
+    """(lanes, actor, episodes, uniform, images) -> episodes, recording, returns and ends of its
+    episodes ``[T, L, V, N]``; consumes the images, the buffer that it writes into."""
     act: Callable[[Lanes, PyTree, np.ndarray, np.ndarray], tuple[Array, PyTree]]
     """(lanes, actor, obs ``[L, V, N, ...]``, uniform ``[L, V, N]``) -> actions, extras."""
-    update: Callable[[Lanes, PyTree, Array, PyTree, PyTree, int], tuple[PyTree, Array, Metrics]]
-    """(lane, state, env steps, actor, rollout, iteration) -> state, env steps, metrics; consumes
+    assemble: Callable[[Lanes, Recording], PyTree]
+    """(lane, recording) -> what the algorithm keeps of its transitions."""
+    update: Callable[[Lanes, PyTree, Array, PyTree, Recording, int], tuple[PyTree, Array, Metrics]]
+    """(lane, state, env steps, actor, recording, iteration) -> state, env steps, metrics; consumes
     the state."""
     params: Callable[[Lanes, PyTree], Array]
     """(lane, state) -> flat parameters ``[D]``."""
     choose: Callable[[Lanes, Array, np.ndarray, np.ndarray, bool], Array]
     """(lane, parameters ``[D]``, obs ``[W, ...]``, uniform ``[W]``, sampled or greedy) -> actions
     ``[W]``."""
-    record: Callable[[Transition], PyTree]
+    keeps_obs: bool
+    spare: list[Any]
+    """The images of the last recording, to write the next one into: memory that is new has to be
+    filled with zeros by the system first."""
     fresh: bool
     """Restart every episode before each iteration."""
     num_starts: int
@@ -92,18 +102,21 @@ def make_host_functions(
       example: lanes like those to come, for what is the same in all of them.
       study_seed: root of all keys.
     """
+    platform.keep_freed_memory()
     own = _LaneFunctions(task, make_algorithm, study_seed)
     shown = own.algorithm(_lane(example, 0))
     return HostFunctions(
         init=jax.jit(own.init),
         prepare=jax.jit(own.prepare),
-        # Time in front, as the steps write it: lanes in front would copy the whole rollout.
-        rollout=jax.jit(jax.vmap(own.rollout, out_axes=(0, 1, 1))),
+        # Axes as the steps write them: others would copy the whole recording.
+        rollout=jax.jit(jax.vmap(own.rollout, out_axes=(0, LANE_AXES, 1)), donate_argnums=4),
         act=jax.jit(jax.vmap(own.act)),
+        assemble=own.assemble,
         update=jax.jit(own.update, donate_argnums=1),
         params=jax.jit(own.params),
         choose=jax.jit(own.choose),
-        record=shown.record,
+        keeps_obs=shown.keeps_obs,
+        spare=[],
         fresh=shown.fresh,
         num_starts=shown.num_starts or shown.num_envs,
     )
@@ -146,17 +159,19 @@ def train_host_iteration(
         obs = frames.begin(env.reset(iteration), lanes.config.num_frames)
         episodes = Episodes(obs, (), np.zeros(episodes.total.shape, np.float32))  # pyright: ignore
     if bridge == "loop":
-        episodes, rollout, ended = collect_host(
-            env, task.spec, lambda *args: functions.act(lanes, actor, *args), functions.record,
+        episodes, recording, ended = collect_host(
+            env, task.spec, lambda *args: functions.act(lanes, actor, *args), functions.keeps_obs,
             episodes, np.asarray(uniform),
         )
     else:
         task.bridge.connect(env)
-        episodes, rollout, ended = task.bridge.run(
-            functions.rollout, lanes, actor, episodes, uniform
+        images = room_for_images(task.spec, functions, episodes, uniform)
+        episodes, recording, ended = task.bridge.run(
+            functions.rollout, lanes, actor, episodes, uniform, images
         )
+        functions.spare[:] = [recording.obs]
     updated = [
-        functions.update(lane, state, steps, actor, _lane_of_rollout(rollout, index), iteration)
+        functions.update(lane, state, steps, actor, lane_of(recording, index), iteration)
         for index, (lane, state, steps, actor) in enumerate(
             zip(each, carry.state, carry.env_steps, actors, strict=True)
         )
@@ -164,6 +179,32 @@ def train_host_iteration(
     states, env_steps, metrics = zip(*updated, strict=True)
     carry = Carry(states, episodes, jnp.stack(env_steps))
     return carry, host_metrics(*ended) | _stacked(metrics)
+
+
+def room_for_images(
+    spec: EnvSpec, functions: HostFunctions, episodes: Episodes, uniform: Array
+) -> Any:
+    """A buffer ``[L, T + 1, V, N, ...]`` for the images of a recording; the spare one, if it fits.
+
+    Args:
+      spec: of the environment.
+      functions: what they hold to spare is theirs no longer.
+      episodes: where the rollout starts.
+      uniform: ``[L, T, V, N]``.
+    """
+    wanted = _image_shapes(spec, functions.keeps_obs, episodes, uniform)
+    spare = functions.spare.pop() if functions.spare else None
+    if not functions.keeps_obs or (spare is not None and spare.shape == wanted.shape):
+        return spare if functions.keeps_obs else ()
+    return jnp.zeros(wanted.shape, wanted.dtype)
+
+
+def _image_shapes(spec: EnvSpec, keeps_obs: bool, episodes: Episodes, uniform: Array) -> Any:
+    if not keeps_obs:
+        return ()
+    num_lanes, num_steps, *_ = uniform.shape
+    newest = jax.eval_shape(partial(frames.newest, spec), episodes.obs)
+    return jax.ShapeDtypeStruct((num_lanes, num_steps + 1, *newest.shape[1:]), newest.dtype)
 
 
 def make_host_program(
@@ -178,7 +219,6 @@ def make_host_program(
 
     Arguments as of `make_host_functions` and `train_host_iteration`. There is no probe.
     """
-    platform.keep_freed_memory()
     functions = make_host_functions(task, make_algorithm, example, study_seed=study_seed)
     program = _HostProgram(task, functions, study_seed, bridge)
     return Program(
@@ -232,7 +272,7 @@ class _HostProgram(NamedTuple):
 
     def compile(self, lanes: Lanes, carry: Carry, env: HostVecEnv) -> Callable:
         del env
-        functions = _compiled(self.functions, lanes, carry, self.bridge)
+        functions = _compiled(self.task.spec, self.functions, lanes, carry, self.bridge)
         return self._replace(functions=functions).train
 
     def shapes(self, lanes: Lanes) -> Carry:
@@ -262,12 +302,15 @@ def estimate_memory(task: HostTask, functions: HostFunctions, lanes: Lanes) -> M
     state, episodes, _ = jax.eval_shape(functions.init, lane, first)
     actor, uniform = jax.eval_shape(functions.prepare, lane, state, episodes.total, one)
     inputs = _with_lanes((actor, episodes, uniform), 1)
-    rollout = jax.eval_shape(functions.rollout, _with_lanes(lane, 1), *inputs)
+    images = _image_shapes(task.spec, functions.keeps_obs, *inputs[1:])
+    recording = jax.eval_shape(functions.rollout, _with_lanes(lane, 1), *inputs, images)[1]
+    one_lane = jax.eval_shape(partial(lane_of, index=0), recording)
+    rollout = jax.eval_shape(functions.assemble, lane, one_lane)
     num_games = lane.config.num_variations * lane.config.num_envs
-    # A lane's share of the rollout is copied for the update, which sorts it into minibatches.
-    update = 3 * num_bytes(rollout)
+    # A lane's share is copied for the update, which sorts what it makes of it into minibatches.
+    update = num_bytes(recording) + 2 * num_bytes(rollout)
     # The state once more, while a checkpoint is written.
-    own = 2 * num_bytes(state) + 2 * num_bytes(actor) + num_bytes(rollout)
+    own = 2 * num_bytes(state) + 2 * num_bytes(actor) + num_bytes(recording)
     return Memory(SHARED_BYTES + update, own + num_games * BYTES_PER_GAME)
 
 
@@ -283,7 +326,7 @@ def _place(carry: Carry) -> Carry:
 
 
 def _compiled(
-    functions: HostFunctions, lanes: Lanes, carry: Carry, bridge: BridgeKind
+    spec: EnvSpec, functions: HostFunctions, lanes: Lanes, carry: Carry, bridge: BridgeKind
 ) -> HostFunctions:
     """Compile what takes long, before it is called."""
     one, lane, num = np.int32(0), _lane(lanes, 0), len(lanes.seed)
@@ -293,11 +336,9 @@ def _compiled(
     if bridge == "loop":
         return functions
     rollout: Any = functions.rollout
-    lowered = rollout.lower(lanes, actor, carry.episodes, uniform)
-    kept = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((leaf.shape[0], *leaf.shape[2:]), leaf.dtype),
-        lowered.out_info[1],
-    )
+    images = _image_shapes(spec, functions.keeps_obs, carry.episodes, uniform)
+    lowered = rollout.lower(lanes, actor, carry.episodes, uniform, images)
+    kept = jax.eval_shape(partial(lane_of, index=0), lowered.out_info[1])
     update: Any = functions.update
     compiled_update = update.lower(lane, state, steps, shapes[0], kept, one).compile()
     return functions._replace(rollout=lowered.compile(), update=compiled_update)
@@ -349,18 +390,22 @@ class _LaneFunctions(NamedTuple):
         return actor, action_randomness(algorithm, total, keys.collect)[0]
 
     def rollout(
-        self, lane: Lanes, actor: PyTree, episodes: Episodes, uniform: Array
-    ) -> tuple[Episodes, PyTree, Ended]:
+        self, lane: Lanes, actor: PyTree, episodes: Episodes, uniform: Array, images: Any
+    ) -> tuple[Episodes, Recording, Ended]:
         algorithm, task = self.algorithm(lane), self.task
-        return collect_bridged(task.bridge, task.spec, algorithm, actor, episodes, uniform)
+        return collect_bridged(task.bridge, task.spec, algorithm, actor, episodes, uniform, images)
+
+    def assemble(self, lane: Lanes, recording: Recording) -> PyTree:
+        return assemble(self.task.spec, self.algorithm(lane), recording)
 
     def act(self, lane: Lanes, actor: PyTree, obs: Array, uniform: Array) -> tuple[Array, PyTree]:
         return self.algorithm(lane).act(actor, obs, uniform)
 
     def update(
-        self, lane: Lanes, state: PyTree, env_steps: Array, actor: PyTree, rollout: PyTree,
+        self, lane: Lanes, state: PyTree, env_steps: Array, actor: PyTree, recording: Recording,
         iteration: Array,
     ) -> tuple[PyTree, Array, Metrics]:
+        rollout = self.assemble(lane, recording)
         # Where the episodes stand is the host's business, and the same whether a lane rests.
         carry = Carry(state, Episodes((), (), ()), env_steps)  # pyright: ignore
         num_steps = lane.config.steps_per_iteration
@@ -385,8 +430,12 @@ def _lane(tree: PyTree, index: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
-def _lane_of_rollout(rollout: PyTree, index: int) -> Any:
-    return jax.tree.map(lambda leaf: leaf[:, index], rollout)
+def lane_of(recording: Recording, index: int) -> Recording:
+    """The part of one lane."""
+    return jax.tree.map(
+        lambda axis, part: jax.tree.map(lambda leaf: leaf[(slice(None),) * axis + (index,)], part),
+        LANE_AXES, recording,
+    )  # fmt: skip
 
 
 def _with_lanes(shapes: PyTree, num_lanes: int) -> Any:

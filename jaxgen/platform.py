@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import resource
 import shlex
 import stat
 import sys
@@ -33,7 +34,7 @@ KNOWN_BAD = {
 MAX_VIRTUAL_DEVICES = 8
 """More CPU devices than this are only made if asked for."""
 
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
+_ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1
 """Of glibc's mallopt."""
 _DEVICE_FLAG = "--xla_force_host_platform_device_count"
 _VECTORS_FLAG = "--xla_cpu_prefer_vector_width"
@@ -84,12 +85,14 @@ def configure(
     return _configure_cache(cache_dir)
 
 
-def confirm_backend(device: Device = "auto", allow_known_bad: bool = False) -> str:
+def confirm_backend(
+    device: Device = "auto", allow_known_bad: bool = False, num_devices: int | None = None
+) -> str:
     """Start JAX and return its backend, having checked that it is the one that was asked for.
 
     Raises:
-        ValueError: the device is not there, or JAX has fallen back to a CPU with a known-bad
-            jaxlib.
+        ValueError: the device is not there, or not so many, or JAX has fallen back to a CPU with a
+            known-bad jaxlib.
     """
     import jax
 
@@ -101,6 +104,9 @@ def confirm_backend(device: Device = "auto", allow_known_bad: bool = False) -> s
         raise ValueError(f"device {device!r} was not found, only {backend!r}; use that or auto")
     if backend == "cpu" and not allow_known_bad:
         check_jaxlib()
+    found = jax.local_device_count()
+    if num_devices is not None and num_devices > found:
+        raise ValueError(f"{num_devices} devices were asked for, and there are {found}; use fewer")
     return backend
 
 
@@ -170,12 +176,69 @@ def available_memory() -> int | None:
         found = device.memory_stats() or {}
         limit = found.get("bytes_limit")
         return None if limit is None else limit - found.get("bytes_in_use", 0)
+    rooms = [_free_of_the_machine(), *cgroup_rooms(), _room_of_the_process()]
+    return min((room for room in rooms if room is not None), default=None)
+
+
+def _free_of_the_machine() -> int | None:
+    amounts = _amounts(Path("/proc/meminfo"))
+    return amounts["MemAvailable"] * 1024 if "MemAvailable" in amounts else None
+
+
+def cgroup_rooms(root: Path = Path("/")) -> list[int]:
+    """Bytes that each control group of this process, and those around it, may still take.
+
+    Args:
+        root: of the file system, where ``proc`` and ``sys`` are.
+    """
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
-        return None
-    amounts = dict(line.split(":") for line in lines)
-    return int(amounts["MemAvailable"].split()[0]) * 1024
+        return []
+    rooms = []
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if controllers == "" or "memory" in controllers.split(","):
+            top = root / "sys/fs/cgroup" / ("" if controllers == "" else "memory")
+            own = top / name.strip("/")
+            around = [folder for folder in own.parents if folder.is_relative_to(top)]
+            rooms += [_room_of_a_group(folder) for folder in (own, *around)]
+    return [room for room in rooms if room is not None]
+
+
+def _room_of_a_group(folder: Path) -> int | None:
+    """What a group's limit leaves; files that only happen to be cached do not count as taken."""
+    for limit, usage, cached in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            most, taken = ((folder / name).read_text().strip() for name in (limit, usage))
+        except OSError:
+            continue
+        if most == "max":
+            return None
+        return max(0, int(most) - int(taken) + _amounts(folder / "memory.stat").get(cached, 0))
+    return None
+
+
+def _room_of_the_process() -> int | None:
+    """What ``ulimit -v`` and ``ulimit -d`` leave."""
+    amounts, rooms = _amounts(Path("/proc/self/status")), []
+    for kind, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        limit = resource.getrlimit(kind)[0]
+        if limit != resource.RLIM_INFINITY and name in amounts:
+            rooms.append(max(0, limit - amounts[name] * 1024))
+    return min(rooms, default=None)
+
+
+def _amounts(path: Path) -> dict[str, int]:
+    """The numbers in a file of lines ``name: number ...``; without a colon too."""
+    try:
+        words = [line.replace(":", " ").split() for line in path.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {own[0]: int(own[1]) for own in words if len(own) > 1 and own[1].isdecimal()}
 
 
 def keep_freed_memory() -> None:
@@ -186,6 +249,9 @@ def keep_freed_memory() -> None:
     """
     try:
         libc = ctypes.CDLL(None)
+        # Arenas other than the first give large blocks back at once. Those that threads have by
+        # now stay theirs, so that this is best called early.
+        libc.mallopt(_ARENA_MAX, 1)
         libc.mallopt(_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
     except (AttributeError, OSError):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxgen import frames, ops
 from jaxgen.algorithms.base import Algorithm
@@ -35,8 +36,6 @@ class Episodes(NamedTuple):
     """Undiscounted reward so far, float32."""
 
 
-Fields = tuple[Array, Array, Array, Array | None]
-"""Reward, terminated, truncated and true successor of a step, ``[V, N, ...]``."""
 Ended = tuple[Array, Array]
 """Of episodes that ended: the return of each, 0 where none did, and whether one did; or sums."""
 
@@ -79,55 +78,55 @@ def collect(
     uniform, reset_key = action_randomness(algorithm, episodes.total, key)
     words = _reset_words(environment, reset_key, uniform.shape)
 
-    def advance(episodes: Episodes, action: Array, words_t: Array) -> tuple[PyTree, Array, Fields]:
+    def step(episodes: Episodes, inputs: tuple[Array, Array]):
+        uniform_t, words_t = inputs
+        action, extras = algorithm.act(actor, episodes.obs, uniform_t)
         next_obs, state, reward, terminated, truncated = jax.vmap(environment.advance)(
             episodes.state, action, params
         )
         fresh = jax.vmap(environment.reset_from)(words_t, params)
+        transition = Transition(
+            episodes.obs, action, reward, terminated, truncated, next_obs, extras
+        )
         done = terminated | truncated
         obs, state = jax.tree.map(
             lambda a, b: jnp.where(_expand(done, a), a, b), fresh, (next_obs, state)
         )
-        return state, obs, (reward, terminated, truncated, next_obs)
+        total = episodes.total + reward
+        ended = jnp.where(done, total, 0.0).sum(), done.sum()
+        kept = algorithm.record(transition), ended
+        return Episodes(obs, state, jnp.where(done, 0.0, total)), kept
 
-    episodes, rollout, ended = _scan(
-        algorithm, actor, episodes, advance, (uniform, words), summarise=_sums
-    )
+    episodes, (rollout, ended) = lax.scan(step, episodes, (uniform, words))
     return episodes, rollout, _episode_metrics(*ended)
 
 
-def _scan(
-    algorithm: Algorithm, actor: PyTree, episodes: Episodes,
-    advance: Callable[[Episodes, Array, Any], tuple[PyTree, Array, Fields]],
-    inputs: tuple[Array, Any],
-    summarise: Callable[[Array, Array], Ended],
-) -> tuple[Episodes, PyTree, Ended]:
-    """Step T times; advance: (episodes, actions, own input) -> state, observation, fields."""
+class Recording(NamedTuple):
+    """What a host environment showed over T steps, as it came; leaves ``[T, V, N, ...]``.
 
-    def step(episodes: Episodes, inputs: tuple[Array, Any]):
-        uniform_t, own = inputs
-        action, extras = algorithm.act(actor, episodes.obs, uniform_t)
-        state, obs, fields = advance(episodes, action, own)
-        reward, terminated, truncated, _ = fields
-        transition: Any = (episodes.obs, action, *fields, extras)
-        done = terminated | truncated
-        total = episodes.total + reward
-        kept = algorithm.record(Transition(*transition))
-        ended = summarise(jnp.where(done, total, 0.0), done)
-        return Episodes(obs, state, jnp.where(done, 0.0, total)), (kept, ended)
+    Each observation is written once, while the games run; what the algorithm keeps of transitions
+    is made of them in its update, by `assemble`. Over lanes, ``start`` and ``obs`` have them in
+    front, the others behind the time.
+    """
 
-    episodes, (rollout, ended) = jax.lax.scan(step, episodes, inputs)
-    return episodes, rollout, ended
-
-
-def _sums(returns: Array, done: Array) -> Ended:
-    return returns.sum(), done.sum()
+    start: Array
+    """The stack of images that the first action was chosen for, ``[V, N, ...]``."""
+    obs: Array | tuple[()]
+    """Single images, ``[T + 1, V, N, ...]``: the newest of ``start`` first; none where the
+    algorithm keeps none."""
+    action: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    successor: Array | None
+    """True successors, where something truncates."""
+    extras: PyTree
 
 
 def collect_bridged(
     bridge: Bridge, spec: EnvSpec, algorithm: Algorithm, actor: PyTree, episodes: Episodes,
-    uniform: Array,
-) -> tuple[Episodes, PyTree, Ended]:
+    uniform: Array, images: Any,
+) -> tuple[Episodes, Recording, Ended]:
     """As `collect`, of the host environment that is connected to the bridge.
 
     Args:
@@ -137,32 +136,75 @@ def collect_bridged(
       actor: as in `collect`.
       episodes: where the last rollout ended.
       uniform: randomness of the actions ``[T, V, N]``.
+      images: a buffer for the recording's ``obs``, whatever is in it.
 
     Returns:
-      The running episodes, the rollout, and returns and ends ``[T, V, N]`` for `host_metrics`.
-      Where nothing truncates, ``next_obs`` of the rollout is ``[1, V, N, ...]``, the last step's,
-      as the others' are the next step's ``obs``.
+      The running episodes, the recording, and returns and ends ``[T, V, N]`` for `host_metrics`.
     """
+    first = frames.newest(spec, episodes.obs)
+    # A stack of one image is read from the recording, and need not be carried beside it.
+    alone = algorithm.keeps_obs and first.shape == episodes.obs.shape
+    if algorithm.keeps_obs:
+        images = lax.dynamic_update_index_in_dim(images, first, 0, 0)
 
-    def advance(episodes: Episodes, action: Array, _: None) -> tuple[PyTree, Array, Fields]:
+    def step(carry: tuple[PyTree, PyTree, Array], inputs: tuple[Array, Array]):
+        images, stack, total = carry
+        time, uniform_t = inputs
+        seen = lax.dynamic_index_in_dim(images, time, keepdims=False) if alone else stack
+        action, extras = algorithm.act(actor, seen, uniform_t)
         obs, reward, terminated, truncated, next_obs = bridge.step(action)
-        following = frames.push(spec, episodes.obs, obs, terminated | truncated)
-        successor = None
-        if spec.truncates:
-            successor = frames.push(spec, episodes.obs, next_obs, jnp.zeros_like(truncated))
-        return (), following, (reward, terminated, truncated, successor)
+        done, total = terminated | truncated, total + reward
+        if algorithm.keeps_obs:
+            # Not images.at: out of bounds it must do nothing, so that it reads what is there.
+            images = lax.dynamic_update_index_in_dim(images, obs, time + 1, 0)
+        if not alone:
+            stack = frames.push(spec, stack, obs, done)
+        kept = action, reward, terminated, truncated, next_obs if spec.truncates else None, extras
+        # Not summed here: a program with other neighbours would add in another order.
+        ended = jnp.where(done, total, 0.0), done
+        return (images, stack, jnp.where(done, 0.0, total)), (kept, ended)
 
-    # Not summed here: a program with other neighbours would add in another order.
-    episodes, rollout, ended = _scan(
-        algorithm, actor, episodes, advance, (uniform, None), summarise=lambda *ended: ended
+    stack = () if alone else episodes.obs
+    (images, stack, total), (kept, ended) = lax.scan(
+        step, (images, stack, episodes.total), (jnp.arange(len(uniform)), uniform)
     )
-    return episodes, _with_last_obs(spec, rollout, episodes.obs[None]), ended
+    after = Episodes(images[-1] if alone else stack, (), total)  # pyright: ignore
+    return after, Recording(episodes.obs, images, *kept), ended
 
 
-def _with_last_obs(spec: EnvSpec, rollout: PyTree, last_obs: Any) -> PyTree:
+def assemble(spec: EnvSpec, algorithm: Algorithm, recording: Recording) -> PyTree:
+    """What ``record`` keeps of the transitions of a recording ``[T, V, N]``, as `collect` has it.
+
+    Where nothing truncates, ``next_obs`` is ``[1, V, N, ...]``, the last step's, as the others' are
+    the next step's ``obs``.
+    """
+    start, images, action, reward, terminated, truncated, successor, extras = recording
+    obs, last = None, None
+    if algorithm.keeps_obs:
+        obs, last, successor = _stacks(spec, start, images, terminated | truncated, successor)
+    transition: Any = (obs, action, reward, terminated, truncated, successor, extras)
+    rollout = jax.vmap(algorithm.record)(Transition(*transition))
     if spec.truncates or not isinstance(rollout, Transition):
         return rollout
-    return rollout._replace(next_obs=last_obs)
+    return rollout._replace(next_obs=last[None])  # pyright: ignore
+
+
+def _stacks(
+    spec: EnvSpec, start: Array, images: Any, done: Array, successor: Array | None
+) -> tuple[Array, Array, Array | None]:
+    """The stack before each step, that after the last, and those of the successors."""
+    if start.shape == images.shape[1:]:
+        return images[:-1], images[-1], successor
+
+    def step(stack: Array, inputs: tuple[Array, Array, Array | None]):
+        image, done, successor = inputs
+        following = None
+        if successor is not None:
+            following = frames.push(spec, stack, successor, jnp.zeros_like(done))
+        return frames.push(spec, stack, image, done), (stack, following)
+
+    last, (stacks, following) = lax.scan(step, start, (images[1:], done, successor))
+    return stacks, last, following
 
 
 def action_randomness(
@@ -179,10 +221,10 @@ def collect_host(
     env: HostVecEnv,
     spec: EnvSpec,
     act: Callable[[np.ndarray, np.ndarray], tuple[Array, PyTree]],
-    record: Callable[[Transition], PyTree],
+    keeps_obs: bool,
     episodes: Episodes,
     uniform: np.ndarray,
-) -> tuple[Episodes, PyTree, tuple[np.ndarray, np.ndarray]]:
+) -> tuple[Episodes, Recording, tuple[np.ndarray, np.ndarray]]:
     """As `collect_bridged`, by a Python loop, for all lanes at once.
 
     Args:
@@ -190,33 +232,32 @@ def collect_host(
       spec: its specification.
       act: (obs ``[*S, ...]``, uniform ``[*S]``) -> actions and extras, compiled, closed over the
         actor.
-      record: the algorithm's.
+      keeps_obs: the algorithm's.
       episodes: where the last rollout ended; its ``state`` stays inside ``env``.
       uniform: randomness of the actions, ``[T, V, N]`` or ``[L, T, V, N]``.
 
     Returns:
-      As `collect_bridged`, in numpy; with lanes the leaves are ``[T, L, V, N, ...]``.
+      As `collect_bridged`, in numpy, for lanes with the axes of `Recording`.
     """
-    obs, total = np.array(episodes.obs), np.array(episodes.total)
-    kept, ended = [], []
-    for uniform_t in np.moveaxis(uniform, total.ndim - 2, 0):
-        action, extras = jax.tree.map(np.asarray, act(obs, uniform_t))
-        first_obs, reward, terminated, truncated, next_obs = map(np.array, env.step(action))
+    start, total = np.array(episodes.obs), np.array(episodes.total)
+    time_axis, stack = total.ndim - 2, start
+    images, kept, ended = [np.array(frames.newest(spec, start))], [], []
+    for uniform_t in np.moveaxis(uniform, time_axis, 0):
+        action, extras = jax.tree.map(np.asarray, act(stack, uniform_t))
+        obs, reward, terminated, truncated, next_obs = map(np.array, env.step(action))
         reward = reward.astype(np.float32)
-        done = terminated | truncated
-        successor = None
-        if spec.truncates:
-            successor = frames.push(spec, obs, next_obs, np.zeros_like(done))
-        transition: Any = (obs, action, reward, terminated, truncated, successor, extras)
-        kept.append(record(Transition(*transition)))
-        total = total + reward
+        done, total = terminated | truncated, total + reward
+        images += [obs] if keeps_obs else []
+        successor = next_obs if spec.truncates else None
+        kept.append((action, reward, terminated, truncated, successor, extras))
         ended.append((np.where(done, total, np.float32(0)), done))
-        obs = frames.push(spec, obs, first_obs, done)
+        stack = frames.push(spec, stack, obs, done)
         total = np.where(done, np.float32(0), total)
-    rollout = jax.tree.map(lambda *leaves: np.stack(leaves), *kept)
-    rollout = _with_last_obs(spec, rollout, obs[None])
+    columns = jax.tree.map(lambda *leaves: np.stack(leaves), *kept)
+    shown: Any = np.stack(images, axis=time_axis) if keeps_obs else ()
     returns, ends = (np.stack(column) for column in zip(*ended, strict=True))
-    return Episodes(obs, (), total), rollout, (returns, ends)  # pyright: ignore
+    after = Episodes(stack, (), total)  # pyright: ignore
+    return after, Recording(start, shown, *columns), (returns, ends)  # pyright: ignore
 
 
 @jax.jit

@@ -7,11 +7,14 @@ trained does not depend on where it was interrupted, on the chunk length, on whi
 lanes ran beside it or on the number of devices.
 """
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
+
+import jax
 
 from jaxgen import checkpoint
 from jaxgen.batch_training import (
@@ -52,6 +55,13 @@ def run_study(
         discard(study, store)
     for group in study.groups:
         run_lanes(session, group, group.lanes)
+        release()
+
+
+def release() -> None:
+    """Free what the programs of a group leave behind: buffers, compiled code, traces."""
+    jax.clear_caches()
+    gc.collect()
 
 
 def discard(study: Study, store: Store) -> None:

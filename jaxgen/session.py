@@ -55,6 +55,8 @@ class Options:
     """Calls of the compiled program between two points of a learning curve."""
     checkpoint_seconds: float = 30.0
     """The least time between two checkpoints."""
+    memory_share: float = 1.0
+    """The part of the memory that is free which this process may take; others take the rest."""
     bridge: Literal["callback", "loop"] = "callback"
     """How environments on the host are stepped, see `jaxgen.host_training`."""
     fresh: bool = False

@@ -25,6 +25,7 @@ import math
 import os
 import re
 import shutil
+import time
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -55,6 +56,10 @@ _SEED_DIR = re.compile(r"seed_(\d{4,})")
 
 class StoreError(ValueError):
     """The results folder cannot be used as asked; the message says why and what to do."""
+
+
+class InUse(StoreError):
+    """Another process holds the folder's lock."""
 
 
 class DamagedFile(Exception):
@@ -180,11 +185,51 @@ def open_store(root: str | Path, create: bool = True) -> "Store":
     return store
 
 
-@contextmanager
-def locked(store: "Store") -> Iterator[None]:
-    """Hold the folder for writing; what killed writers left unfinished is removed first.
+SHARING_SECONDS = 10.0
+"""How long who wants to share waits for who is alone for a moment."""
 
-    The kernel frees the lock when the process ends, however it ends.
+
+def _lock(descriptor: int, shared: bool) -> None:
+    """BlockingIOError if it is held by others."""
+    if not shared:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    until = time.monotonic() + SHARING_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+
+
+class Lock:
+    """A held lock of a results folder; the kernel frees it when the process ends, however it ends.
+
+    Alone, a process may do everything. While several share it, each writes only what is its own.
+    """
+
+    def __init__(self, descriptor: int):
+        self._descriptor = descriptor
+
+    def share(self) -> None:
+        """Let others that share it in, from a moment on in which it is nobody's."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def alone(self) -> None:
+        """Wait until nobody else holds it."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+
+@contextmanager
+def locked(store: "Store", shared: bool = False) -> Iterator[Lock]:
+    """Hold the folder for writing; what killed writers left unfinished is removed first, if alone.
+
+    Args:
+        store: the folder.
+        shared: hold it together with others that do.
 
     Raises:
         StoreError: another process holds it; the message names its process id.
@@ -192,19 +237,35 @@ def locked(store: "Store") -> Iterator[None]:
     descriptor = os.open(store.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor, shared)
         except BlockingIOError:
             holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
-            raise StoreError(
+            raise InUse(
                 f"{store.root} is in use by another process (pid {holder}); "
                 "wait until it ends, or give another folder"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        remove_unfinished(store.root)
-        yield
+        if not shared:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            remove_unfinished(store.root)
+        yield Lock(descriptor)
     finally:
         os.close(descriptor)
+
+
+def in_use(store: "Store") -> bool:
+    """Whether a process holds the folder's lock."""
+    path = store.root / ".lock"
+    if not path.exists():
+        return False
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def remove_unfinished(root: Path) -> None:
@@ -396,6 +457,17 @@ class Store:
                 raise ValueError(f"row {number} of {name} has {len(row)} cells, not {len(header)}")
             writer.writerow(_plain(row, f"row {number}"))
         return self.write_text(name, text.getvalue())
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Be the only process in a part of the folder, of those that share the lock."""
+        path = self.root / f".{check_name(name)}.lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def _history_bytes(self, run_name: str, seed: int, result: Mapping[str, Any]) -> bytes:
         path = self.seed_dir(run_name, seed) / "history.npz"

@@ -119,14 +119,15 @@ def run(study: Study, root: Path, **options: Any) -> Recorder:
     recorder = Recorder()
     store = open_store(root)
     plan = [(spec.name, seed) for group in study.groups for spec, seed in group.lanes]
-    kept, runner.make_group_program = runner.make_group_program, _kept_program
+    originals = runner.make_group_program, runner.release
+    runner.make_group_program, runner.release = _kept_program, lambda: None
     try:
         with locked(store):
             settings = dataclasses.replace(Options(checkpoint_seconds=1e9), **options)
             runner.run_study(study, store, make_task, recorder, settings)
             write_outputs(store, plan, plots=False)
     finally:
-        runner.make_group_program = kept
+        runner.make_group_program, runner.release = originals
     return recorder
 
 

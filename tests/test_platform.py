@@ -270,3 +270,56 @@ def test_a_vmapped_training_run_on_two_devices_ends():
 def test_vmapped_training_runs_end_every_time():
     for _ in range(5):
         assert run_fresh(TRAINING, time_limit=120) == "(24, 50)\n"
+
+
+# Memory
+
+
+def write(root: Path, **files: str) -> None:
+    for name, text in files.items():
+        path = root / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_the_limits_of_control_groups_count(tmp_path):
+    """Version 2: of the group and of those around it; cached files do not count as taken."""
+    group = tmp_path / "sys/fs/cgroup/outer/inner"
+    write(tmp_path, proc__self__cgroup="0::/outer/inner\n")
+    assert platform.cgroup_rooms(tmp_path) == []
+    group.mkdir(parents=True)
+    write(group, **{"memory.max": "max\n", "memory.current": "5000\n"})
+    assert platform.cgroup_rooms(tmp_path) == []
+    write(group.parent, **{
+        "memory.max": "8000\n", "memory.current": "5000\n",
+        "memory.stat": "anon 4000\ninactive_file 600\n",
+    })
+    assert platform.cgroup_rooms(tmp_path) == [3600]
+    write(group, **{"memory.max": "4000\n"})
+    assert platform.cgroup_rooms(tmp_path) == [0, 3600]
+
+
+def test_the_limits_of_older_control_groups_count(tmp_path):
+    write(tmp_path, proc__self__cgroup="5:cpu:/elsewhere\n4:memory:/own\n0::/\n")
+    write(tmp_path / "sys/fs/cgroup/memory/own", **{
+        "memory.limit_in_bytes": "9000\n", "memory.usage_in_bytes": "5000\n",
+        "memory.stat": "total_inactive_file 1000\n",
+    })
+    assert platform.cgroup_rooms(tmp_path) == [5000]
+
+
+def test_without_control_groups_there_are_no_limits(tmp_path):
+    assert platform.cgroup_rooms(tmp_path) == []
+
+
+@pytest.mark.parametrize("limit", ["-v", "-d"])
+def test_the_limits_of_the_shell_count(limit):
+    """A process that may still take 200 MB knows it."""
+    kind, name = {"-v": ("RLIMIT_AS", "VmSize"), "-d": ("RLIMIT_DATA", "VmData")}[limit]
+    room = run_fresh(
+        "import resource\n"
+        f"taken = platform._amounts(platform.Path('/proc/self/status'))['{name}'] * 1024\n"
+        f"resource.setrlimit(resource.{kind}, (taken + 200_000_000, resource.RLIM_INFINITY))\n"
+        "print(platform._room_of_the_process())"
+    )
+    assert 190_000_000 < int(room) <= 200_000_000

@@ -30,7 +30,14 @@ from jaxgen.host_training import (
     train_host_iteration,
 )
 from jaxgen.ops import random_words
-from jaxgen.rollout import Episodes, collect, collect_host, host_metrics, start_episodes
+from jaxgen.rollout import (
+    Episodes,
+    assemble,
+    collect,
+    collect_host,
+    host_metrics,
+    start_episodes,
+)
 from jaxgen.techniques import make_technique
 from jaxgen.training import iteration_keys, stream_key
 
@@ -245,9 +252,9 @@ def test_a_host_rollout_has_its_axes_in_place():
     episodes: Any = Episodes(env.reset(0), (), np.zeros((1, 2), np.float32))  # pyright: ignore
     uniform = np.zeros((algorithm.num_steps, 1, 2), np.float32)
     act = jax.jit(lambda obs, uniform: (jnp.zeros(uniform.shape, jnp.int32), ()))
-    episodes, rollout, ended = collect_host(
-        env, ToyTask().spec, act, algorithm.record, episodes, uniform
-    )
+    spec = ToyTask().spec
+    episodes, recording, ended = collect_host(env, spec, act, True, episodes, uniform)
+    rollout = jax.tree.map(np.asarray, assemble(spec, algorithm, recording))
     metrics = jax.tree.map(lambda leaf: leaf[0], host_metrics(*(each[:, None] for each in ended)))
     _, expected, expected_metrics = collected(None)
     ours: Any = rollout._replace(action=None)

@@ -49,6 +49,8 @@ class Algorithm(NamedTuple):
     """(preferences ``[..., A]``, uniform ``[...]``) -> actions, the sampled mode of evaluation."""
     num_envs: int
     num_steps: int
+    keeps_obs: bool = True
+    """Whether ``record`` looks at observations."""
     fresh: bool = False
     """Restart every episode before each iteration."""
     num_starts: int | None = None

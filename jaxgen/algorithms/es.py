@@ -89,6 +89,7 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
         preferences=lambda params, obs: network.apply(network.unravel(params), obs),
         params=lambda state: state.params,
         record=_outcome,
+        keeps_obs=False,
         update=update,
         half_gradients=partial(_half_gradients, config),
         sample=ops.categorical,

@@ -1,0 +1,546 @@
+"""Several processes on one results folder: who works on what, and that it changes no result."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from small_runs import (
+    MATRIX,
+    Recorder,
+    assert_same_results,
+    identities,
+    refused,
+    run,
+    run_matrix,
+    small_study,
+    start_matrix,
+)
+
+from envs_jax import make_task
+from experiments import matrix
+from jaxgen.cluster import claims as claims_module
+from jaxgen.cluster import launch
+from jaxgen.cluster.claims import DONE, FAILED, MAX_DEATHS, RELEASED, RUNNING, Claims
+from jaxgen.cluster.coordinate import planned, work
+from jaxgen.cluster.cut import MIN_LANES, make_units
+from jaxgen.cluster.settings import Launch, read_settings
+from jaxgen.cluster.status import kinds_of, status_text
+from jaxgen.cluster.units import Unit, expected_runs, read_units, write_plan
+from jaxgen.cluster.view import failures, progress_lines
+from jaxgen.cluster.worker import Worker, WorkerReporter
+from jaxgen.session import Interrupted, Options
+from jaxgen.store import InUse, StoreError, in_use, locked, open_store
+
+# Claims
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time that claims see, in a list."""
+    now = [0.0]
+    monkeypatch.setattr(claims_module.time, "monotonic", lambda: now[0])
+    return now
+
+
+def claims_in(folder: Path, worker: str = "w", stale_seconds: float = 10.0) -> Claims:
+    return Claims(folder, worker, stale_seconds)
+
+
+def test_a_unit_is_taken_once(tmp_path):
+    first, second = claims_in(tmp_path, "first"), claims_in(tmp_path, "second")
+    assert first.take("a", None) is not None
+    assert second.take("a", None) is None
+    assert second.take("a", second.attempts()["a"]) is None
+    assert second.take("b", None) is not None
+    owners = {name: attempt.worker for name, attempt in first.attempts().items()}
+    assert owners == {"a": "first", "b": "second"}
+
+
+def test_of_many_that_take_at_once_one_succeeds(tmp_path):
+    """Thirty-two threads, for a new unit and for one whose worker died."""
+    everybody = [claims_in(tmp_path, str(number), stale_seconds=0.0) for number in range(32)]
+    for number in range(3):
+        last = everybody[0].attempts().get("a")
+        taken, start = [], threading.Barrier(len(everybody))
+
+        def take(own: Claims, last=last, taken=taken, start=start) -> None:
+            start.wait()
+            if own.take("a", last) is not None:
+                taken.append(own.worker)
+
+        threads = [threading.Thread(target=take, args=(own,)) for own in everybody]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(taken) == 1
+        latest = everybody[0].attempts()["a"]
+        assert (latest.number, latest.deaths, latest.worker) == (number + 1, number, taken[0])
+
+
+def test_what_shows_no_sign_of_life_is_taken_over(tmp_path, clock):
+    first, second = claims_in(tmp_path, "first"), claims_in(tmp_path, "second")
+    claim = first.take("a", None)
+    assert claim is not None
+
+    def take():
+        return second.take("a", second.attempts()["a"])
+
+    assert take() is None
+    clock[0] = 9.0
+    assert take() is None
+    claim.write(RUNNING, share=0.5)
+    clock[0] = 18.0
+    assert take() is None
+    clock[0] = 27.9
+    assert take() is None
+    assert not claim.is_lost()
+    clock[0] = 28.0
+    assert take() is not None
+    assert claim.is_lost()
+    claim.write(DONE)
+    assert second.attempts()["a"].state == RUNNING
+
+
+def test_what_was_released_is_free_at_once_and_nobody_has_died(tmp_path, clock):
+    first, second = claims_in(tmp_path, "first"), claims_in(tmp_path, "second")
+    claim = first.take("a", None)
+    assert claim is not None
+    claim.write(RELEASED)
+    assert second.take("a", second.attempts()["a"]) is not None
+    assert second.attempts()["a"].deaths == 0
+
+
+def test_a_unit_that_kills_its_workers_is_given_up(tmp_path, clock):
+    own = claims_in(tmp_path)
+    claim = own.take("a", None)
+    for death in range(1, MAX_DEATHS + 1):
+        assert claim is not None
+        claim.write(RUNNING, log="some.log")
+        own.is_stale(own.attempts()["a"])
+        clock[0] += 10.0
+        claim = own.take("a", own.attempts()["a"])
+        assert (claim is None) == (death == MAX_DEATHS)
+    latest = own.attempts()["a"]
+    assert (latest.state, latest.report["log"]) == (FAILED, "some.log")
+    assert "3 workers ended without a word" in latest.report["error"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"state": "done"}', "null"])
+def test_a_claim_that_was_never_written_whole_counts_as_silent(tmp_path, clock, content):
+    """Its process died between the creation of the file and its first line."""
+    (tmp_path / "a.1.json").write_text(content)
+    own = claims_in(tmp_path)
+    assert own.attempts()["a"].state == RUNNING
+    assert own.take("a", own.attempts()["a"]) is None
+    clock[0] = 10.0
+    assert own.take("a", own.attempts()["a"]) is not None
+
+
+def test_signs_of_life_are_shown_while_the_block_runs(tmp_path):
+    own = claims_in(tmp_path)
+    claim = own.take("a", None)
+    assert claim is not None
+    with claim.beating(0.01, lambda: {"share": 0.25}):
+        beats = set()
+        until = time.monotonic() + 60
+        while len(beats) < 4 and time.monotonic() < until:
+            beats.add(own.attempts()["a"].report["beat"])
+            time.sleep(0.005)
+    assert len(beats) >= 4
+    assert own.attempts()["a"].report["share"] == 0.25
+    after = own.attempts()
+    time.sleep(0.05)
+    assert own.attempts() == after
+
+
+# Units
+
+
+@pytest.fixture(scope="module")
+def study():
+    """Six lanes and four."""
+    ppo = small_study("ppo", seeds=(0, 1, 2))
+    es = small_study("es", techniques=("baseline", "dr"), seeds=(0, 1))
+    return type(ppo)((*ppo.groups, *es.groups))
+
+
+@pytest.fixture(scope="module")
+def inline(study, tmp_path_factory):
+    """The folder of the study, run in this process."""
+    root = tmp_path_factory.mktemp("inline")
+    run(study, root)
+    return root
+
+
+def lanes_in(units: list[Unit]) -> list[tuple[str, int]]:
+    return sorted(lane for unit in units for lane in unit.lanes)
+
+
+@pytest.mark.parametrize(("num_parts", "sizes"), [(1, [6, 4]), (2, [3, 3, 2, 2]), (9, [2] * 5)])
+def test_units_hold_every_lane_once(study, tmp_path, num_parts, sizes):
+    store = open_store(tmp_path)
+    units = make_units(study, store, num_parts)
+    every = sorted((spec.name, seed) for group in study.groups for spec, seed in group.lanes)
+    assert lanes_in(units) == every
+    assert sorted((len(unit.lanes) for unit in units), reverse=True) == sizes
+    assert min(len(unit.lanes) for unit in units) >= MIN_LANES
+    assert len({unit.name for unit in units}) == len(units)
+    for unit in units:
+        assert [(spec.name, seed) for spec, seed in unit.lanes_of(study)] == unit.lanes
+    write_plan(store, study, units)
+    assert read_units(store, study) == units
+    assert read_units(store, study)[0].lanes == units[0].lanes
+
+
+def test_what_is_in_flight_comes_first_and_what_is_done_not_at_all(study, tmp_path):
+    calls = iter(range(1000))
+    with pytest.raises(Interrupted):
+        run(study, tmp_path, max_lanes=3, should_stop=lambda: next(calls) == 60)
+    store = open_store(tmp_path)
+    done = {(run[0], run[1]) for run, kind in kinds_of(store)[0].items() if kind == "done"}
+    flying = make_units(study, store, 2)[0]
+    assert 0 < len(done) < 10
+    assert len(flying.lanes) == 3
+    assert not done & set(lanes_in(make_units(study, store, 2)))
+    assert len(lanes_in(make_units(study, store, 2))) + len(done) == 10
+
+
+def test_a_plan_of_another_study_is_refused(study, tmp_path):
+    store = open_store(tmp_path)
+    with pytest.raises(StoreError, match="in use for another study"):
+        read_units(store, study)
+    write_plan(store, small_study("ppo"), [])
+    with pytest.raises(StoreError, match="in use for another study"):
+        read_units(store, study)
+
+
+# Workers, in this process
+
+
+def be_a_worker(study, root: Path, make=make_task, **changes) -> list[str]:
+    store, how = open_store(root), Launch("local", 2, stale_seconds=1.0)
+    options = Options(checkpoint_seconds=1e9, **changes)
+    return work(study, store, make, Recorder(), options, how, "its.log")
+
+
+def test_workers_one_after_the_other_make_what_one_process_makes(study, inline, tmp_path):
+    store, how = open_store(tmp_path), Launch("local", 2, stale_seconds=1.0)
+    calls = iter(range(1000))
+    with planned(study, store, how, fresh=False) as (_, units):
+        assert len(units) == 4
+        with pytest.raises(Interrupted):
+            be_a_worker(study, tmp_path, should_stop=lambda: next(calls) == 30)
+        assert be_a_worker(study, tmp_path) == []
+    assert_same_results(tmp_path, inline)
+    best = sorted(path.name for path in (tmp_path / "best_models").iterdir())
+    assert best == sorted(path.name for path in (inline / "best_models").iterdir())
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_a_unit_that_fails_is_reported_and_the_others_are_done(study, tmp_path):
+    def make(name: str, **options):
+        if name == "cartpole" and not failed:
+            failed.append(name)
+            raise RuntimeError("the first unit\nhas two lines to say")
+        return make_task(name, **options)
+
+    failed: list[str] = []
+    store, how = open_store(tmp_path), Launch("local", 2, stale_seconds=1.0)
+    with planned(study, store, how, fresh=False) as (_, units):
+        wrong = be_a_worker(study, tmp_path, make)
+    assert len(wrong) == 1
+    assert "failed: RuntimeError: the first unit; its log: its.log" in wrong[0]
+    kinds, notes = kinds_of(store)
+    counts = [list(kinds.values()).count(kind) for kind in ("done", "failed", "missing")]
+    assert counts == [10 - len(units[0].lanes), len(units[0].lanes), 0]
+    assert notes == wrong
+    # The next start tries again.
+    with planned(study, store, how, fresh=False) as (_, units):
+        assert len(units) == 2
+        assert be_a_worker(study, tmp_path) == []
+
+
+def test_a_worker_whose_unit_was_taken_leaves_it_alone(tmp_path):
+    units = [Unit("a", 0, []), Unit("b", 0, [])]
+    own, other = claims_in(tmp_path, "own"), claims_in(tmp_path, "other", stale_seconds=0.0)
+    worked = []
+
+    def run_unit(unit: Unit, should_stop) -> None:
+        worked.append(unit.name)
+        if unit.name == "a":
+            claim = other.take("a", other.attempts()["a"])
+            assert claim is not None
+            claim.write(DONE)
+        assert not should_stop()
+
+    reporter = WorkerReporter(Recorder())
+    Worker(units, own, run_unit, reporter, "log", lambda: False).work()
+    assert worked == ["a", "b"]
+    assert {name: (a.worker, a.state) for name, a in own.attempts().items()} == {
+        "a": ("other", DONE), "b": ("own", DONE)
+    }
+
+
+# Locks
+
+
+def test_workers_share_a_folder_and_others_stay_out(tmp_path):
+    store = open_store(tmp_path)
+    assert not in_use(store)
+    with locked(store) as lock:
+        assert in_use(store)
+        lock.share()
+        with (
+            locked(store, shared=True),
+            pytest.raises(InUse, match="in use by another process"),
+            locked(store),
+        ):
+            pass
+        assert in_use(store)
+        lock.alone()
+    assert not in_use(store)
+
+
+def test_who_shares_waits_for_who_is_alone_for_a_moment(tmp_path):
+    store, order = open_store(tmp_path), []
+
+    def share() -> None:
+        with locked(store, shared=True):
+            order.append("shared")
+
+    with locked(store):
+        thread = threading.Thread(target=share)
+        thread.start()
+        time.sleep(0.3)
+        order.append("alone")
+    thread.join()
+    assert order == ["alone", "shared"]
+
+
+# What a person sees
+
+
+def test_the_view_of_the_workers(tmp_path):
+    units = [Unit(name, 0, [("r", 0), ("r", 1)]) for name in "abcd"]
+    own = claims_in(tmp_path, "host-7")
+    for name, state, report in (
+        ("a", DONE, {}),
+        ("b", FAILED, {"error": "OSError: no", "log": "b.log"}),
+        ("c", RUNNING, {"label": "ppo", "share": 0.456, "rate": 1.25e6}),
+    ):
+        claim = own.take(name, None)
+        assert claim is not None
+        claim.write(state, **report)
+    attempts = own.attempts()
+    assert progress_lines(units, attempts, 2) == [
+        "2 workers: 1 of 4 units done, 1 failed",
+        "  c, 2 runs, host-7: 46 %, 1.25 M steps/s",
+    ]
+    assert failures(units, attempts) == ["b (2 runs) failed: OSError: no; its log: b.log"]
+
+
+def test_the_status_of_a_folder(study, tmp_path, capsys):
+    """Done, in flight, missing; nothing is changed, and no process is disturbed."""
+    calls = iter(range(1000))
+    with pytest.raises(Interrupted):
+        run(study, tmp_path, max_lanes=3, should_stop=lambda: next(calls) == 60)
+    store = open_store(tmp_path)
+    write_plan(store, study)
+    before = identities(tmp_path)
+    with locked(store):
+        assert "a process is at work here" in status_text(store)
+    assert matrix.main(["--status", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["cell", "done", "running", "in", "flight", "failed", "missing"]
+    assert len(lines) == 2 + 4
+    assert lines[-1].split()[1:] == ["3", "-", "3", "-", "4"]
+    assert identities(tmp_path) == before
+
+
+def test_a_study_that_was_finished_has_nothing_missing(study, inline):
+    store = open_store(inline)
+    write_plan(store, study)
+    kinds, notes = kinds_of(store)
+    assert set(kinds) == set(expected_runs(study))
+    assert set(kinds.values()) == {"done"}
+    assert notes == []
+
+
+# Bad input
+
+REFUSED = [
+    (["--isolated", "--launcher", "local"], "--isolated and --launcher local exclude each other"),
+    (["--submit", "a=1"], "--submit asks a cluster for something; give --launcher slurm with it"),
+    (["--launcher", "local", "--submit", "a"], "'a' is not allowed; use NAME=VALUE"),
+    (["--launcher", "local", "--submit", "=1"], "'=1' is not allowed; use NAME=VALUE"),
+    (["--launcher", "local", "--stale-seconds", "0"], "stale seconds 0.0 are not allowed"),
+    (["--launcher", "local", "--stale-seconds", "nan"], "stale seconds nan are not allowed"),
+    (["--status", "/nowhere"], "there are no results in /nowhere"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), REFUSED)
+def test_bad_input_is_refused_in_one_line(capsys, tmp_path, words, message):
+    refused(matrix.main, "matrix.py", [*words, "--out", str(tmp_path / "out")], capsys, message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_of_a_cluster():
+    words = ["timeout_min=600", "slurm_partition=gpu", "slurm_comment=a=b"]
+    expected = {"timeout_min": 600, "slurm_partition": "gpu", "slurm_comment": "a=b"}
+    assert read_settings(words) == expected
+
+
+def test_a_missing_engine_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(ValueError, match=r'needs the package submitit.*"jaxgen\[cluster\]"'):
+        launch.submit("local", ["true"], 1, tmp_path, {})
+
+
+def test_a_missing_cluster_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match="--launcher slurm: "):
+        launch.submit("slurm", ["true"], 1, tmp_path, {})
+
+
+# Processes in earnest
+
+QUICK = (
+    "--quick", "--env", "cartpole", "--algo", "ppo", "--technique", "baseline", "dr",
+    "--num-seeds", "4", "--eval-episodes", "5", "--no-plots", "--stale-seconds", "3",
+)  # fmt: skip
+
+
+def command(root: Path, *more: str) -> list[str]:
+    return [*QUICK, "--out", str(root), *more]
+
+
+@pytest.fixture(scope="module")
+def quick_inline(tmp_path_factory):
+    root = tmp_path_factory.mktemp("quick") / "inline"
+    found = run_matrix(*command(root))
+    assert found.returncode == 0, found.stderr
+    return root
+
+
+def test_two_local_workers_make_what_one_process_makes(quick_inline, tmp_path):
+    root = tmp_path / "out"
+    found = run_matrix(*command(root, "--launcher", "local", "--workers", "2"))
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "2 of 2 units done" in found.stdout
+    assert_same_results(root, quick_inline)
+    again = identities(root)
+    found = run_matrix(*command(root, "--launcher", "local", "--workers", "2"))
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert identities(root) == again
+
+
+def test_isolated_programs_make_what_one_process_makes(quick_inline, tmp_path):
+    found = run_matrix(*command(tmp_path / "out", "--isolated"))
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert_same_results(tmp_path / "out", quick_inline)
+
+
+def test_an_isolated_program_that_is_killed_costs_itself_only(tmp_path):
+    """A stand-in for the worker: the first unit kills itself, the second ends well."""
+    claims = claims_in(tmp_path / "claims")
+    units = [Unit(name, 0, [("r", 0)]) for name in ("a", "b", "c")]
+    code = (
+        "import os, sys; from pathlib import Path; from jaxgen.cluster.claims import Claims\n"
+        "name = sys.argv[2]; print('unit', name, flush=True)\n"
+        f"claim = Claims(Path({str(claims.folder)!r}), 'w', 9.0).take(name, None)\n"
+        "if name == 'a': os.kill(os.getpid(), 9)\n"
+        "if name == 'b': sys.exit(3)\n"
+        "claim.write('done')\n"
+    )
+    wrong = launch.run_isolated(
+        units, claims, [sys.executable, "-c", code], lambda unit: tmp_path / f"{unit.name}.log",
+        lambda lines: None, lambda: False,
+    )  # fmt: skip
+    log = tmp_path / "a.log"
+    assert wrong == [
+        "a (1 runs) failed: its process was killed by signal 9, perhaps for its memory; "
+        f"its log: {log}",
+        f"b (1 runs) failed: its process ended with exit code 3; its log: {tmp_path / 'b.log'}",
+    ]
+    assert log.read_text() == "unit a\n"
+    assert {name: attempt.state for name, attempt in claims.attempts().items()} == {
+        "a": FAILED, "b": FAILED, "c": DONE
+    }
+
+
+def test_workers_that_cannot_start_are_reported(tmp_path):
+    wrong = launch.wait(
+        [Unit("a", 0, [("r", 0)])], claims_in(tmp_path / "claims"),
+        launch.submit("local", [sys.executable, "-c", "raise SystemExit('no, no')"], 1,
+                      tmp_path / "jobs", {}),
+        lambda lines: None, lambda: False,
+    )  # fmt: skip
+    assert len(wrong) == 1
+    assert "no worker is left, and 1 units are not done (the first: a)" in wrong[0]
+    assert "no, no" in Path(wrong[0].split("printed: ")[1]).read_text()
+
+
+def workers_of(root: Path) -> list[int]:
+    """Process ids of the workers that hold claims."""
+    found = claims_in(root / "cluster" / "claims").attempts().values()
+    return [int(a.worker.rsplit("-", 1)[1]) for a in found if a.state == RUNNING]
+
+
+@pytest.mark.slow
+def test_of_four_workers_two_are_killed(quick_inline, tmp_path):
+    """At moments that are as they come; what was finished stays as it is."""
+    root = tmp_path / "out"
+    words = command(root, "--launcher", "local", "--workers", "4", "--checkpoint-seconds", "0")
+    with start_matrix(*words) as process:
+        killed: list[int] = []
+        until = time.monotonic() + 240
+        while len(killed) < 2 and process.poll() is None and time.monotonic() < until:
+            time.sleep(1.5)
+            running = [pid for pid in workers_of(root) if pid not in killed]
+            if running:
+                os.kill(running[0], signal.SIGKILL)
+                killed.append(running[0])
+        finished = identities(root)
+        out, err = process.communicate(timeout=300)
+    assert len(killed) == 2
+    assert process.returncode == 0, out + err
+    assert_same_results(root, quick_inline)
+    after = identities(root)
+    done = [name for name in finished if name.endswith("result.json")]
+    assert {name: finished[name] for name in done} == {name: after[name] for name in done}
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_workers_and_the_same_command_goes_on(quick_inline, tmp_path):
+    root = tmp_path / "out"
+    words = command(root, "--launcher", "local", "--workers", "2", "--checkpoint-seconds", "0")
+    with start_matrix(*words) as process:
+        until = time.monotonic() + 240
+        while not workers_of_folder(root) and time.monotonic() < until:
+            time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, out + err
+    assert "the same command goes on from the last checkpoint" in out
+    assert not in_use(open_store(root))
+    found = run_matrix(*words)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert_same_results(root, quick_inline)
+
+
+def workers_of_folder(root: Path) -> list[int]:
+    return workers_of(root) if (root / "cluster" / "claims").is_dir() else []
+
+
+def test_the_command_of_a_worker_is_its_launchers():
+    found = launch.worker_command(MATRIX, ["--quick", "--out", "x"], Path("x"))
+    out = str(Path.cwd() / "x")
+    assert found == [
+        sys.executable, str(MATRIX), "--quick", "--out", "x", "--out", out, "--worker"
+    ]
