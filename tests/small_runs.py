@@ -9,7 +9,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from jaxgen.session import History, Lane, Options, Session
 from jaxgen.store import Store, locked, open_store
 from jaxgen.study import Evaluation, Group, RunSpec, Study, make_study
 from jaxgen.training import stack_lanes
+from jaxgen.watching import Sink, Watched
 
 ROOT = Path(__file__).parents[1]
 MATRIX = ROOT / "experiments" / "matrix.py"
@@ -113,18 +114,20 @@ def memory_of(study: Study) -> Memory:
     return _kept_program(session, study.groups[0]).program.memory(example)
 
 
-def run(study: Study, root: Path, **options: Any) -> Recorder:
+def run(study: Study, root: Path, sinks: Sequence[Sink] = (), **options: Any) -> Recorder:
     """Run a study into a folder as the command line does, but in this process, without plots, and
     with no checkpoint but the last of a batch."""
     recorder = Recorder()
     store = open_store(root)
-    plan = [(spec.name, seed) for group in study.groups for spec, seed in group.lanes]
+    lanes = [lane for group in study.groups for lane in group.lanes]
+    plan = [(spec.name, seed) for spec, seed in lanes]
     originals = runner.make_group_program, runner.release
     runner.make_group_program, runner.release = _kept_program, lambda: None
     try:
         with locked(store):
             settings = dataclasses.replace(Options(checkpoint_seconds=1e9), **options)
-            runner.run_study(study, store, make_task, recorder, settings)
+            with Watched(recorder, sinks, store, lanes) as reporter:
+                runner.run_study(study, store, make_task, reporter, settings)
             write_outputs(store, plan, plots=False)
     finally:
         runner.make_group_program, runner.release = originals
