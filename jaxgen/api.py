@@ -11,7 +11,7 @@ import numpy as np
 from jaxgen.agent import Agent
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.algorithms.base import Algorithm
-from jaxgen.config import SHIFT_LEVELS, Config, base_algorithm, preset, replace
+from jaxgen.config import PRESETS, SHIFT_LEVELS, Config, base_algorithm, preset, replace
 from jaxgen.evaluation.episodes import MODES, Suite, episode_returns, greedy
 from jaxgen.evaluation.host_episodes import HostSuite, play, suite_of
 from jaxgen.evaluation.scores import check_levels, score_curve
@@ -47,7 +47,8 @@ def train(
         composed with ``+``. ES knows no gradients to agree
         on: its gar arms are trained, and named, as the arms that they are aliases of.
       seeds: training seeds; agent i is the same whatever the others are.
-      config: hyper-parameters of this algorithm; None: the preset of the task's environment.
+      config: hyper-parameters of this algorithm; None: the preset of the task's environment. An
+        environment of your own has none: pass that of one like it, ``preset("ppo", "cartpole")``.
       **overrides: fields of the configuration, e.g. ``total_steps=10_000``.
 
     Raises:
@@ -197,6 +198,7 @@ def _own_config(
     algorithm: str, task: Task | HostTask, config: Config | None, overrides: dict[str, Any]
 ) -> Config:
     if config is None:
+        _check_known(algorithm, task)
         config = preset(algorithm, task.spec.name)
     if config.algorithm != base_algorithm(algorithm):
         raise ValueError(
@@ -206,6 +208,15 @@ def _own_config(
     config = replace(config, overrides)
     config.validate()
     return config
+
+
+def _check_known(algorithm: str, task: Task | HostTask) -> None:
+    if task.spec.name not in PRESETS[base_algorithm(algorithm)]:
+        example = "starpilot" if task.spec.is_image else "cartpole"
+        raise ValueError(
+            f"{algorithm} has no configuration for environment {task.spec.name!r}; start from that "
+            f"of one like it: config=jaxgen.preset({algorithm!r}, {example!r})"
+        )
 
 
 def _check_agent(agent: Agent, task: Task | HostTask, mode: str) -> None:

@@ -25,6 +25,7 @@ from jaxgen.evaluation.scores import Scores, score_curve
 from jaxgen.results import References
 from jaxgen.study import Evaluation
 from jaxgen.training import Program, evaluation_key
+from jaxgen.types import EnvSpec
 
 ROOT = Path(__file__).parents[1]
 CARTPOLE, GRID = make_task("cartpole"), make_task("minigrid", bank_size=16)
@@ -404,8 +405,17 @@ def test_bad_trainings_are_refused_before_any_compute(changes, message, monkeypa
 
 
 def test_an_environment_without_a_configuration_needs_one():
-    with pytest.raises(ValueError, match="ppo has no configuration for environment 'probe'"):
+    """The message shows an argument that will do: there are no names to choose from."""
+    with pytest.raises(ValueError, match="ppo has no configuration for environment 'probe'") as e:
         train(PROBE, "ppo")
+    assert str(e.value).endswith("like it: config=jaxgen.preset('ppo', 'cartpole')")
+
+
+def test_an_example_of_a_configuration_sees_what_the_environment_shows():
+    images = ProbeTask(*PROBES.values())
+    images.spec = EnvSpec("frames", (64, 64, 3), "uint8", 15, 1000)
+    with pytest.raises(ValueError, match=r"jaxgen.preset\('ppo-published', 'starpilot'\)"):
+        train(images, "ppo-published")
 
 
 NAN = untrained("ppo")._replace(params=np.full(9, np.nan, np.float32), seed=4)
