@@ -67,6 +67,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     how.add_argument("--checkpoint-seconds", type=float, default=30.0, metavar="S",
                      help="time between checkpoints (default 30)")
     how.add_argument("--no-plots", action="store_true", help="write no figures")
+    how.add_argument("--tensorboard", action="store_true",
+                     help="write event files for TensorBoard into DIR/tensorboard, a run per seed")
+    how.add_argument("--wandb", nargs="?", const="offline", choices=("offline", "online"),
+                     help="write Weights & Biases runs, a group per cell, into DIR/wandb (offline "
+                          "unless online is given)")
     how.add_argument("--quiet", action="store_true", help="print notes and the summary only")
     how.add_argument("--allow-known-bad", action="store_true",
                      help="start on a CPU with a jaxlib that is known to be wrong there")
@@ -159,3 +164,10 @@ def launch_of(args: argparse.Namespace) -> Launch:
                  read_settings(args.submit))
     how.validate()
     return how
+
+
+def left_out(args: argparse.Namespace) -> str | None:
+    """What --all leaves out on this machine, and why."""
+    if args.all and "starpilot" in unavailable():
+        return f"starpilot is left out: {unavailable()['starpilot']}"
+    return None

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from envs_jax import make_task, unavailable
-from experiments.command_line import launch_of, parse, study_of
+from envs_jax import make_task
+from experiments.command_line import launch_of, left_out, parse, study_of
 from jaxgen import platform
 from jaxgen.plan import describe_plan
 from jaxgen.store import DamagedFile, Store, locked, open_store
@@ -28,7 +28,7 @@ from jaxgen.study import Study
 if TYPE_CHECKING:
     from jaxgen.cluster.settings import Launch
     from jaxgen.console import Console
-    from jaxgen.session import Options
+    from jaxgen.session import Options, Reporter
 
 FAILED, BAD_INPUT, DISK_FULL, INTERRUPTED = 1, 2, 74, 130
 """Exit codes besides 0: something of the study failed; nothing was started; the disk is full;
@@ -64,8 +64,8 @@ def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
         print(status_text(open_store(args.status, create=False)))
         return 0
     study, how = study_of(args), launch_of(args)
-    if args.all and "starpilot" in unavailable():
-        print(f"starpilot is left out: {unavailable()['starpilot']}")
+    if note := left_out(args):
+        print(note)
     if args.list:
         print(describe_plan(study))
         return 0
@@ -96,8 +96,8 @@ def _train(args: argparse.Namespace, study: Study, store: Store) -> int:
     _greet(args, study, console, f"on {backend}")
     write_plan(store, study)
     try:
-        with _stop_flag() as should_stop:
-            run_study(study, store, make_task, console, _options(args, should_stop))
+        with _stop_flag() as should_stop, _watched(args, console, store, study) as reporter:
+            run_study(study, store, make_task, reporter, _options(args, should_stop))
     except Interrupted as interrupted:
         console.note(f"{interrupted}; {_how_to_go_on(args)}")
         return INTERRUPTED
@@ -118,7 +118,8 @@ def _launch(args: argparse.Namespace, study: Study, how: "Launch", argv: Sequenc
     with planned(study, store, how, args.fresh) as (lock, units), _stop_flag() as should_stop:
         _greet(args, study, console, f"in workers ({where}), {len(units)} units")
         command = worker_command(Path(__file__).resolve(), argv, store.root)
-        wrong = coordinate(units, store, how, command, console.view, should_stop)
+        with _watched(args, console, store, study):
+            wrong = coordinate(units, store, how, command, console.view, should_stop)
         if should_stop():
             console.note(f"stopped; {_how_to_go_on(args)}")
             return INTERRUPTED
@@ -178,6 +179,25 @@ def _options(args: argparse.Namespace, should_stop: Callable[[], bool]) -> "Opti
         # Workers of one machine start together.
         memory_share=1 / args.workers if args.worker and args.launcher == "local" else 1.0,
     )  # fmt: skip
+
+
+@contextmanager
+def _watched(
+    args: argparse.Namespace, console: "Console", store: Store, study: Study
+) -> Iterator["Reporter"]:
+    """A reporter that tells the console, and the writers that are asked for.
+
+    Workers train without them: their launcher writes what is done when they have ended.
+    """
+    if not (args.tensorboard or args.wandb):
+        yield console
+        return
+    from jaxgen.watching import Watched, make_sinks
+
+    lanes = [lane for group in study.groups for lane in group.lanes]
+    sinks = make_sinks(store.root, args.tensorboard, args.wandb)
+    with Watched(console, sinks, store, lanes) as reporter:
+        yield reporter
 
 
 def _how_to_go_on(args: argparse.Namespace) -> str:

@@ -9,6 +9,7 @@ Saving is synchronous and atomic: after a crash at any moment either the old che
 new one loads. Orbax and JAX are imported when first needed, because that takes seconds.
 """
 
+import errno
 import hashlib
 import math
 import os
@@ -166,7 +167,12 @@ def _write_folder(folder: Path, leaves: Leaves, meta: Mapping[str, Any]) -> None
         from orbax.checkpoint import v1 as orbax
 
         # Orbax refuses arrays of size zero; the manifest alone describes them.
-        orbax.save(str(folder / "arrays"), _nest(filled))
+        try:
+            orbax.save(str(folder / "arrays"), _nest(filled))
+        except ValueError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) and "No space left" not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
     write_point("checkpoint.arrays")
     manifest = {
         "schema": SCHEMA,

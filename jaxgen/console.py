@@ -40,6 +40,7 @@ class Console:
             return
         line = progress_line(label, env_steps, total, rate)
         if self._live:
+            self._pending = max(1, self._pending)
             self._clear()
             print(line, end="", file=self._stream, flush=True)
             self._pending = 1

@@ -78,6 +78,7 @@ def discard(study: Study, store: Store) -> None:
 def in_flight(
     store: Store, prefix: str = "",
     damaged: Callable[[Path, checkpoint.DamagedCheckpoint], None] = lambda path, damage: None,
+    whole: bool = False,
 ) -> Iterator[tuple[Path, list[tuple[str, int]]]]:
     """Checkpoints with the (run name, seed) pairs of their lanes.
 
@@ -86,11 +87,13 @@ def in_flight(
       prefix: of their names.
       damaged: is told of each that cannot be read, which may be one that another process is just
         writing.
+      whole: read all of each, to tell whether it is damaged, not its manifest alone.
     """
+    read = checkpoint.read_meta if whole else checkpoint.peek
     for path in checkpoint.saved_in(store.root / "checkpoints"):
         if path.name.startswith(prefix):
             try:
-                lanes = checkpoint.peek(path)["lanes"]
+                lanes = read(path)["lanes"]
             except checkpoint.DamagedCheckpoint as damage:
                 damaged(path, damage)
                 continue
@@ -189,6 +192,6 @@ def _in_flight(session: Session, group: Group, lanes: Sequence[Lane]) -> list[Ba
     prefix = f"{group.algorithm}_{group.environment}-"
     return [
         Batch([own[name] for name in identity])
-        for _, identity in in_flight(session.store, prefix, remove)
+        for _, identity in in_flight(session.store, prefix, remove, whole=session.alone)
         if identity and set(identity) <= set(own)
     ]

@@ -23,7 +23,7 @@ from small_runs import (
     small_study,
 )
 
-from experiments import matrix
+from experiments import command_line, matrix
 from jaxgen import store
 from jaxgen.console import PLAIN_SECONDS, Console, log_lines, progress_line
 from jaxgen.plan import describe_plan, estimated_seconds
@@ -171,7 +171,7 @@ def test_listing_and_refusing_import_nothing_heavy(tmp_path):
 
 def test_without_procgen_starpilot_says_what_to_do(capsys, monkeypatch, tmp_path):
     """Before anything is made; plans and tables do not need it, and --all leaves it out."""
-    monkeypatch.setattr(matrix, "unavailable", lambda: {"starpilot": "install it"})
+    monkeypatch.setattr(command_line, "unavailable", lambda: {"starpilot": "install it"})
     assert matrix.main(["--env-only", "starpilot", "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == (
         "matrix.py: environment 'starpilot' cannot be played: install it\n"
@@ -184,7 +184,7 @@ def test_without_procgen_starpilot_says_what_to_do(capsys, monkeypatch, tmp_path
 
 def test_all_has_three_environments(capsys, monkeypatch):
     """The specified 3 x 3 x 6 x 3 with the control arms: 162 rows, 18 of them aliases of es."""
-    monkeypatch.setattr(matrix, "unavailable", dict)
+    monkeypatch.setattr(command_line, "unavailable", dict)
     assert listed(capsys, "--all")[0] == "162 runs, 144 trained, 9 programs"
 
 
