@@ -438,7 +438,7 @@ REFUSED_EVALUATIONS = [
 @pytest.mark.parametrize("function", [evaluate, compute_grs])
 @pytest.mark.parametrize("changes, message", REFUSED_EVALUATIONS)
 def test_bad_evaluations_are_refused_before_any_compute(function, changes, message, monkeypatch):
-    monkeypatch.setattr(api, "make_suite", None)
+    monkeypatch.setattr(api, "suite_of", None)
     monkeypatch.setattr(api, "make_references", None)
     with pytest.raises(ValueError, match=message):
         function(**({"agent": untrained("ppo"), "task": CARTPOLE} | changes))
