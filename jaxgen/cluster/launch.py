@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from jaxgen.cluster.claims import FAILED, Claims
 from jaxgen.cluster.settings import Launcher
@@ -23,6 +23,8 @@ from jaxgen.cluster.view import failures, progress_lines
 from jaxgen.cluster.worker import is_over
 
 POLL_SECONDS = 1.0
+QUEUE_SECONDS = 5.0
+"""Between two questions to a cluster's queue."""
 MANY_MINUTES = 60 * 24 * 365
 """A limit for local workers, which need none."""
 
@@ -43,20 +45,28 @@ class Workers(Protocol):
         ...
 
 
-class SubmititWorkers(NamedTuple):
+class SubmititWorkers:
     """Workers that submitit started."""
 
-    launcher: Launcher
-    jobs: list[Any]
+    def __init__(self, launcher: Launcher, jobs: list[Any]):
+        self._launcher, self._jobs = launcher, jobs
+        self._asked, self._num_queued = -QUEUE_SECONDS, len(jobs)
 
     def num_alive(self) -> int:
         """How many jobs have not ended."""
-        return sum(not job.done() for job in self.jobs)
+        if self._launcher == "local":
+            return sum(not job.done() for job in self._jobs)
+        # The queue is asked itself: submitit asks for accounts, which not every cluster keeps, and
+        # without them never learns of a job that was cancelled.
+        if time.monotonic() - self._asked >= QUEUE_SECONDS:
+            self._asked = time.monotonic()
+            self._num_queued = _num_queued([job.job_id for job in self._jobs], self._num_queued)
+        return self._num_queued
 
     def cancel(self) -> None:
         """Ask all jobs to stop: by SIGTERM, which submitit's own local cancellation is not."""
-        for job in self.jobs:
-            if self.launcher == "local":
+        for job in self._jobs:
+            if self._launcher == "local":
                 with suppress(ProcessLookupError):
                     os.kill(int(job.job_id), signal.SIGTERM)
             else:
@@ -64,7 +74,17 @@ class SubmititWorkers(NamedTuple):
 
     def logs(self) -> list[Path]:
         """What each job printed to its error stream."""
-        return [Path(job.paths.stderr) for job in self.jobs]
+        return [Path(job.paths.stderr) for job in self._jobs]
+
+
+def _num_queued(ids: Sequence[str], last: int) -> int:
+    """How many of these jobs wait or run; where the cluster does not answer, as many as last."""
+    words = ["squeue", "--noheader", "--array", "--format=%i", f"--jobs={','.join(ids)}"]
+    found = subprocess.run(words, capture_output=True, text=True)
+    if found.returncode == 0:
+        return len(found.stdout.split())
+    # What it has forgotten has ended long ago.
+    return 0 if "Invalid job id" in found.stderr else last
 
 
 def submit(
