@@ -161,8 +161,7 @@ def counts(report: Path) -> Sequence[object]:
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """A line for each environment."""
-    titles = ["environment", *PACKAGES, "passed", "failed", "skipped", "seconds", "verdict", "log"]
-    rows = [titles]
+    rows = [["environment", *PACKAGES, "passed", "failed", "skipped", "seconds", "verdict", "log"]]
     for one in outcomes:
         held = [one.versions.get(package, "-") for package in PACKAGES]
         how = [*map(str, one.counts), f"{one.seconds:.0f}", one.verdict, str(one.log)]
