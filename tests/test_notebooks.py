@@ -390,7 +390,8 @@ def test_a_notebook_runs(name, execute):
     assert [film.n_frames > 10 for film in films] == [True] * FILMS.get(name, 0)  # pyright: ignore
     said = printed(notebook)
     assert "nothing to install" in said
-    assert "Warning" not in said and "Error" not in said
+    # Of Python: the summary has a warning of its own, about literal scores.
+    assert not re.search(r"\w+(Warning|Error)\b", said)
 
 
 @pytest.mark.slow
