@@ -25,8 +25,9 @@ from jaxgen.cluster.worker import is_over
 POLL_SECONDS = 1.0
 QUEUE_SECONDS = 5.0
 """Between two questions to a cluster's queue."""
-MANY_MINUTES = 60 * 24 * 365
-"""A limit for local workers, which need none."""
+MINUTES = {"local": 60 * 24 * 365, "slurm": 240}
+"""The limit of a worker's time where ``--submit timeout_min=N`` gives none: local workers need
+none, and on a cluster the same command goes on where time ran out."""
 
 
 class Workers(Protocol):
@@ -112,7 +113,7 @@ def submit(
         ) from None
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=launcher)
-        defaults = {"name": "jaxgen"} if launcher == "slurm" else {"timeout_min": MANY_MINUTES}
+        defaults = {"name": "jaxgen", "timeout_min": MINUTES[launcher]}
         executor.update_parameters(**defaults | dict(settings))
     except (RuntimeError, NameError, TypeError, ValueError) as error:
         raise ValueError(f"--launcher {launcher}: {error}") from error
