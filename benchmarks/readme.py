@@ -1,6 +1,8 @@
 """Writes the tables of the committed records into the README, between its markers."""
 
+import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +84,9 @@ def updated(text: str, folder: Path) -> str:
     return f"{before}{BEGIN}\n{tables(folder)}\n{END}{rest.split(END)[1]}"
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Rewrite the README."""
+    argparse.ArgumentParser("readme.py", description=__doc__).parse_args(argv)
     README.write_text(updated(README.read_text(), HERE / "results"))
     return 0
 

@@ -30,6 +30,8 @@ Fields = tuple[Array, Array, Array, Array, Array]
 class CallbackBridge:
     """Implements `jaxgen.types.Bridge` by an ordered callback, on a single device."""
 
+    max_envs = MAX_ARGUMENT_BYTES // np.dtype(np.int32).itemsize - 1
+
     def __init__(self, spec: EnvSpec):
         self._spec = spec
         self._env: HostVecEnv | None = None
@@ -65,8 +67,8 @@ class CallbackBridge:
         if num_bytes >= MAX_ARGUMENT_BYTES:
             raise ValueError(
                 f"{action.size} environments of {self._spec.name} are too many for one callback "
-                f"({num_bytes} bytes of actions); stay below {MAX_ARGUMENT_BYTES // 4}: train "
-                "fewer lanes at a time, or lower num_envs"
+                f"({num_bytes} bytes of actions); at most {self.max_envs} are "
+                "allowed: train fewer lanes at a time, or lower num_envs"
             )
         shapes = self._shapes(action.shape)
         return io_callback(self._host_step, shapes, action, ordered=True)

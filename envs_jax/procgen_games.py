@@ -31,7 +31,7 @@ OBS_SHAPE = (64, 64, 3)
 MAX_LEVEL = 2**31 - 1
 """Level seeds stay below: procgen keeps them in 32 bits and lets them overflow."""
 MAX_SLOTS = 100_000
-"""Of one vector: about 3 GB of games."""
+"""Of one vector: about 3 GB of games, without their images."""
 
 REWARD_RANGE: dict[str, dict[str, tuple[float, float]]] = {
     "easy": {
@@ -56,6 +56,12 @@ ONE_MODE = ("chaser",)
 """Games whose states do not say how large their maze is: set into a vector of the other mode, they
 end the process."""
 
+INSTALL = (
+    "pip install --no-deps procgen-mirror==0.10.7 gym==0.26.2 gym-notices==0.1.0 gym3==0.3.3 cffi "
+    "cloudpickle filelock glcontext 'glfw<2' imageio 'imageio-ffmpeg<0.4' moderngl pillow pycparser"
+)
+"""procgen with all that it needs but numpy, which it declares too old; jax stays as it is."""
+
 
 class ProcgenMissing(ValueError):
     """procgen cannot be imported here; says what to do."""
@@ -70,7 +76,7 @@ def missing_remedy() -> str:
     """What to do where it is not."""
     if sys.version_info >= (3, 13):
         return "procgen has no wheels for Python 3.13 and later: use Python 3.11 or 3.12"
-    return "install it: pip install --no-deps -r requirements.lock (Linux on x86-64)"
+    return f"install it (Linux on x86-64): {INSTALL}"
 
 
 class Levels(NamedTuple):

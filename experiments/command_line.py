@@ -55,13 +55,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
                      help="all seeds in one program, or the same program seed by seed")
     how.add_argument("--lanes-per-program", type=_lanes, metavar="N",
                      help="runs (arm x seed) that train together; more are trained in turn "
-                          "(default auto: as many as memory holds, on a CPU at most 9 a core)")
+                          "(default auto: as many as memory holds, on a CPU at most 9 a device)")
     how.add_argument("--bridge", choices=("callback", "loop"), default="callback",
                      help="how starpilot's games are stepped: from inside of the compiled program, "
                           "or by a Python loop")
     how.add_argument("--device", choices=platform.DEVICES, default="auto")
     how.add_argument("--devices", type=_positive, metavar="N",
-                     help="split over so many devices (default: all; on a CPU one for each core)")
+                     help="split over so many devices (default: all; on a CPU one for each "
+                             "core, at most 8)")
     how.add_argument("--out", default="results", metavar="DIR", help="results folder")
     how.add_argument("--fresh", action="store_true", help="discard the study's runs in --out first")
     how.add_argument("--checkpoint-seconds", type=float, default=30.0, metavar="S",

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen import platform
 from jaxgen.agent import Agent
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.algorithms.base import Algorithm
@@ -16,9 +17,16 @@ from jaxgen.evaluation.episodes import MODES, Suite, episode_returns, greedy
 from jaxgen.evaluation.host_episodes import HostSuite, play, suite_of
 from jaxgen.evaluation.scores import check_levels, score_curve
 from jaxgen.host_training import make_host_program
+from jaxgen.lanes import fit, num_padded
 from jaxgen.results import make_references, normalised_by_kind
 from jaxgen.study import Evaluation, check_seeds, least_s0
-from jaxgen.techniques import ES_ALIASES, canonical_name, check_defined, make_technique
+from jaxgen.techniques import (
+    ES_ALIASES,
+    Technique,
+    canonical_name,
+    check_defined,
+    make_technique,
+)
 from jaxgen.training import (
     Program,
     budget_spent,
@@ -38,7 +46,7 @@ def train(
     config: Config | None = None,
     **overrides: Any,
 ) -> list[Agent]:
-    """Train one agent per seed, all in one compiled program.
+    """Train one agent per seed, together in one compiled program as far as memory allows.
 
     Args:
       task: environment and variations, e.g. ``envs_jax.make_task("cartpole")``.
@@ -46,39 +54,33 @@ def train(
       technique: baseline, reg, gar, dr or another one of `jaxgen.techniques.COMPONENTS`,
         composed with ``+``. ES knows no gradients to agree
         on: its gar arms are trained, and named, as the arms that they are aliases of.
-      seeds: training seeds; agent i is the same whatever the others are.
+      seeds: training seeds; on a CPU agent i is the same, bit by bit, whatever the others are.
       config: hyper-parameters of this algorithm; None: the preset of the task's environment. An
         environment of your own has none: pass that of one like it, ``preset("ppo", "cartpole")``.
       **overrides: fields of the configuration, e.g. ``total_steps=10_000``.
 
     Raises:
-      ValueError: a name, a seed or a hyper-parameter is not allowed.
+      ValueError: a name, a seed or a hyper-parameter is not allowed, memory holds no lane, or
+        jaxlib is one that computes wrong numbers on a CPU.
     """
+    _check_platform()
     technique = _trained_name(algorithm, technique)
     check_seeds(seeds)
     config = _own_config(algorithm, task, config, overrides)
     base, arm = base_algorithm(algorithm), (config, make_technique(technique))
     if is_host(task):
-        lanes = stack_lanes([arm] * len(seeds), list(seeds))
-        program = make_host_program(task, ALGORITHMS[base], lanes)
+        program = make_host_program(task, ALGORITHMS[base], stack_lanes([arm], [0]))
     else:
-        # Padded so that the lanes can be split over all devices.
-        padded = list(seeds) + [seeds[-1]] * (-len(seeds) % jax.local_device_count())
-        lanes = stack_lanes([arm] * len(padded), padded)
         program = _program(task, base, config.curve_iterations)
-    content = program.content(lanes, 0)
-    carry = program.init(lanes, content)
     refresh_steps = None if is_host(task) else task.refresh_steps
-    for segment in segments(config, refresh_steps, program.chunk):
-        if segment.start and segment.fresh_content:
-            content = program.content(lanes, segment.epoch)
-        carry, metrics = program.train(lanes, carry, content, segment.start, segment.stop)
-        if budget_spent(config, metrics, segment):
-            break
-    params, spec = np.asarray(program.params(lanes, carry)), task.spec.stacked(config.num_frames)
+    params = [
+        _train_together(program, arm, turn, refresh_steps)
+        for turn in _turns(program, arm, seeds, f"{algorithm} on {task.spec.name}")
+    ]
+    spec = task.spec.stacked(config.num_frames)
     return [
-        Agent(algorithm, technique, config, spec, params[i], seed)
-        for i, seed in enumerate(seeds)
+        Agent(algorithm, technique, config, spec, own, seed)
+        for seed, own in zip(seeds, np.concatenate(params), strict=True)
     ]
 
 
@@ -105,6 +107,7 @@ def evaluate(
       ValueError: an unknown mode, levels or a number of episodes that are not as above, an
         agent of another environment, or one whose training diverged.
     """
+    _check_platform()
     _check_agent(agent, task, mode)
     levels = tuple(shift_levels)
     Evaluation(levels, episodes).validate()
@@ -130,6 +133,7 @@ def compute_grs(
       ``valid`` and ``reason`` (see `jaxgen.evaluation.scores.Scores`), and the mean ``returns``,
       ``floor`` and ``ceiling`` at each of ``levels``.
     """
+    _check_platform()
     _check_agent(agent, task, mode)
     levels = tuple(shift_levels)
     evaluation = Evaluation(levels, episodes, min_s0=least_s0(task.spec.name))
@@ -154,6 +158,41 @@ def compute_grs(
 def _program(task: Task, base: str, chunk: int) -> Program:
     """Made once, so that other arms and seeds find what is compiled."""
     return make_program(task, ALGORITHMS[base], chunk=chunk)
+
+
+def _turns(
+    program: Program, arm: tuple[Config, Technique], seeds: Sequence[int], label: str
+) -> list[list[int]]:
+    """The seeds that train together, as many as the matrix would take."""
+    found = fit(program, stack_lanes([arm], [0]), len(seeds))
+    if not found.fits:
+        raise ValueError(f"{label}: {found}; {found.remedy()}")
+    num_turns = -(-len(seeds) // min(found.asked, found.fits))
+    size = -(-len(seeds) // num_turns)
+    return [list(seeds[i : i + size]) for i in range(0, len(seeds), size)]
+
+
+def _train_together(
+    program: Program, arm: tuple[Config, Technique], seeds: list[int], refresh_steps: int | None
+) -> np.ndarray:
+    """The parameters ``[L, D]`` at the end of the training of these seeds."""
+    config, num_lanes = arm[0], num_padded(len(seeds), program.num_devices, program.min_lanes)
+    padded = seeds + seeds[-1:] * (num_lanes - len(seeds))
+    lanes = stack_lanes([arm] * num_lanes, padded)
+    content = program.content(lanes, 0)
+    carry = program.init(lanes, content)
+    for segment in segments(config, refresh_steps, program.chunk):
+        if segment.start and segment.fresh_content:
+            content = program.content(lanes, segment.epoch)
+        carry, metrics = program.train(lanes, carry, content, segment.start, segment.stop)
+        if budget_spent(config, metrics, segment):
+            break
+    return np.asarray(program.params(lanes, carry))[: len(seeds)]
+
+
+def _check_platform() -> None:
+    """Raise ValueError for a jaxlib that is known to be wrong here; starts JAX."""
+    platform.confirm_backend(allow_known_bad=platform.known_bad_allowed)
 
 
 def _returns(

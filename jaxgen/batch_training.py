@@ -15,6 +15,7 @@ from jaxgen.config import Config
 from jaxgen.evaluation.episodes import Suite
 from jaxgen.evaluation.host_episodes import HostSuite, suite_of
 from jaxgen.host_training import make_host_program
+from jaxgen.lanes import fit, num_padded
 from jaxgen.progress import Progress, append
 from jaxgen.results import References, make_references
 from jaxgen.session import Batch, Interrupted, Session
@@ -31,15 +32,6 @@ from jaxgen.training import (
     stack_lanes,
 )
 from jaxgen.types import HostTask, PyTree, Task, is_host
-
-MIN_LANES = 2
-"""Lanes on each device. XLA sums the products of a single lane in another order than those of
-several, of which 2 to 9 give the same bits: so that a lane never depends on its company, none is
-alone."""
-
-MAX_LANES_ON_CPU = 9
-"""Lanes on each CPU device: a group of 18 on one device sums in yet another order (PPO on the
-grid). Two devices with 9 lanes each and one with 9 and 9 in turn give the same bits."""
 
 
 class GroupProgram(NamedTuple):
@@ -60,7 +52,7 @@ class Trainer(NamedTuple):
     batch: Batch
     shared: GroupProgram
     lanes: Lanes
-    """Padded, see `num_padded`."""
+    """Padded, see `jaxgen.lanes.num_padded`."""
     references: References
     """Of the final evaluation."""
     curve_suite: Suite | HostSuite
@@ -79,11 +71,6 @@ class Trainer(NamedTuple):
     def real(self, values: Any) -> np.ndarray:
         """To the host, without padded lanes."""
         return np.asarray(values)[: len(self.batch.lanes)]
-
-
-def num_padded(num_lanes: int, num_devices: int) -> int:
-    """Lanes of a program that trains ``num_lanes``: as many, and at least two, on each device."""
-    return num_devices * max(MIN_LANES, -(-num_lanes // num_devices))
 
 
 def make_group_program(session: Session, group: Group) -> GroupProgram:
@@ -110,36 +97,15 @@ def max_batch_lanes(session: Session, shared: GroupProgram, batch: Batch) -> int
     Raises:
       ValueError: memory does not hold the lanes that were asked for.
     """
-    asked, num_devices = len(batch.lanes), len(shared.devices)
-    if session.options.max_lanes is not None:
-        asked = min(asked, session.options.max_lanes)
-    on_cpu = shared.devices[0].platform == "cpu"
-    if on_cpu and not is_host(shared.task):
-        asked = min(asked, MAX_LANES_ON_CPU * num_devices)
-    available = platform.available_memory()
-    if available is None:
-        return asked
-    available = int(available * session.options.memory_share)
-    memory = shared.program.memory(_example(batch.lanes[0][0]))
-    # Devices of a CPU share one memory, others have one each.
-    places = 1 if on_cpu else num_devices
-    fits = places * memory.lanes_within(available)
-    needed, free = (
-        f"{number / 2**30:.1f} GB" for number in (memory.of(-(-asked // places)), available)
-    )
-    of_each = "" if places == 1 else " of each device"
-    session.reporter.note(
-        f"{batch.label}: {asked} lanes need about {needed} of memory{of_each}, {free} are free"
-    )
-    if asked <= fits or (session.options.max_lanes is None and fits):
-        return min(asked, fits)
-    remedy = f"use --lanes-per-program auto (which takes {fits})" if fits else (
-        "lower num_envs, num_steps or buffer_size, or use a larger machine"
-    )  # fmt: skip
-    raise ValueError(
-        f"{batch.label}: {asked} lanes need about {needed} of memory{of_each}, {free} are free; "
-        f"{remedy}"
-    )
+    options = session.options
+    asked = min(len(batch.lanes), options.max_lanes or len(batch.lanes))
+    found = fit(shared.program, _example(batch.lanes[0][0]), asked, options.memory_share)
+    session.reporter.note(f"{batch.label}: {found}")
+    if found.asked <= found.fits or (options.max_lanes is None and found.fits):
+        return min(found.asked, found.fits)
+    automatic = f"use --lanes-per-program auto (which takes {found.fits})"
+    remedy = automatic if found.fits else found.remedy()
+    raise ValueError(f"{batch.label}: {found}; {remedy}")
 
 
 def _example(spec: RunSpec) -> Lanes:
@@ -163,10 +129,9 @@ def _fixed_episodes(
 
 def make_trainer(session: Session, shared: GroupProgram, batch: Batch) -> Trainer:
     """Line up the lanes of a batch."""
-    total = len(batch.lanes)
-    if not is_host(shared.task):
-        total = num_padded(total, len(shared.devices))
-    padded = batch.lanes + batch.lanes[-1:] * (total - len(batch.lanes))
+    own, program = len(batch.lanes), shared.program
+    total = num_padded(own, program.num_devices, program.min_lanes)
+    padded = batch.lanes + batch.lanes[-1:] * (total - own)
     arms = [(spec.config, spec.technique_values) for spec, _ in padded]
     lanes = stack_lanes(arms, [seed for _, seed in padded])
     episodes = _fixed_episodes(session, batch.lanes[0][0], shared.task)

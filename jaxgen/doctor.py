@@ -41,7 +41,6 @@ GAMES_SECONDS = 120.0
 """For all games of procgen together."""
 NUM_LEVELS = 10
 """Levels whose first images are compared."""
-INSTALL = "pip install --no-deps -r requirements.lock -e ."
 
 
 class Finding(NamedTuple):
@@ -157,19 +156,28 @@ def check_memory(source: Path = Path("/proc/meminfo")) -> Iterator[Finding]:
 # What is installed
 
 
+def install_command() -> str:
+    """What installs jaxgen with its packages; on a GPU or TPU the jax that belongs to it."""
+    extra = platform.accelerator()
+    return f'pip install "jax[{extra}]" -e .' if extra else (
+        "pip install --no-deps -r requirements.lock -e ."
+    )  # fmt: skip
+
+
 def check_versions() -> Iterator[Finding]:
     """JAX and jaxlib are here, and of one version."""
     versions = {name: _version(name) for name in ("jax", "jaxlib")}
     missing = [name for name, version in versions.items() if version is None]
     if missing:
         what = f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not installed"
-        yield Finding("PROBLEM", what, f"run: {INSTALL}")
+        yield Finding("PROBLEM", what, f"run: {install_command()}")
         return
     what = ", ".join(f"{name} {version}" for name, version in versions.items())
     if versions["jax"] == versions["jaxlib"]:
         yield Finding("OK", what)
     else:
-        yield Finding("WARNING", f"{what}: two versions", f"install one of both, e.g. {INSTALL}")
+        remedy = f"install one of both, e.g. {install_command()}"
+        yield Finding("WARNING", f"{what}: two versions", remedy)
 
 
 def check_libraries() -> Iterator[Finding]:
@@ -177,7 +185,7 @@ def check_libraries() -> Iterator[Finding]:
     for package, module in LIBRARIES.items():
         version = _version(package)
         if version is None:
-            yield Finding("PROBLEM", f"{package} is not installed", f"run: {INSTALL}")
+            yield Finding("PROBLEM", f"{package} is not installed", f"run: {install_command()}")
             continue
         try:
             # What a package warns of at its import is not for its user to mend.
@@ -185,7 +193,7 @@ def check_libraries() -> Iterator[Finding]:
                 importlib.import_module(module)
         except Exception as error:
             what = f"{package} {version} cannot be imported ({type(error).__name__}: {error})"
-            yield Finding("PROBLEM", what, f"install it anew: {INSTALL}")
+            yield Finding("PROBLEM", what, f"install it anew: {install_command()}")
         else:
             yield Finding("OK", f"{package} {version}")
 
@@ -195,7 +203,7 @@ def check_start() -> Iterator[Finding]:
     child = run_child("from jaxgen.doctor import describe_start as run; run()", [], START_SECONDS)
     if child.fault:
         what = f"JAX does not start ({child.fault})"
-        yield Finding("PROBLEM", what, f"install it anew: {INSTALL}")
+        yield Finding("PROBLEM", what, f"install it anew: {install_command()}")
         return
     start = json.loads(child.lines[-1])
     count, names = len(start["devices"]), ", ".join(start["devices"])
@@ -266,7 +274,7 @@ def check_procgen(games: Games) -> Iterator[Finding]:
             by_fault.setdefault(fault, []).append(game)
         faults = "; ".join(f"{', '.join(names)}: {fault}" for fault, names in by_fault.items())
         what = f"procgen: {len(failed)} of {len(games.names)} games do not run ({faults})"
-        yield Finding("PROBLEM", what, f"install it anew: {INSTALL}")
+        yield Finding("PROBLEM", what, f"install it anew: {install_command()}")
     else:
         yield Finding("OK", f"procgen: {len(games.names)} games run")
     yield check_levels(games)
@@ -292,7 +300,7 @@ def check_levels(games: Games) -> Finding:
     """A level's seed decides what it looks like: else nothing here would measure generalisation."""
     child = run_child(games.show, [str(NUM_LEVELS)], GAMES_SECONDS)
     what = f"procgen: first images of Starpilot's levels 0 to {NUM_LEVELS - 1}"
-    remedy = f"results on Starpilot would mean nothing; install procgen anew: {INSTALL}"
+    remedy = f"results on Starpilot would mean nothing; install procgen anew: {install_command()}"
     if child.fault:
         return Finding("PROBLEM", f"{what} cannot be shown ({child.fault})", remedy)
     pairs = [line.split() for line in child.lines]

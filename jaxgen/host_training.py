@@ -53,6 +53,7 @@ LANE_AXES: Any = Recording(0, 0, 1, 1, 1, 1, 1, 1)  # pyright: ignore
 STEPS_PER_CALL = 1024
 """Env steps of a lane in one call of ``train``, which take seconds, or a whole iteration."""
 BYTES_PER_GAME = 200_000
+"""Of procgen: the game itself, its images on both sides of the bridge, and its saved state."""
 
 
 class HostFunctions(NamedTuple):
@@ -192,10 +193,12 @@ def room_for_images(
       episodes: where the rollout starts.
       uniform: ``[L, T, V, N]``.
     """
+    if not functions.keeps_obs:
+        return ()
     wanted = _image_shapes(spec, functions.keeps_obs, episodes, uniform)
     spare = functions.spare.pop() if functions.spare else None
-    if not functions.keeps_obs or (spare is not None and spare.shape == wanted.shape):
-        return spare if functions.keeps_obs else ()
+    if spare is not None and spare.shape == wanted.shape:
+        return spare
     return jnp.zeros(wanted.shape, wanted.dtype)
 
 
@@ -220,6 +223,7 @@ def make_host_program(
     Arguments as of `make_host_functions` and `train_host_iteration`. There is no probe.
     """
     functions = make_host_functions(task, make_algorithm, example, study_seed=study_seed)
+    config = example.config
     program = _HostProgram(task, functions, study_seed, bridge)
     return Program(
         content=program.content,
@@ -237,7 +241,10 @@ def make_host_program(
         params=program.params,
         overlap=program.no_probe,
         num_devices=1,
-        chunk=max(1, STEPS_PER_CALL // example.config.steps_per_iteration),
+        min_lanes=1,
+        # What is too much for a single lane, the bridge names.
+        max_lanes=max(1, task.bridge.max_envs // (config.num_variations * config.num_envs)),
+        chunk=max(1, STEPS_PER_CALL // config.steps_per_iteration),
     )
 
 

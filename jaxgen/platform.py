@@ -16,6 +16,7 @@ import shlex
 import stat
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +34,9 @@ KNOWN_BAD = {
 
 MAX_VIRTUAL_DEVICES = 8
 """More CPU devices than this are only made if asked for."""
+
+known_bad_allowed = False
+"""Whether `configure` was told to go on with any jaxlib."""
 
 _ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1
 """Of glibc's mallopt."""
@@ -66,6 +70,8 @@ def configure(
         raise ValueError(f"device {device!r} is not known; use one of {', '.join(DEVICES)}")
     if num_devices is not None and num_devices < 1:
         raise ValueError(f"num_devices = {num_devices!r} is not allowed; use 1 or more")
+    global known_bad_allowed
+    known_bad_allowed = allow_known_bad
     if not allow_known_bad and _will_use_cpu(device):
         check_jaxlib()
     if device != "auto":
@@ -74,11 +80,11 @@ def configure(
     if _DEVICE_FLAG not in flags:
         count = num_devices or min(num_cores(), MAX_VIRTUAL_DEVICES)
         _set("XLA_FLAGS", f"{flags} {_DEVICE_FLAG}={count}".strip(), needs_start=True)
+    flags = os.environ["XLA_FLAGS"]
+    if device in ("auto", "cpu") and _VECTORS_FLAG not in flags and not _jax_started():
+        # XLA keeps to 256 bits of its own accord; where a CPU has no 512, nothing changes.
+        _set("XLA_FLAGS", f"{flags} {_VECTORS_FLAG}=512")
     if _will_use_cpu(device):
-        flags = os.environ["XLA_FLAGS"]
-        if _VECTORS_FLAG not in flags and not _jax_started():
-            # XLA keeps to 256 bits of its own accord; where a CPU has no 512, nothing changes.
-            _set("XLA_FLAGS", f"{flags} {_VECTORS_FLAG}=512")
         # Each program from the cache would print pages that say its tuning hints
         # (+prefer-no-gather) are no CPU features; the cache is kept apart by CPU. Errors raise.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -135,16 +141,28 @@ def seal_cache() -> None:
 
 
 def num_cores() -> int:
-    """CPU cores that this process may use: affinity and the container's quota, at least 1."""
+    """CPU cores that this process may use: affinity and its groups' quotas, at least 1."""
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        cores = min(cores, -(-int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
-    return max(cores, 1)
+    return max(1, min([cores, *cgroup_quotas()]))
+
+
+def cgroup_quotas(root: Path = Path("/")) -> list[int]:
+    """Cores, rounded up, that each control group of this process, and those around it, grant.
+
+    Args:
+        root: of the file system, where ``proc`` and ``sys`` are.
+    """
+    quotas = []
+    for group in _groups("cpu", root):
+        for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+            try:
+                words = [word for name in names for word in (group / name).read_text().split()]
+                quotas.append(-(-int(words[0]) // int(words[1])))
+            except (OSError, ValueError):
+                continue  # another version of cgroups, or "max"
+    return [quota for quota in quotas if quota > 0]
 
 
 def describe() -> dict[str, Any]:
@@ -191,19 +209,22 @@ def cgroup_rooms(root: Path = Path("/")) -> list[int]:
     Args:
         root: of the file system, where ``proc`` and ``sys`` are.
     """
+    rooms = [_room_of_a_group(group) for group in _groups("memory", root)]
+    return [room for room in rooms if room is not None]
+
+
+def _groups(controller: str, root: Path) -> Iterator[Path]:
+    """The folders of this process's groups, of either version of cgroups, and of those around."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
-        return []
-    rooms = []
+        return
     for line in lines:
         _, controllers, name = line.split(":", 2)
-        if controllers == "" or "memory" in controllers.split(","):
-            top = root / "sys/fs/cgroup" / ("" if controllers == "" else "memory")
+        if controllers == "" or controller in controllers.split(","):
+            top = root / "sys/fs/cgroup" / ("" if controllers == "" else controller)
             own = top / name.strip("/")
-            around = [folder for folder in own.parents if folder.is_relative_to(top)]
-            rooms += [_room_of_a_group(folder) for folder in (own, *around)]
-    return [room for room in rooms if room is not None]
+            yield from (own, *(folder for folder in own.parents if folder.is_relative_to(top)))
 
 
 def _room_of_a_group(folder: Path) -> int | None:
@@ -292,7 +313,7 @@ def _jax_started() -> bool:
 def _platforms(device: str) -> str:
     """JAX_PLATFORMS for a device; the CPU stays reachable beside it."""
     if device == "gpu":
-        return "rocm,cpu" if _installed("jax-rocm") else "cuda,cpu"
+        return "rocm,cpu" if accelerator() == "rocm" else "cuda,cpu"
     return "cpu" if device == "cpu" else f"{device},cpu"
 
 
@@ -300,13 +321,18 @@ def _will_use_cpu(device: str) -> bool:
     """Whether it is certain, without starting JAX, that it will compute on the CPU."""
     if device == "auto":
         forced = os.environ.get("JAX_PLATFORMS", "")
-        return forced == "cpu" if forced else not _installed("jax-cuda", "jax-rocm", "libtpu")
+        return forced == "cpu" if forced else not accelerator()
     return device == "cpu"
 
 
-def _installed(*prefixes: str) -> bool:
+def accelerator() -> str:
+    """The extra of jax (cuda12, rocm, tpu, ...) whose packages are installed; empty: none."""
     names = (dist.metadata["Name"] or "" for dist in importlib.metadata.distributions())
-    return any(name.lower().replace("_", "-").startswith(prefixes) for name in names)
+    for name in names:
+        found = re.match(r"jax-(cuda\d*|rocm)|lib(tpu)", name.lower().replace("_", "-"))
+        if found:
+            return found[1] or found[2]
+    return ""
 
 
 def _version(name: str) -> str | None:

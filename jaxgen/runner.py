@@ -154,7 +154,7 @@ def _batches(
         return
     most = max_batch_lanes(session, program(), Batch(max(parts, key=len)))
     for part in filter(None, parts):
-        # Of equal size, so that one compiled program serves them all.
+        # Of equal size but for the last, so that one or two compiled programs serve them all.
         num_batches = -(-len(part) // most)
         size = -(-len(part) // num_batches)
         yield from (Batch(part[i : i + size]) for i in range(0, len(part), size))

@@ -17,6 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.config import Config
 from jaxgen.evaluation.episodes import MODES, Suite, episode_returns, greedy
+from jaxgen.lanes import MAX_LANES_ON_CPU, MIN_LANES
 from jaxgen.memory import SHARED_BYTES, Memory, num_bytes
 from jaxgen.rollout import Episodes, collect, start_episodes
 from jaxgen.techniques import MULTI_LEVELS, Technique
@@ -61,7 +62,8 @@ class Program(NamedTuple):
     train: Callable[[Lanes, Carry, PyTree, int, int], tuple[Carry, Metrics]]
     """(lanes, carry, environment parameters, start, stop) -> carry, metrics ``[L, chunk]``.
 
-    Consumes the carry. Metrics beyond ``stop - start`` are zeros.
+    Consumes the carry. Metrics beyond ``stop - start`` are zeros, or, of a host environment, not
+    there.
     """
     compile: Callable[[Lanes, Carry, PyTree], Callable[..., tuple[Carry, Metrics]]]
     """(lanes, carry, environment parameters) -> ``train``, compiled for them."""
@@ -90,7 +92,13 @@ class Program(NamedTuple):
     """(lanes, environment parameters, fingerprints uint32 ``[K, E]``) -> bool ``[L, K, E]``:
     evaluation instances that the training parameters hold too."""
     num_devices: int
+    """Over which lanes are split."""
+    min_lanes: int
+    """On each device; fewer are padded."""
+    max_lanes: int | None
+    """On all devices together, whatever their memory; None: any number."""
     chunk: int
+    """The most iterations of one call of ``train``."""
 
 
 MakeAlgorithm = Callable[[Any, Technique, Any], Algorithm]
@@ -189,6 +197,8 @@ def make_program(
         params=over_lanes(lane_functions.params, 2),
         overlap=over_lanes(lane_functions.overlap, 2),
         num_devices=len(devices),
+        min_lanes=MIN_LANES,
+        max_lanes=MAX_LANES_ON_CPU * len(devices) if devices[0].platform == "cpu" else None,
         chunk=chunk,
     )
 

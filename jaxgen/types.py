@@ -260,6 +260,11 @@ class EpisodeKinds(NamedTuple):
 class Bridge(Protocol):
     """Steps a host environment from inside of a compiled program."""
 
+    @property
+    def max_envs(self) -> int:
+        """How many environments one step takes, of all lanes and variations."""
+        ...
+
     def connect(self, env: HostVecEnv) -> None:
         """Step this environment from now on."""
         ...

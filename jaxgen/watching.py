@@ -41,7 +41,7 @@ MAX_ROWS = 500
 WANDB_MODES = ("offline", "online")
 WANDB_PROJECT = "jaxgen"
 """Unless the environment variable WANDB_PROJECT names another one."""
-REMEDY = 'pip install "jaxgen[watch]"'
+REMEDY = "pip install tensorboardX 'wandb>=0.19.10'"
 
 
 class Run(NamedTuple):

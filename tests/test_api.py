@@ -17,11 +17,21 @@ from probe_envs import MATCH, PROBES, ProbeTask, tiny_config
 
 import jaxgen
 from envs_jax import make_task
-from jaxgen import api, checkpoint, compute_grs, evaluate, load_agent, save_agent, train
+from jaxgen import (
+    api,
+    checkpoint,
+    compute_grs,
+    evaluate,
+    load_agent,
+    platform,
+    save_agent,
+    train,
+)
 from jaxgen.agent import Agent
 from jaxgen.config import SHIFT_LEVELS, preset, replace
 from jaxgen.evaluation.episodes import make_suite
 from jaxgen.evaluation.scores import Scores, score_curve
+from jaxgen.memory import Memory
 from jaxgen.results import References
 from jaxgen.study import Evaluation
 from jaxgen.training import Program, evaluation_key
@@ -74,7 +84,8 @@ def test_an_agent_per_seed(agents):
 
 
 def test_several_seeds_equal_each_alone(agents):
-    """Bit by bit: as many lanes on each device."""
+    """Bit by bit, also beside so many that a device has other numbers of lanes."""
+    assert_same_agent(trained(seeds=range(3, 9))[2], agents[1])
     assert_same_agent(trained(seeds=[5])[0], agents[1])
     backwards = trained(seeds=[5, 3])
     assert_same_agent(backwards[0], agents[1])
@@ -143,6 +154,7 @@ def calls(monkeypatch) -> list[tuple[Any, ...]]:
     unused: Any = None
     own: Any = dict.fromkeys(Program._fields, unused)
     own |= {"content": content, "init": init, "train": step, "params": params}
+    own |= {"memory": lambda lanes: Memory(0, 100), "min_lanes": 2, "max_lanes": 6}
     program = Program(**own)._replace(num_devices=2, chunk=64)
     monkeypatch.setattr(api, "make_program", lambda *args, **kwargs: program)
     return made
@@ -168,6 +180,33 @@ def test_seeds_are_padded_to_the_devices(calls):
     assert [agent.seed for agent in agents] == [3, 4, 5]
     assert [float(agent.params[0]) for agent in agents] == [3, 4, 5]
     assert calls[-1] == ("seeds", 3, 4, 5, 5)
+    train(Refreshed(MATCH), "ppo", seeds=[3], config=config)
+    assert calls[-1] == ("seeds", 3, 3, 3, 3)
+
+
+def test_seeds_take_turns(calls, monkeypatch):
+    """Where devices, or their memory, do not take all of them; in parts of equal size."""
+    config = tiny_config("ppo", total_steps=24)
+    agents = train(Refreshed(MATCH), "ppo", seeds=range(9), config=config)
+    assert [float(agent.params[0]) for agent in agents] == list(range(9))
+    turns = [call for call in calls if call[0] == "seeds"]
+    assert turns == [("seeds", 0, 1, 2, 3, 4, 4), ("seeds", 5, 6, 7, 8)]
+    monkeypatch.setattr("jaxgen.platform.available_memory", lambda: 500)
+    train(Refreshed(MATCH), "ppo", seeds=range(5), config=config)
+    assert calls[-1] == ("seeds", 3, 4, 4, 4)
+    monkeypatch.setattr("jaxgen.platform.available_memory", lambda: 399)
+    with pytest.raises(ValueError, match="ppo on probe: 1 lane needs about 0.0 GB .* --devices"):
+        train(Refreshed(MATCH), "ppo", config=config)
+
+
+def test_a_jaxlib_that_computes_wrong_numbers_is_refused(agents, monkeypatch):
+    monkeypatch.setattr(platform, "known_bad_allowed", False)
+    monkeypatch.setattr(platform.importlib.metadata, "version", lambda name: "0.10.2")
+    for refused in (trained, lambda: evaluate(agents[0], CARTPOLE)):
+        with pytest.raises(ValueError, match="jaxlib 0.10.2 deadlocks"):
+            refused()
+    monkeypatch.setattr(platform, "known_bad_allowed", True)
+    assert evaluate(agents[0], CARTPOLE, episodes=2).shape == (5, 2)
 
 
 # Evaluation and scores.

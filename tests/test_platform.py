@@ -16,6 +16,9 @@ VARIABLES = (
     "JAX_PLATFORMS", "XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "TF_CPP_MIN_LOG_LEVEL",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
 )
+on_cpu = pytest.mark.skipif(
+    os.environ.get("JAXGEN_TEST_DEVICE", "cpu") != "cpu", reason="this concerns the CPU"
+)
 
 
 def run_fresh(code, time_limit=60, **variables):
@@ -54,6 +57,7 @@ def test_other_versions_are_not_refused(version):
     platform.check_jaxlib(version)
 
 
+@on_cpu
 def test_the_installed_version_is_the_one_that_is_checked(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.10.2")
     with pytest.raises(ValueError, match=r"jaxlib 0\.10\.2"):
@@ -77,7 +81,7 @@ def test_the_installed_version_is_the_one_that_is_checked(monkeypatch):
 )
 def test_versions_concern_the_cpu_only(monkeypatch, device, variable, installed, expected):
     monkeypatch.setenv("JAX_PLATFORMS", variable)
-    monkeypatch.setattr(platform, "_installed", lambda *prefixes: installed)
+    monkeypatch.setattr(platform, "accelerator", lambda: "cuda12" if installed else "")
     assert platform._will_use_cpu(device) == expected
 
 
@@ -91,11 +95,13 @@ def test_bad_arguments_are_refused():
         platform.configure(num_devices=0)
 
 
+@on_cpu
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="device 'tpu' was not found, only 'cpu'"):
         platform.confirm_backend("tpu")
 
 
+@on_cpu
 def test_settings_that_come_too_late_are_refused():
     assert platform.confirm_backend() == "cpu"
     with pytest.raises(RuntimeError, match="JAX has started"):
@@ -248,10 +254,6 @@ assert (losses[:, -1] < 0.5 * losses[:, 0]).all()
 print(losses.shape)
 """
 
-on_cpu = pytest.mark.skipif(
-    os.environ.get("JAXGEN_TEST_DEVICE", "cpu") != "cpu", reason="these faults concern the CPU"
-)
-
 
 @on_cpu
 def test_products_of_many_small_rows_are_right():
@@ -310,6 +312,27 @@ def test_the_limits_of_older_control_groups_count(tmp_path):
 
 def test_without_control_groups_there_are_no_limits(tmp_path):
     assert platform.cgroup_rooms(tmp_path) == []
+    assert platform.cgroup_quotas(tmp_path) == []
+
+
+def test_the_quotas_of_control_groups_count(tmp_path):
+    """Version 2: of the group and of those around it, in cores, rounded up."""
+    group = tmp_path / "sys/fs/cgroup/outer/inner"
+    write(tmp_path, proc__self__cgroup="0::/outer/inner\n")
+    write(group, **{"cpu.max": "max 100000\n"})
+    write(group.parent, **{"cpu.max": "150000 100000\n"})
+    assert platform.cgroup_quotas(tmp_path) == [2]
+    write(group, **{"cpu.max": "100000 100000\n"})
+    assert platform.cgroup_quotas(tmp_path) == [1, 2]
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("-1", []), ("400000", [4])])
+def test_the_quotas_of_older_control_groups_count(tmp_path, quota, cores):
+    write(tmp_path, proc__self__cgroup="5:cpu,cpuacct:/own\n4:memory:/elsewhere\n")
+    write(tmp_path / "sys/fs/cgroup/cpu/own", **{
+        "cpu.cfs_quota_us": f"{quota}\n", "cpu.cfs_period_us": "100000\n",
+    })
+    assert platform.cgroup_quotas(tmp_path) == cores
 
 
 @pytest.mark.parametrize("limit", ["-v", "-d"])

@@ -24,10 +24,10 @@ from small_runs import (
 
 import jaxgen
 from envs_jax import make_task
-from jaxgen import batch_training
-from jaxgen.batch_training import make_group_program, num_padded
+from jaxgen.batch_training import make_group_program
 from jaxgen.config import preset
 from jaxgen.finishing import why_diverged
+from jaxgen.lanes import num_padded
 from jaxgen.memory import num_bytes
 from jaxgen.outputs import read_records
 from jaxgen.session import Interrupted, Options, Session
@@ -179,10 +179,10 @@ def test_no_lane_is_alone_on_its_device(num_lanes, num_devices, expected):
 
 
 def test_lanes_that_memory_does_not_hold_are_trained_in_turn(folder, cell, tmp_path, monkeypatch):
-    """Memory for three and a half of six: two batches of three, and nothing changes."""
+    """Memory for five and a half of six on two devices: two batches of three, padded to four."""
     memory = memory_of(study_of(cell))
-    enough = memory.shared + int(3.5 * memory.per_lane)
-    monkeypatch.setattr(batch_training.platform, "available_memory", lambda: enough)
+    enough = memory.shared + int(5.5 * memory.per_lane)
+    monkeypatch.setattr("jaxgen.platform.available_memory", lambda: enough)
     recorder = run(study_of(cell), tmp_path)
     assert len(recorder.noted("6 lanes need about")) == 1
     assert len(recorder.noted(": 3 runs done")) == 2
@@ -190,14 +190,14 @@ def test_lanes_that_memory_does_not_hold_are_trained_in_turn(folder, cell, tmp_p
 
 
 def test_lanes_that_were_asked_for_and_do_not_fit_are_an_error(cell, tmp_path, monkeypatch):
-    monkeypatch.setattr(batch_training.platform, "available_memory", lambda: 2**30 + 10)
+    monkeypatch.setattr("jaxgen.platform.available_memory", lambda: 2**30 + 10)
     for asked, remedy in ((2, "lower num_envs"), (None, "lower num_envs")):
         with pytest.raises(ValueError, match=rf"lanes need about 1\.\d GB of memory.*{remedy}"):
             run(study_of(cell), tmp_path, max_lanes=asked)
-    enough = memory_of(study_of(cell)).of(1)
-    monkeypatch.setattr(batch_training.platform, "available_memory", lambda: enough)
-    with pytest.raises(ValueError, match="--lanes-per-program auto .which takes 1."):
-        run(study_of(cell), tmp_path, max_lanes=2)
+    enough = memory_of(study_of(cell)).of(5)
+    monkeypatch.setattr("jaxgen.platform.available_memory", lambda: enough)
+    with pytest.raises(ValueError, match="--lanes-per-program auto .which takes 4."):
+        run(study_of(cell), tmp_path, max_lanes=6)
 
 
 @pytest.mark.parametrize("environment", ["cartpole", "minigrid"])

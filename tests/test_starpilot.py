@@ -445,7 +445,7 @@ def test_actions_that_are_none_are_refused(action):
 @pytest.mark.parametrize(
     ("version", "remedy"),
     [
-        ((3, 12), "install it: pip install --no-deps -r requirements.lock"),
+        ((3, 12), "install it (Linux on x86-64): pip install --no-deps procgen-mirror"),
         ((3, 13), "no wheels for Python 3.13 and later: use Python 3.11 or 3.12"),
     ],
 )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from small_runs import ROOT, Recorder, _each_spec, memory_of, run, small_study
 
-from jaxgen import batch_training, checkpoint, faults
+from jaxgen import checkpoint, faults
 from jaxgen.config import replace
 from jaxgen.evaluation.episodes import MODES
 from jaxgen.session import Interrupted
@@ -141,7 +141,7 @@ def test_an_arm_on_shifted_levels_plays_unseen_easy_ones(whole):
 
 def test_too_little_memory_is_an_error_before_anything_is_made(tmp_path, monkeypatch):
     study = tiny_study("ppo")
-    monkeypatch.setattr(batch_training.platform, "available_memory", lambda: 10**8)
+    monkeypatch.setattr("jaxgen.platform.available_memory", lambda: 10**8)
     with pytest.raises(ValueError, match="ppo starpilot: 2 lanes need about .* GB of memory"):
         run(study, tmp_path)
     assert not checkpoint.saved_in(tmp_path / "checkpoints")
@@ -152,7 +152,7 @@ def test_auto_takes_as_many_lanes_as_memory_holds(tmp_path, monkeypatch):
     study = tiny_study("ppo")
     memory = memory_of(study)
     enough = memory.shared + int(1.5 * memory.per_lane)
-    monkeypatch.setattr(batch_training.platform, "available_memory", lambda: enough)
+    monkeypatch.setattr("jaxgen.platform.available_memory", lambda: enough)
     recorder: Recorder = run(study, tmp_path)
     assert len(recorder.noted("runs done in")) == 2
     assert recorder.noted("2 lanes need about")

@@ -33,7 +33,7 @@ def test_the_plan_is_printed_and_nothing_is_done(monkeypatch, capsys):
     assert main(["--list", "--only", "3.13-newest", "3.12-locked"]) == 0
     assert capsys.readouterr().out.splitlines()[:2] == [
         "3.12-locked: /bin/python3.12; --no-deps -r requirements.lock -e .",
-        "3.13-newest: /bin/python3.13; -e '.[test,starpilot]' --overrides overrides.txt "
+        "3.13-newest: /bin/python3.13; -e '.[test,starpilot,watch]' --overrides overrides.txt "
         "--constraints constraints.txt",
     ]
 

@@ -104,7 +104,7 @@ def bounds(gpu: str | None) -> dict[str, list[str]]:
 def requirements(name: str, folder: Path, gpu: str | None) -> list[str]:
     """What ``uv pip install`` is to install; the folder has the files of `bounds`."""
     locked = name.endswith("locked")
-    found = ["-r", "requirements.lock", "-e", "."] if locked else ["-e", ".[test,starpilot]"]
+    found = ["-r", "requirements.lock", "-e", "."] if locked else ["-e", ".[test,starpilot,watch]"]
     if locked and not gpu:
         return ["--no-deps", *found]
     files = [word for option in bounds(gpu) for word in (option, f"{folder / option[2:]}.txt")]
