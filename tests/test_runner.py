@@ -114,6 +114,7 @@ def test_the_probe_changes_no_bit_of_anything_else(folder, tmp_path):
             np.testing.assert_array_equal(values, probed_history[series], err_msg=series)
 
 
+@pytest.mark.slow
 def test_every_rule_trains_a_program_of_its_own(tmp_path):
     """Offered arms beside the usual ones: all runs are there, and no two are the same."""
     study = small_study(techniques=("dr", "gar-n", "gar-shuffle", "pcgrad", "and-mask"), seeds=[0])

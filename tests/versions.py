@@ -55,7 +55,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("versions.py", description=__doc__, formatter_class=raw)
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", default=NAMES,
                         help=f"some of {', '.join(NAMES)} (default: all)")
-    parser.add_argument("--pytest", default="-q -n 2", metavar="ARGS",
+    parser.add_argument("--pytest", default="-q -n 2 --dist loadfile", metavar="ARGS",
                         help="pytest's arguments (default: '%(default)s'); one alone: --pytest=-q")
     parser.add_argument("--envs", type=Path, metavar="DIR",
                         help="folder of the environments and logs (default: a new temporary one)")
