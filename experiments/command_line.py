@@ -11,6 +11,7 @@ from jaxgen.study import Evaluation, Study, make_study
 from jaxgen.techniques import SUITES
 
 DEFAULT_SEEDS = (0, 1, 2)
+NUM_WORKERS = 2
 DESCRIPTION = """Train the generalisation matrix: algorithms x techniques x environments x seeds.
 
     python experiments/matrix.py --vmap-seeds
@@ -91,8 +92,8 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
     workers.add_argument("--launcher", choices=LAUNCHERS, default="inline",
                          help="train in this process, in workers on this machine, or in an array "
                               "of SLURM jobs; again: add workers to those that run")
-    workers.add_argument("--workers", type=_positive, default=2, metavar="N",
-                         help="how many workers local or slurm starts (default 2)")
+    workers.add_argument("--workers", type=_positive, metavar="N",
+                         help=f"how many workers local or slurm starts (default {NUM_WORKERS})")
     workers.add_argument("--isolated", action="store_true",
                          help="each compiled program in a process of its own, one after the other: "
                               "a crash or a lack of memory costs that one only")
@@ -161,7 +162,12 @@ def launch_of(args: argparse.Namespace) -> Launch:
         raise ValueError(f"--isolated and --launcher {args.launcher} exclude each other; give one")
     if args.submit and args.launcher == "inline":
         raise ValueError("--submit asks a cluster for something; give --launcher slurm with it")
-    how = Launch(args.launcher, args.workers, args.isolated, args.stale_seconds,
+    if args.workers is not None and args.launcher == "inline":
+        raise ValueError(
+            f"--workers {args.workers} is not allowed with --launcher inline or --isolated, which "
+            "have no workers side by side; give --launcher local or slurm with it"
+        )
+    how = Launch(args.launcher, args.workers or NUM_WORKERS, args.isolated, args.stale_seconds,
                  read_settings(args.submit))
     how.validate()
     return how

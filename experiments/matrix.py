@@ -6,15 +6,14 @@ Results lie in --out; the same command goes on where it was interrupted.
 """
 
 import argparse
-import errno
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -22,19 +21,19 @@ from envs_jax import make_task
 from experiments.command_line import launch_of, left_out, parse, study_of
 from jaxgen import platform
 from jaxgen.plan import describe_plan
-from jaxgen.store import DamagedFile, Store, locked, open_store
+from jaxgen.store import NO_SPACE, DamagedFile, Store, locked, open_store
 from jaxgen.study import Study
 
 if TYPE_CHECKING:
     from jaxgen.cluster.settings import Launch
+    from jaxgen.cluster.units import Unit
     from jaxgen.console import Console
     from jaxgen.session import Options, Reporter
+    from jaxgen.watching import Sink
 
 FAILED, BAD_INPUT, DISK_FULL, INTERRUPTED = 1, 2, 74, 130
 """Exit codes besides 0: something of the study failed; nothing was started; the disk is full;
 stopped on request. What was computed until then is kept in each case."""
-
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,8 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in NO_SPACE:
             raise
-        print(f"matrix.py: the disk is full ({error}): make room; {_how_to_go_on(args)}",
-              file=sys.stderr)
+        # What is printed may go to the same disk.
+        with suppress(OSError):
+            print(f"matrix.py: the disk is full ({error}): make room; {_how_to_go_on(args)}",
+                  file=sys.stderr)
         return DISK_FULL
     except KeyboardInterrupt:
         print(f"matrix.py: stopped at once; {_how_to_go_on(args)}", file=sys.stderr)
@@ -95,40 +96,96 @@ def _train(args: argparse.Namespace, study: Study, store: Store) -> int:
     console = Console(args.quiet)
     _greet(args, study, console, f"on {backend}")
     write_plan(store, study)
+    sinks, under_way = _sinks(args, store), False
+
+    def ask() -> bool:
+        nonlocal under_way
+        under_way = True
+        return should_stop()
+
     try:
-        with _stop_flag() as should_stop, _watched(args, console, store, study) as reporter:
-            run_study(study, store, make_task, reporter, _options(args, should_stop))
+        with (
+            _begun(lambda: under_way), _stop_flag() as should_stop,
+            _watched(console, sinks, store, study) as reporter,
+        ):
+            run_study(study, store, make_task, reporter, _options(args, ask))
     except Interrupted as interrupted:
         console.note(f"{interrupted}; {_how_to_go_on(args)}")
         return INTERRUPTED
     platform.seal_cache()
-    _conclude(args, store, study)
+    with _begun():
+        _conclude(args, store, study)
     print(f"Finished in {time.perf_counter() - began:.0f} s")
     return 0
 
 
 def _launch(args: argparse.Namespace, study: Study, how: "Launch", argv: Sequence[str]) -> int:
     """Train in workers."""
-    from jaxgen.cluster.coordinate import coordinate, planned
-    from jaxgen.cluster.launch import worker_command
+    from jaxgen.cluster.coordinate import planned, wait_alone, what_failed
+    from jaxgen.cluster.launch import make_executor
+    from jaxgen.cluster.units import JOBS
     from jaxgen.console import Console
+    from jaxgen.session import Interrupted
 
     began, console, store = time.perf_counter(), Console(args.quiet), open_store(args.out)
-    where = "one program after the other" if how.isolated else f"{how.num_workers} {how.launcher}"
-    with planned(study, store, how, args.fresh) as (lock, units), _stop_flag() as should_stop:
-        _greet(args, study, console, f"in workers ({where}), {len(units)} units")
-        command = worker_command(Path(__file__).resolve(), argv, store.root)
-        with _watched(args, console, store, study):
-            wrong = coordinate(units, store, how, command, console.view, should_stop)
-        if should_stop():
-            console.note(f"stopped; {_how_to_go_on(args)}")
+    # What can be refused is refused before anything is discarded.
+    sinks = _sinks(args, store)
+    executor = None
+    if not how.isolated:
+        executor = make_executor(how.launcher, store.path(JOBS), how.settings)
+    with planned(study, store, how, args.fresh, console.note) as (lock, units):
+        try:
+            with _watched(console, sinks, store, study):
+                _coordinate(args, study, store, how, executor, argv, units, console)
+        except Interrupted as interrupted:
+            console.note(f"{interrupted}; {_how_to_go_on(args)}")
             return INTERRUPTED
-        lock.alone()
-        _conclude(args, store, study)
-    for line in wrong:
-        print(f"matrix.py: {line}", file=sys.stderr)
+        wait_alone(lock, console.note)
+        failed = what_failed(units, store, how)
+        missing = _num_missing(store, study)
+        with _begun():
+            _conclude(args, store, study)
+    if missing:
+        print(f"matrix.py: {missing} of {study.num_trained} runs are not done; the same command "
+              "without --fresh tries again", file=sys.stderr)
     print(f"Finished in {time.perf_counter() - began:.0f} s")
-    return FAILED if wrong else 0
+    return FAILED if failed or missing else 0
+
+
+@contextmanager
+def _begun(has: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Once training has begun, a ValueError is not the input's: it comes with its traceback."""
+    try:
+        yield
+    except ValueError as error:
+        if not has():
+            raise
+        raise RuntimeError(f"the study failed; what was done is kept: {error}") from error
+
+
+def _coordinate(
+    args: argparse.Namespace, study: Study, store: Store, how: "Launch", executor: Any,
+    argv: Sequence[str], units: Sequence["Unit"], console: "Console",
+) -> None:
+    """Start workers, wait for them, and say what went wrong; Interrupted: a stop was asked for."""
+    from jaxgen.cluster.coordinate import coordinate
+    from jaxgen.cluster.launch import worker_command
+    from jaxgen.session import Interrupted
+
+    where = "one program after the other" if how.isolated else f"{how.num_workers} {how.launcher}"
+    _greet(args, study, console, f"in workers ({where}), {len(units)} units")
+    command = worker_command(Path(__file__).resolve(), argv, store.root)
+    with _stop_flag() as should_stop:
+        wrong = coordinate(units, store, how, executor, command, console.view, should_stop)
+        for line in wrong:
+            print(f"matrix.py: {line}", file=sys.stderr)
+        if should_stop():
+            raise Interrupted("stopped")
+
+
+def _num_missing(store: Store, study: Study) -> int:
+    lanes = [lane for group in study.groups for lane in group.lanes]
+    return sum(not store.is_done(spec.name, seed) for spec, seed in lanes)
 
 
 def _work(args: argparse.Namespace, study: Study, how: "Launch") -> int:
@@ -139,14 +196,20 @@ def _work(args: argparse.Namespace, study: Study, how: "Launch") -> int:
     from jaxgen.session import Interrupted
 
     store = open_store(args.out, create=False)
-    platform.configure(args.device, args.devices or _devices_of_a_worker(args),
+    neighbours = how.num_workers if how.launcher == "local" else 1
+    if neighbours > 1:
+        # Each takes that share of a GPU as soon as it starts; three quarters is what one takes.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.75 / neighbours:.3f}")
+    platform.configure(args.device, args.devices or _devices_of_a_worker(how),
                        allow_known_bad=args.allow_known_bad)
     with locked(store, shared=True), _stop_flag(patient=True) as should_stop:
         log = own_log(store, args.unit)
-        platform.confirm_backend(args.device, args.allow_known_bad, args.devices)
+        backend = platform.confirm_backend(args.device, args.allow_known_bad, args.devices)
+        # Of a machine's memory each takes its share too.
+        share = 1 / neighbours if backend == "cpu" else 1.0
         try:
             wrong = work(study, store, make_task, Console(args.quiet),
-                         _options(args, should_stop), how, log, args.unit)
+                         _options(args, should_stop, share), how, log, args.unit)
         except Interrupted as interrupted:
             print(interrupted)
             return INTERRUPTED
@@ -154,11 +217,11 @@ def _work(args: argparse.Namespace, study: Study, how: "Launch") -> int:
     return FAILED if wrong else 0
 
 
-def _devices_of_a_worker(args: argparse.Namespace) -> int | None:
+def _devices_of_a_worker(how: "Launch") -> int | None:
     """The cores of this machine, shared out among its workers."""
-    if args.launcher != "local":
+    if how.launcher != "local":
         return None
-    return max(1, platform.num_cores() // args.workers)
+    return max(1, platform.num_cores() // how.num_workers)
 
 
 def _greet(args: argparse.Namespace, study: Study, console: "Console", how: str) -> None:
@@ -169,33 +232,41 @@ def _greet(args: argparse.Namespace, study: Study, console: "Console", how: str)
         console.note("QUICK: seconds of training, not a result")
 
 
-def _options(args: argparse.Namespace, should_stop: Callable[[], bool]) -> "Options":
+def _options(
+    args: argparse.Namespace, should_stop: Callable[[], bool], memory_share: float = 1.0
+) -> "Options":
     from jaxgen.session import Options
 
     return Options(
         vmap_seeds=args.vmap_seeds, checkpoint_seconds=args.checkpoint_seconds,
         fresh=args.fresh, should_stop=should_stop, bridge=args.bridge,
-        max_lanes=args.lanes_per_program, num_devices=args.devices,
-        # Workers of one machine start together.
-        memory_share=1 / args.workers if args.worker and args.launcher == "local" else 1.0,
+        max_lanes=args.lanes_per_program, num_devices=args.devices, memory_share=memory_share,
     )  # fmt: skip
+
+
+def _sinks(args: argparse.Namespace, store: Store) -> list["Sink"]:
+    """The writers that are asked for."""
+    if not (args.tensorboard or args.wandb):
+        return []
+    from jaxgen.watching import make_sinks
+
+    return make_sinks(store.root, args.tensorboard, args.wandb)
 
 
 @contextmanager
 def _watched(
-    args: argparse.Namespace, console: "Console", store: Store, study: Study
+    console: "Console", sinks: Sequence["Sink"], store: Store, study: Study
 ) -> Iterator["Reporter"]:
-    """A reporter that tells the console, and the writers that are asked for.
+    """A reporter that tells the console, and the writers.
 
     Workers train without them: their launcher writes what is done when they have ended.
     """
-    if not (args.tensorboard or args.wandb):
+    if not sinks:
         yield console
         return
-    from jaxgen.watching import Watched, make_sinks
+    from jaxgen.watching import Watched
 
     lanes = [lane for group in study.groups for lane in group.lanes]
-    sinks = make_sinks(store.root, args.tensorboard, args.wandb)
     with Watched(console, sinks, store, lanes) as reporter:
         yield reporter
 

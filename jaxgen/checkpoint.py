@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from jaxgen.faults import write_point
-from jaxgen.store import TEMP_PREFIX, DamagedFile, load_sealed, seal, sync
+from jaxgen.store import DamagedFile, load_sealed, seal, sync, temporary
 
 SCHEMA = 1
 """Version of the layout of a checkpoint."""
@@ -57,9 +57,8 @@ def save(path: str | Path, tree: PyTree, meta: Mapping[str, Any]) -> None:
     """
     path = Path(path).absolute()
     leaves = _named_leaves(tree)
-    temp, previous = _temp(path), _previous(path)
+    temp, previous = temporary(path), _previous(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(temp, ignore_errors=True)
     write_point("checkpoint.before")
     try:
         _write_folder(temp, leaves, meta)
@@ -142,17 +141,13 @@ def saved_in(folder: str | Path) -> list[Path]:
 def remove(path: str | Path) -> None:
     """Remove a checkpoint, if there is one, so that no crash leaves a part of it."""
     path = Path(path).absolute()
-    temp, previous = _temp(path), _previous(path)
-    shutil.rmtree(temp, ignore_errors=True)
-    shutil.rmtree(previous, ignore_errors=True)
+    shutil.rmtree(_previous(path), ignore_errors=True)
     if path.exists():
+        temp = temporary(path)
         os.rename(path, temp)
         sync(path.parent)
-        shutil.rmtree(temp)
-
-
-def _temp(path: Path) -> Path:
-    return path.with_name(TEMP_PREFIX + path.name)
+        # A network file system keeps what is still open under another name.
+        shutil.rmtree(temp, ignore_errors=True)
 
 
 def _previous(path: Path) -> Path:

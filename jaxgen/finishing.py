@@ -10,7 +10,7 @@ from jaxgen.analysis import best_scores
 from jaxgen.batch_training import Trainer, timed
 from jaxgen.evaluation.episodes import MODES
 from jaxgen.evaluation.host_episodes import HostSuite
-from jaxgen.outputs import read_records
+from jaxgen.outputs import read_results
 from jaxgen.progress import Progress
 from jaxgen.records import EPISODES
 from jaxgen.results import References, make_result, total_decay, trim_history
@@ -161,7 +161,8 @@ def lost_best(store: Store, group: Group) -> tuple[Lane, str] | None:
 
 
 def _best(store: Store, algorithm: str, environment: str) -> dict[str, Any] | None:
-    return best_scores(read_records(store)[0]).get((algorithm, environment))
+    records = read_results(store, f"{algorithm}_{environment}_")
+    return best_scores(records).get((algorithm, environment))
 
 
 def _best_names(algorithm: str, environment: str) -> tuple[str, str]:

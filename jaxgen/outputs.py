@@ -20,6 +20,17 @@ def read_records(store: Store) -> tuple[list[Record], list[str]]:
     return records + alias_records(records, found.aliases), [str(d) for d in found.damaged]
 
 
+def read_results(store: Store, prefix: str) -> list[Record]:
+    """Records, not those of aliases, by their result.json alone; quick where histories are large.
+
+    Args:
+      store: where they lie.
+      prefix: of the names of the runs.
+    """
+    runs = scan(store, prefix, whole=False).runs
+    return [Record(run.spec, run.seed, run.result, {}, {}) for run in runs]
+
+
 def write_outputs(
     store: Store, plan: Collection[tuple[str, int]] | None = None, plots: bool = True
 ) -> tuple[list[Record], list[str]]:

@@ -24,7 +24,9 @@ import json
 import math
 import os
 import re
+import secrets
 import shutil
+import socket
 import time
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,6 +48,9 @@ MAX_JSON_BYTES = 64 * 2**20
 KIND = "jaxgen results"
 TEMP_PREFIX = ".tmp-"
 """Files and folders that begin so are unfinished and may be removed under the lock."""
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What `OSError.errno` says of a disk that is full."""
 
 DONE = "done"
 MISSING = "missing"
@@ -189,18 +194,15 @@ SHARING_SECONDS = 10.0
 """How long who wants to share waits for who is alone for a moment."""
 
 
-def _lock(descriptor: int, shared: bool) -> None:
-    """BlockingIOError if it is held by others."""
-    if not shared:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return
-    until = time.monotonic() + SHARING_SECONDS
+def _lock(descriptor: int, shared: bool, patience: float) -> None:
+    """BlockingIOError if it is held by others for so many seconds."""
+    kind, until = fcntl.LOCK_SH if shared else fcntl.LOCK_EX, time.monotonic() + patience
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if time.monotonic() > until:
+            if time.monotonic() >= until:
                 raise
             time.sleep(0.1)
 
@@ -209,46 +211,76 @@ class Lock:
     """A held lock of a results folder; the kernel frees it when the process ends, however it ends.
 
     Alone, a process may do everything. While several share it, each writes only what is its own.
+    The file says who holds it, for those who find it held.
     """
 
-    def __init__(self, descriptor: int):
-        self._descriptor = descriptor
+    def __init__(self, root: Path, descriptor: int):
+        self._root, self._descriptor = root, descriptor
+
+    def take(self, shared: bool, patience: float) -> None:
+        """Hold it, from a moment on in which it may be nobody's; InUse if others hold it so long.
+
+        What it was held as before is let go first: network file systems do not do so of themselves.
+        """
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        try:
+            _lock(self._descriptor, shared, patience)
+        except BlockingIOError:
+            raise InUse(
+                f"{self._root} is in use by {self._holder()}; "
+                "wait until it ends, or give another folder"
+            ) from None
+        if not shared:
+            self._say(f"another process ({_own_name()})")
 
     def share(self) -> None:
-        """Let others that share it in, from a moment on in which it is nobody's."""
-        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+        """Let others that share it in; InUse if one that does not was faster."""
+        self._say(f"workers (started by {_own_name()})")
+        self.take(shared=True, patience=SHARING_SECONDS)
 
-    def alone(self) -> None:
-        """Wait until nobody else holds it."""
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+    def alone(self) -> bool:
+        """Whether nobody else holds it any more; until then it is not this process's either."""
+        try:
+            self.take(shared=False, patience=0.0)
+        except InUse:
+            return False
+        return True
+
+    def _say(self, holder: str) -> None:
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, holder.encode(), 0)
+
+    def _holder(self) -> str:
+        text = os.pread(self._descriptor, 200, 0).decode("utf-8", "replace").strip()
+        return text or "another process"
+
+
+def _own_name() -> str:
+    return f"pid {os.getpid()} on {socket.gethostname()}"
 
 
 @contextmanager
-def locked(store: "Store", shared: bool = False) -> Iterator[Lock]:
+def locked(store: "Store", shared: bool = False, patience: float | None = None) -> Iterator[Lock]:
     """Hold the folder for writing; what killed writers left unfinished is removed first, if alone.
 
     Args:
         store: the folder.
         shared: hold it together with others that do.
+        patience: seconds to wait for those who hold it; None: none, but who shares waits for who is
+            alone for a moment.
 
     Raises:
-        StoreError: another process holds it; the message names its process id.
+        InUse: another process holds it; the message names it.
     """
     descriptor = os.open(store.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        try:
-            _lock(descriptor, shared)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
-            raise InUse(
-                f"{store.root} is in use by another process (pid {holder}); "
-                "wait until it ends, or give another folder"
-            ) from None
+        lock = Lock(store.root, descriptor)
+        if patience is None:
+            patience = SHARING_SECONDS if shared else 0.0
+        lock.take(shared, patience)
         if not shared:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
             remove_unfinished(store.root)
-        yield Lock(descriptor)
+        yield lock
     finally:
         os.close(descriptor)
 
@@ -275,8 +307,14 @@ def remove_unfinished(root: Path) -> None:
             if name.startswith(TEMP_PREFIX):
                 Path(folder, name).unlink(missing_ok=True)
         for name in [name for name in folders if name.startswith(TEMP_PREFIX)]:
-            shutil.rmtree(os.path.join(folder, name))
+            # A network file system keeps what is still open under another name.
+            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
             folders.remove(name)
+
+
+def temporary(path: Path) -> Path:
+    """A name beside ``path`` that no other process has: process ids differ on one machine only."""
+    return path.with_name(f"{TEMP_PREFIX}{secrets.token_hex(4)}-{path.name}")
 
 
 def sync(path: Path) -> None:
@@ -292,12 +330,18 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def scan(store: "Store") -> Scan:
-    """Read all finished seeds; damaged files are listed, not read."""
+def scan(store: "Store", prefix: str = "", whole: bool = True) -> Scan:
+    """Read all finished seeds; damaged files are listed, not read.
+
+    Args:
+        store: the folder.
+        prefix: of the names of the runs.
+        whole: check the files that are large, or tell how a seed ran, too.
+    """
     found = Scan([], {}, [])
     folder = store.root / "runs"
     for run in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if not _NAME.fullmatch(run.name):
+        if not (_NAME.fullmatch(run.name) and run.name.startswith(prefix)):
             continue
         try:
             spec = store.read_spec(run.name)
@@ -306,7 +350,7 @@ def scan(store: "Store") -> Scan:
             continue
         if spec.get("alias_of"):
             found.aliases[run.name] = spec
-        _scan_seeds(store, run.name, spec, found)
+        _scan_seeds(store, run.name, spec, found, whole)
     return found
 
 
@@ -480,7 +524,9 @@ class Store:
         return data
 
 
-def _scan_seeds(store: Store, run_name: str, spec: dict[str, Any], found: Scan) -> None:
+def _scan_seeds(
+    store: Store, run_name: str, spec: dict[str, Any], found: Scan, whole: bool
+) -> None:
     folders = store.run_dir(run_name).iterdir()
     matches = (_SEED_DIR.fullmatch(folder.name) for folder in folders)
     for seed in sorted(int(match[1]) for match in matches if match):
@@ -489,8 +535,9 @@ def _scan_seeds(store: Store, run_name: str, spec: dict[str, Any], found: Scan) 
             continue
         try:
             result = store.read_result(run_name, seed)
-            store._history_bytes(run_name, seed, result)
-            store.read_provenance(run_name, seed)
+            if whole:
+                store._history_bytes(run_name, seed, result)
+                store.read_provenance(run_name, seed)
         except DamagedFile as damage:
             found.damaged.append(damage)
         else:
@@ -507,7 +554,7 @@ def _same_schema(content: Mapping[str, Any]) -> int:
 def _make_writable(root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
-        probe = root / f"{TEMP_PREFIX}probe-{os.getpid()}"
+        probe = temporary(root / "probe")
         probe.write_bytes(b"")
         probe.unlink(missing_ok=True)
     except OSError as error:
@@ -599,7 +646,7 @@ def _write_bytes(path: Path, data: bytes, kind: str) -> None:
     """Replace ``path`` so that after a crash it is either the old file or the new one."""
     _make_folder(path.parent)
     write_point(f"{kind}.before")
-    temp = path.with_name(f"{TEMP_PREFIX}{os.getpid()}-{path.name}")
+    temp = temporary(path)
     try:
         with open(temp, "wb") as file:
             file.write(data)

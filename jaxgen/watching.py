@@ -296,17 +296,17 @@ class Watched:
         self._tell(lambda sink: self._bring(sink, others))
 
     def _bring(self, sink: Sink, lanes: Sequence[tuple[Run, RunSpec]]) -> None:
-        lacking = [(run, spec) for run, spec in lanes if not sink.has(run)]
-        for index, (run, spec) in enumerate(lacking):
-            stored = self._stored(run)
-            if stored is None:
-                continue
-            if index == 0:
-                self.note(f"{sink.name}: {len(lacking)} runs that were done before are written")
-            history, scores = stored
-            sink.start(run, spec)
-            sink.write(run, new_rows(history, spec.config.total_steps)[0])
-            sink.finish(run, scores)
+        num_written = 0
+        for run, spec in lanes:
+            stored = None if sink.has(run) else self._stored(run)
+            if stored is not None:
+                history, scores = stored
+                sink.start(run, spec)
+                sink.write(run, new_rows(history, spec.config.total_steps)[0])
+                sink.finish(run, scores)
+                num_written += 1
+        if num_written:
+            self.note(f"{sink.name}: {num_written} runs that were done before are written")
 
     def _stored(self, run: Run) -> tuple[History, Row] | None:
         """History and scores of a run; None: it is not done."""

@@ -1,11 +1,16 @@
 """Several processes on one results folder: who works on what, and that it changes no result."""
 
+import errno
 import os
+import re
 import signal
+import socket
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from small_runs import (
@@ -23,7 +28,7 @@ from small_runs import (
 from envs_jax import make_task
 from experiments import matrix
 from jaxgen.cluster import claims as claims_module
-from jaxgen.cluster import launch
+from jaxgen.cluster import coordinate, launch
 from jaxgen.cluster.claims import DONE, FAILED, MAX_DEATHS, RELEASED, RUNNING, Claims
 from jaxgen.cluster.coordinate import planned, work
 from jaxgen.cluster.cut import MIN_LANES, make_units
@@ -48,6 +53,16 @@ def clock(monkeypatch):
 
 def claims_in(folder: Path, worker: str = "w", stale_seconds: float = 10.0) -> Claims:
     return Claims(folder, worker, stale_seconds)
+
+
+def pass_time(clock: list[float], seconds: float, *watching: Claims) -> None:
+    """Let time pass, in which these look at the claims as often as workers do."""
+    until = clock[0] + seconds
+    while clock[0] < until:
+        clock[0] = min(until, clock[0] + 1.0)
+        for own in watching:
+            for attempt in own.attempts().values():
+                own.is_stale(attempt)
 
 
 def test_a_unit_is_taken_once(tmp_path):
@@ -91,15 +106,14 @@ def test_what_shows_no_sign_of_life_is_taken_over(tmp_path, clock):
         return second.take("a", second.attempts()["a"])
 
     assert take() is None
-    clock[0] = 9.0
+    pass_time(clock, 9.0, second)
     assert take() is None
     claim.write(RUNNING, share=0.5)
-    clock[0] = 18.0
     assert take() is None
-    clock[0] = 27.9
+    pass_time(clock, 9.9, second)
     assert take() is None
     assert not claim.is_lost()
-    clock[0] = 28.0
+    clock[0] += 0.1
     assert take() is not None
     assert claim.is_lost()
     claim.write(DONE)
@@ -115,19 +129,47 @@ def test_what_was_released_is_free_at_once_and_nobody_has_died(tmp_path, clock):
     assert second.attempts()["a"].deaths == 0
 
 
-def test_a_unit_that_kills_its_workers_is_given_up(tmp_path, clock):
+@pytest.mark.parametrize("shares", [[], [0.2, 0.2, 0.1], [0.0, 0.3, 0.3, 0.25]])
+def test_a_unit_that_kills_its_workers_is_given_up(tmp_path, clock, shares):
+    """By workers that come no further than others before them: who does was killed by chance."""
     own = claims_in(tmp_path)
+    reports = [{"share": share} for share in shares] or [{}] * MAX_DEATHS
     claim = own.take("a", None)
-    for death in range(1, MAX_DEATHS + 1):
+    for death, report in enumerate(reports, 1):
         assert claim is not None
-        claim.write(RUNNING, log="some.log")
-        own.is_stale(own.attempts()["a"])
-        clock[0] += 10.0
+        claim.write(RUNNING, log="some.log", **report)
+        pass_time(clock, 11.0, own)
         claim = own.take("a", own.attempts()["a"])
-        assert (claim is None) == (death == MAX_DEATHS)
+        assert (claim is None) == (death == len(reports))
     latest = own.attempts()["a"]
     assert (latest.state, latest.report["log"]) == (FAILED, "some.log")
     assert "3 workers ended without a word" in latest.report["error"]
+
+
+def test_a_worker_is_dead_when_it_and_who_looks_say_so(tmp_path, clock):
+    """Launchers may differ in --stale-seconds."""
+    patient, hasty = claims_in(tmp_path, "patient", 20.0), claims_in(tmp_path, "hasty", 3.0)
+    assert patient.take("a", None) is not None
+    pass_time(clock, 20.0, hasty)
+    assert hasty.take("a", hasty.attempts()["a"]) is None
+    clock[0] += 1.0
+    assert hasty.take("a", hasty.attempts()["a"]) is not None
+
+
+def test_who_could_not_look_has_seen_no_silence(tmp_path, clock):
+    """A file system that stood still, for all of them."""
+    first, second = claims_in(tmp_path, "first"), claims_in(tmp_path, "second")
+    assert first.take("a", None) is not None
+    pass_time(clock, 2.0, second)
+    clock[0] += 100.0
+    assert second.take("a", second.attempts()["a"]) is None
+    pass_time(clock, 10.0, second)
+    assert second.take("a", second.attempts()["a"]) is not None
+
+
+def test_what_is_just_being_written_is_no_claim(tmp_path):
+    (tmp_path / ".tmp-a.1.json").write_text("{")
+    assert claims_in(tmp_path).attempts() == {}
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"state": "done"}', "null"])
@@ -137,7 +179,7 @@ def test_a_claim_that_was_never_written_whole_counts_as_silent(tmp_path, clock, 
     own = claims_in(tmp_path)
     assert own.attempts()["a"].state == RUNNING
     assert own.take("a", own.attempts()["a"]) is None
-    clock[0] = 10.0
+    pass_time(clock, 10.0, own)
     assert own.take("a", own.attempts()["a"]) is not None
 
 
@@ -265,9 +307,10 @@ def test_a_unit_that_fails_is_reported_and_the_others_are_done(study, tmp_path):
         assert be_a_worker(study, tmp_path) == []
 
 
-def test_a_worker_whose_unit_was_taken_leaves_it_alone(tmp_path):
+def test_a_worker_whose_unit_was_taken_leaves_it_alone(tmp_path, monkeypatch):
     units = [Unit("a", 0, []), Unit("b", 0, [])]
-    own, other = claims_in(tmp_path, "own"), claims_in(tmp_path, "other", stale_seconds=0.0)
+    own, other = claims_in(tmp_path, "own"), claims_in(tmp_path, "other")
+    monkeypatch.setattr(other, "is_stale", lambda attempt: True)
     worked = []
 
     def run_unit(unit: Unit, should_stop) -> None:
@@ -286,6 +329,61 @@ def test_a_worker_whose_unit_was_taken_leaves_it_alone(tmp_path):
     }
 
 
+def test_a_claim_names_the_log_before_its_unit_can_kill_anything(tmp_path):
+    own = claims_in(tmp_path)
+    seen = []
+
+    def run_unit(unit: Unit, should_stop) -> None:
+        seen.append(own.attempts()["a"].report["log"])
+
+    reporter = WorkerReporter(Recorder())
+    Worker([Unit("a", 0, [])], own, run_unit, reporter, "its.log", lambda: False).work()
+    assert seen == ["its.log"]
+
+
+def test_units_whose_workers_died_are_taken_last(tmp_path, clock):
+    own, worked = claims_in(tmp_path), []
+    assert claims_in(tmp_path, "dead").take("a", None) is not None
+    pass_time(clock, 11.0, own)
+
+    def run_unit(unit: Unit, should_stop) -> None:
+        worked.append(unit.name)
+
+    units = [Unit("a", 0, []), Unit("b", 0, [])]
+    Worker(units, own, run_unit, WorkerReporter(Recorder()), "log", lambda: False).work()
+    assert worked == ["b", "a"]
+
+
+def test_a_full_disk_ends_a_worker_and_frees_its_unit(tmp_path):
+    """The next unit would meet it too."""
+
+    def run_unit(unit: Unit, should_stop) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    own, units = claims_in(tmp_path), [Unit("a", 0, []), Unit("b", 0, [])]
+    worker = Worker(units, own, run_unit, WorkerReporter(Recorder()), "log", lambda: False)
+    with pytest.raises(OSError, match="No space left"):
+        worker.work()
+    assert {name: attempt.state for name, attempt in own.attempts().items()} == {"a": RELEASED}
+    assert launch.full_disk(units, own.attempts()) == "No space left on device"
+
+
+def test_the_memory_of_a_failed_unit_is_freed_before_the_next(study, tmp_path, monkeypatch):
+    """Not only after one that went well."""
+    told: list[str] = []
+    monkeypatch.setattr(coordinate, "release", lambda: told.append("release"))
+
+    def run_lanes(*arguments) -> None:
+        told.append("run")
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(coordinate, "run_lanes", run_lanes)
+    store, how = open_store(tmp_path), Launch("local", 1, stale_seconds=1.0)
+    with planned(study, store, how, fresh=False):
+        assert len(be_a_worker(study, tmp_path)) == 2
+    assert told == ["release", "run"] * 2
+
+
 # Locks
 
 
@@ -297,13 +395,74 @@ def test_workers_share_a_folder_and_others_stay_out(tmp_path):
         lock.share()
         with (
             locked(store, shared=True),
-            pytest.raises(InUse, match="in use by another process"),
+            pytest.raises(InUse, match="in use by workers"),
             locked(store),
         ):
             pass
         assert in_use(store)
-        lock.alone()
+        with locked(store, shared=True):
+            assert not lock.alone()
+        assert lock.alone()
     assert not in_use(store)
+
+
+def test_two_launchers_that_want_to_be_alone_are_so_in_turn(tmp_path):
+    """Neither keeps what it shares while it waits."""
+    store = open_store(tmp_path)
+    with locked(store, shared=True) as first, locked(store, shared=True) as second:
+        assert not first.alone()
+        assert second.alone()
+        assert not first.alone()
+
+
+def test_who_waits_for_long_is_told(monkeypatch):
+    answers, told = iter([False, False, True]), []
+    monkeypatch.setattr(coordinate, "QUIET_SECONDS", 0.0)
+    coordinate.wait_alone(SimpleNamespace(alone=lambda: next(answers)), told.append)  # pyright: ignore
+    assert told == ["waiting for the other workers of this folder"]
+
+
+def test_the_lock_names_workers_where_only_they_are_left(study, tmp_path):
+    store, how = open_store(tmp_path), Launch("local", 2)
+    name = rf"\(started by pid {os.getpid()} on {re.escape(socket.gethostname())}\)"
+    with (
+        planned(study, store, how, fresh=False),
+        pytest.raises(InUse, match=f"in use by workers {name}; wait until"),
+        locked(store),
+    ):
+        pass
+
+
+def test_a_plan_that_is_exhausted_is_not_joined(study, tmp_path, monkeypatch):
+    """Another launcher's units failed, and it is about to end: they are planned anew."""
+    store, how = open_store(tmp_path), Launch("local", 1)
+    monkeypatch.setattr(coordinate, "PATIENCE_SECONDS", 0.0)
+    with ExitStack() as other:
+        _, units = other.enter_context(planned(study, store, how, fresh=False))
+        for unit in units:
+            claim = claims_of(tmp_path).take(unit.name, None)
+            assert claim is not None
+            claim.write(FAILED, error="no")
+        monkeypatch.setattr(coordinate.time, "sleep", lambda seconds: other.close())
+        with planned(study, store, how, fresh=False) as (_, again):
+            assert again == units
+            assert claims_of(tmp_path).attempts() == {}
+
+
+def test_a_plan_that_is_not_is_joined(study, tmp_path, monkeypatch):
+    store, how = open_store(tmp_path), Launch("local", 1)
+    monkeypatch.setattr(coordinate, "PATIENCE_SECONDS", 0.0)
+    with planned(study, store, how, fresh=False) as (_, units):
+        claim = claims_of(tmp_path).take(units[0].name, None)
+        assert claim is not None
+        with planned(study, store, Launch("local", 9), fresh=False) as (_, joined):
+            assert joined == units
+            assert claims_of(tmp_path).attempts().keys() == {units[0].name}
+
+
+def claims_of(root: Path) -> Claims:
+    return claims_in(root / "cluster" / "claims")
+
 
 
 def test_who_shares_waits_for_who_is_alone_for_a_moment(tmp_path):
@@ -376,6 +535,8 @@ def test_a_study_that_was_finished_has_nothing_missing(study, inline):
 REFUSED = [
     (["--isolated", "--launcher", "local"], "--isolated and --launcher local exclude each other"),
     (["--submit", "a=1"], "--submit asks a cluster for something; give --launcher slurm with it"),
+    (["--workers", "4"], "--workers 4 is not allowed with --launcher inline or --isolated"),
+    (["--workers", "1", "--isolated"], "--workers 1 is not allowed with --launcher inline or"),
     (["--launcher", "local", "--submit", "a"], "'a' is not allowed; use NAME=VALUE"),
     (["--launcher", "local", "--submit", "=1"], "'=1' is not allowed; use NAME=VALUE"),
     (["--launcher", "local", "--stale-seconds", "0"], "stale seconds 0.0 are not allowed"),
@@ -398,21 +559,43 @@ def test_settings_of_a_cluster():
 
 def test_a_missing_engine_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(ValueError, match=r'needs the package submitit.*"jaxgen\[cluster\]"'):
-        launch.submit("local", ["true"], 1, tmp_path, {})
+    with pytest.raises(ValueError, match=r'needs the package submitit.*"submitit>=1.5,<2"'):
+        launch.make_executor("local", tmp_path, {})
 
 
 def test_a_missing_cluster_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match="--launcher slurm: "):
-        launch.submit("slurm", ["true"], 1, tmp_path, {})
+        launch.make_executor("slurm", tmp_path, {})
+
+
+def test_a_cluster_that_refuses_the_workers_is_said_in_words():
+    def map_array(*arguments):
+        raise RuntimeError("sbatch: error: invalid partition specified: nowhere")
+
+    executor = SimpleNamespace(map_array=map_array)
+    with pytest.raises(ValueError, match="--launcher slurm: sbatch: error: invalid partition"):
+        launch.start(executor, "slurm", ["true"], 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [(["--launcher", "local"], "submitit"), (["--isolated", "--tensorboard"], "tensorboardX")],
+)
+def test_nothing_is_discarded_where_a_package_is_missing(
+    capsys, monkeypatch, tmp_path, words, missing
+):
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setattr(coordinate, "discard", lambda *arguments: pytest.fail("discarded"))
+    root = str(tmp_path / "out")
+    refused(matrix.main, "matrix.py", [*words, "--fresh", "--out", root], capsys, missing)
 
 
 # Processes in earnest
 
 QUICK = (
     "--quick", "--env", "cartpole", "--algo", "ppo", "--technique", "baseline", "dr",
-    "--num-seeds", "4", "--eval-episodes", "5", "--no-plots", "--stale-seconds", "3",
+    "--num-seeds", "4", "--eval-episodes", "5", "--no-plots", "--stale-seconds", "10",
 )  # fmt: skip
 
 
@@ -475,21 +658,136 @@ def test_an_isolated_program_that_is_killed_costs_itself_only(tmp_path):
 
 
 def test_workers_that_cannot_start_are_reported(tmp_path):
+    """What they printed is in a log of their own, which the first that they printed names."""
+    code = (
+        "from jaxgen.cluster.worker import own_log; from jaxgen.store import open_store\n"
+        f"own_log(open_store({str(tmp_path / 'out')!r}), None); raise SystemExit('no, no')\n"
+    )
+    logs = tmp_path / "out" / "cluster" / "logs"
+    executor = launch.make_executor("local", tmp_path / "jobs", {})
     wrong = launch.wait(
         [Unit("a", 0, [("r", 0)])], claims_in(tmp_path / "claims"),
-        launch.submit("local", [sys.executable, "-c", "raise SystemExit('no, no')"], 1,
-                      tmp_path / "jobs", {}),
-        lambda lines: None, lambda: False,
+        launch.start(executor, "local", [sys.executable, "-c", code], 1),
+        logs, lambda lines: None, lambda: False,
     )  # fmt: skip
+    (log,) = logs.iterdir()
+    assert log.read_text() == "no, no\n"
     assert len(wrong) == 1
     assert "no worker is left, and 1 units are not done (the first: a)" in wrong[0]
-    assert "no, no" in Path(wrong[0].split("printed: ")[1]).read_text()
+    first, folder = wrong[0].split("printed: ")[1].split(", and in ")
+    assert folder == str(logs)
+    assert f"prints into {log}" in Path(first).read_text()
+
+
+class Fake:
+    """Workers that end once they have been told to stop so many times; never, where None."""
+
+    def __init__(self, num_needed: int | None = None, num_alive: int = 1):
+        self.num_needed, self.left, self.num_told, self.num_withdrawn = num_needed, num_alive, 0, 0
+
+    def num_alive(self) -> int:
+        return 0 if self.num_told == self.num_needed else self.left
+
+    def cancel(self) -> None:
+        self.num_told += 1
+
+    def withdraw(self) -> None:
+        self.num_withdrawn += 1
+
+    def logs(self) -> list[Path]:
+        return [Path("its.err")]
+
+
+def wait_for(workers: Fake, claims: Claims, tell=lambda lines: None, stop=False) -> list[str]:
+    units = [Unit("a", 0, [("r", 0)])]
+    return launch.wait(units, claims, workers, Path("logs"), tell, lambda: stop)
+
+
+@pytest.fixture
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(launch, "POLL_SECONDS", 0.0)
+
+
+def test_a_unit_whose_workers_all_died_is_named_with_its_log(tmp_path):
+    claim = claims_in(tmp_path).take("a", None)
+    assert claim is not None
+    claim.write(RUNNING, log="its.log")
+    died, left = wait_for(Fake(num_alive=0), claims_in(tmp_path))
+    assert died.startswith("a (1 runs): its worker ended without a word")
+    assert "its log: its.log; try --isolated" in died
+    assert left.endswith("what they printed: its.err, and in logs")
+
+
+def test_workers_are_told_to_stop_until_they_do(tmp_path, no_pauses):
+    """While they start they do not hear it."""
+    workers = Fake(num_needed=5)
+    assert wait_for(workers, claims_in(tmp_path), stop=True) == []
+    assert workers.num_told == 5
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_workers_do_not_outlive_what_goes_wrong_in_their_launcher(tmp_path, error):
+    def tell(lines: list[str]) -> None:
+        raise error
+
+    workers = Fake()
+    with pytest.raises(error):
+        wait_for(workers, claims_in(tmp_path), tell)
+    assert workers.num_told == 1
+
+
+def test_an_isolated_program_does_not_outlive_its_launcher(tmp_path, no_pauses):
+    def tell(lines: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    log = tmp_path / "log"
+    code = "import signal, sys; print('started', flush=True); signal.pause()"
+    with pytest.raises(KeyboardInterrupt):
+        launch.run_isolated(
+            [Unit("a", 0, [])], claims_in(tmp_path / "claims"), [sys.executable, "-c", code],
+            lambda unit: log, tell, lambda: False,
+        )  # fmt: skip
+    # A child that lives on would be waited for until the test's own limit.
+    pid, status = os.wait()
+    assert (pid > 0, os.waitstatus_to_exitcode(status)) == (True, -signal.SIGTERM)
+
+
+def test_jobs_that_still_wait_for_a_machine_are_taken_back_when_all_is_over(tmp_path):
+    claim = claims_in(tmp_path).take("a", None)
+    assert claim is not None
+    claim.write(DONE)
+    workers = Fake()
+    assert wait_for(workers, claims_in(tmp_path)) == []
+    assert (workers.num_told, workers.num_withdrawn) == (0, 1)
+
+
+def test_jobs_of_a_cluster_are_stopped_with_time_for_a_checkpoint(monkeypatch):
+    told: list[list[str]] = []
+    monkeypatch.setattr(launch.subprocess, "run", lambda words, **how: told.append(words))
+    jobs = [SimpleNamespace(job_id="7_0"), SimpleNamespace(job_id="7_1")]
+    workers = launch.SubmititWorkers("slurm", jobs)
+    workers.cancel()
+    workers.cancel()
+    assert told == [
+        ["scancel", "--quiet", "--state=PENDING", "7_0", "7_1"],
+        ["scancel", "--quiet", "--state=RUNNING", "--signal=TERM", "7_0", "7_1"],
+    ]
+
+
+def test_the_process_of_a_job_that_has_ended_is_not_signalled(monkeypatch):
+    killed: list[int] = []
+    monkeypatch.setattr(launch.os, "kill", lambda pid, number: killed.append(pid))
+    jobs = [SimpleNamespace(job_id=str(n), done=lambda n=n: n == 1) for n in (1, 2)]
+    launch.SubmititWorkers("local", jobs).cancel()
+    assert killed == [2]
 
 
 def workers_of(root: Path) -> list[int]:
     """Process ids of the workers that hold claims."""
-    found = claims_in(root / "cluster" / "claims").attempts().values()
-    return [int(a.worker.rsplit("-", 1)[1]) for a in found if a.state == RUNNING]
+    folder = root / "cluster" / "claims"
+    found = claims_in(folder).attempts().values() if folder.is_dir() else ()
+    names = [a.worker for a in found if a.state == RUNNING and a.worker != "unknown"]
+    return [int(name.rsplit("-", 2)[1]) for name in names]
 
 
 @pytest.mark.slow
@@ -522,7 +820,7 @@ def test_ctrl_c_stops_workers_and_the_same_command_goes_on(quick_inline, tmp_pat
     words = command(root, "--launcher", "local", "--workers", "2", "--checkpoint-seconds", "0")
     with start_matrix(*words) as process:
         until = time.monotonic() + 240
-        while not workers_of_folder(root) and time.monotonic() < until:
+        while not workers_of(root) and time.monotonic() < until:
             time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
@@ -532,10 +830,6 @@ def test_ctrl_c_stops_workers_and_the_same_command_goes_on(quick_inline, tmp_pat
     found = run_matrix(*words)
     assert found.returncode == 0, found.stdout + found.stderr
     assert_same_results(root, quick_inline)
-
-
-def workers_of_folder(root: Path) -> list[int]:
-    return workers_of(root) if (root / "cluster" / "claims").is_dir() else []
 
 
 def test_the_command_of_a_worker_is_its_launchers():

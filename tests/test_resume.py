@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -362,7 +363,8 @@ def test_a_second_runner_is_refused(copied, uninterrupted):
         assert refused.returncode == 2
         assert refused.stdout == ""
         assert refused.stderr == (
-            f"matrix.py: {copied} is in use by another process (pid {os.getpid()}); "
+            f"matrix.py: {copied} is in use by another process (pid {os.getpid()} on "
+            f"{socket.gethostname()}); "
             "wait until it ends, or give another folder\n"
         )
     assert digest(copied) == before

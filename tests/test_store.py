@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -387,10 +388,8 @@ def test_a_second_process_is_refused_and_named_until_the_first_is_dead(tmp_path)
         assert process.stdout is not None
         assert process.stdout.readline() == "locked\n"
         results = open_store(tmp_path)
-        with (
-            pytest.raises(StoreError, match=rf"in use by another process \(pid {process.pid}\)"),
-            store.locked(results),
-        ):
+        message = rf"in use by another process \(pid {process.pid} on {socket.gethostname()}\)"
+        with pytest.raises(StoreError, match=message), store.locked(results):
             pass
     finally:
         process.kill()

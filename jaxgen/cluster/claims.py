@@ -23,9 +23,14 @@ RUNNING, RELEASED, DONE, FAILED = "running", "released", "done", "failed"
 """States of an attempt; released: stopped on request, and free at once."""
 
 MAX_DEATHS = 3
-"""Attempts that may end without a word; then the unit counts as failed."""
+"""Attempts that may end without a word and no further than others; then the unit counts as
+failed."""
 
-_NAME = re.compile(r"(.+)\.(\d+)\.json")
+OUTAGE_SECONDS = 5.0
+"""Who has not looked for longer, as a file system or the process itself stood still, saw nobody's
+silence; and for longer than half of what is taken for death."""
+
+_NAME = re.compile(r"([^.].*)\.(\d+)\.json")
 
 
 class Attempt(NamedTuple):
@@ -37,7 +42,11 @@ class Attempt(NamedTuple):
     worker: str
     """Whose it is."""
     deaths: int
-    """Attempts before it that ended without a word."""
+    """Attempts before it that ended without a word, none of them further than the first."""
+    share: float
+    """How far attempts that ended without a word have come at most."""
+    stale_seconds: float
+    """After so long without a sign of life its worker is to count as dead."""
     report: dict[str, Any]
     """What the worker says: ``log``, ``error``, progress; and a count of its signs of life."""
 
@@ -48,14 +57,16 @@ class Claims:
     Args:
       folder: is made if it is missing.
       worker: the name of this process, unlike any other's.
-      stale_seconds: after so long without a sign of life an attempt counts as dead.
+      stale_seconds: after so long without a sign of life an attempt counts as dead, or after
+        what its worker says, if that is longer.
     """
 
     def __init__(self, folder: Path, worker: str, stale_seconds: float):
         self.folder = folder
         self.worker = worker
         self.stale_seconds = stale_seconds
-        self._last_change: dict[tuple[str, int], tuple[Any, float]] = {}
+        self._seen: dict[tuple[str, int], tuple[Any, float, float]] = {}
+        """Of each attempt: its report, since when it has been that, and when that was looked at."""
         self._final: dict[str, Attempt] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -72,36 +83,44 @@ class Claims:
         if attempt.state != RUNNING:
             return False
         key, now = (attempt.unit, attempt.number), time.monotonic()
-        known, since = self._last_change.get(key, (None, now))
-        if known != attempt.report:
-            known, since = attempt.report, now
-        self._last_change[key] = known, since
-        return now - since >= self.stale_seconds
+        stale_seconds = max(self.stale_seconds, attempt.stale_seconds)
+        known, since, looked = self._seen.get(key, (None, now, now))
+        if known != attempt.report or now - looked > max(OUTAGE_SECONDS, stale_seconds / 2):
+            since = now
+        self._seen[key] = attempt.report, since, now
+        return now - since >= stale_seconds
+
+    def silence(self, attempt: Attempt) -> float:
+        """Seconds since its last sign of life, by the clock of the file system."""
+        path = self.folder / f"{attempt.unit}.{attempt.number}.json"
+        try:
+            return time.time() - path.stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
 
     def take(self, unit: str, last: Attempt | None) -> "Claim | None":
         """Begin the attempt after ``last``; None: another process was faster, or it is not free."""
         if last is not None and last.state != RELEASED and not self.is_stale(last):
             return None
-        died = last is not None and last.state == RUNNING
-        deaths = (last.deaths if last else 0) + died
-        claim = Claim(self, unit, 1 if last is None else last.number + 1, deaths)
+        claim = Claim(self, unit, 1 if last is None else last.number + 1, *_deaths_until(last))
         if not claim.create():
             return None
-        if last is not None and deaths >= MAX_DEATHS:
-            where = last.report.get("log", "unknown")
+        if last is not None and claim.deaths >= MAX_DEATHS:
+            where, many = last.report.get("log", "unknown"), f"{claim.deaths} workers"
             claim.write(
                 FAILED, log=where,
-                error=f"{deaths} workers ended without a word, killed perhaps for their memory",
+                error=f"{many} ended without a word, killed perhaps for their memory",
             )  # fmt: skip
             return None
         return claim
 
     def inherit(self, unit: str, last: Attempt | None) -> "Claim":
         """The attempt of a process that is known to have ended, or the first; to write its end."""
-        claim = Claim(self, unit, 1 if last is None else last.number, last.deaths if last else 0)
         if last is None:
+            claim = Claim(self, unit, 1)
             claim.create()
-        return claim
+            return claim
+        return Claim(self, unit, last.number, last.deaths, last.share)
 
     def clear(self) -> None:
         """Forget everything; only while nobody works."""
@@ -113,22 +132,34 @@ class Claims:
             return self._final[unit]
         try:
             content = json.loads((self.folder / f"{unit}.{number}.json").read_text())
-            state, worker, deaths = content["state"], content["worker"], int(content["deaths"])
-            attempt = Attempt(unit, number, state, worker, deaths, content["report"])
+            attempt = Attempt(
+                unit, number, content["state"], content["worker"], int(content["deaths"]),
+                float(content["share"]), float(content["stale_seconds"]), content["report"],
+            )  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError):
             # Just created, and not yet written; or by a process that died then.
-            return Attempt(unit, number, RUNNING, "unknown", 0, {})
-        if state in (DONE, FAILED):
+            return Attempt(unit, number, RUNNING, "unknown", 0, 0.0, 0.0, {})
+        if attempt.state in (DONE, FAILED):
             self._final[unit] = attempt
         return attempt
+
+
+def _deaths_until(last: Attempt | None) -> tuple[int, float]:
+    """Deaths and share of the attempt after ``last``; who dies further on is no repetition."""
+    if last is None or last.state != RUNNING:
+        return (0, 0.0) if last is None else (last.deaths, last.share)
+    share = last.report.get("share", 0.0)
+    return (1, share) if share > last.share else (last.deaths + 1, last.share)
 
 
 class Claim:
     """An attempt of this process."""
 
-    def __init__(self, claims: Claims, unit: str, number: int, deaths: int):
-        self.unit = unit
-        self._claims, self._number, self._deaths = claims, number, deaths
+    def __init__(
+        self, claims: Claims, unit: str, number: int, deaths: int = 0, share: float = 0.0
+    ):
+        self.unit, self.deaths = unit, deaths
+        self._claims, self._number, self._share = claims, number, share
         self._beats = 0
 
     def create(self) -> bool:
@@ -145,7 +176,9 @@ class Claim:
         """Say how it stands; every call is a sign of life."""
         self._beats += 1
         content = {
-            "state": state, "worker": self._claims.worker, "deaths": self._deaths,
+            "state": state, "worker": self._claims.worker,
+            "deaths": self.deaths, "share": self._share,
+            "stale_seconds": self._claims.stale_seconds,
             "report": report | {"beat": self._beats},
         }  # fmt: skip
         path = self._path(self._number)

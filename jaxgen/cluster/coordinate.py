@@ -1,5 +1,7 @@
 """What the launching process does, and what a worker does, inside of a results folder."""
 
+import errno
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -7,48 +9,83 @@ from typing import Any
 
 from jaxgen.cluster import launch
 from jaxgen.cluster.claims import Claims
-from jaxgen.cluster.cut import make_units
+from jaxgen.cluster.cut import make_units, remove_useless
 from jaxgen.cluster.settings import Launch
-from jaxgen.cluster.units import CLAIMS, JOBS, LOGS, Unit, read_units, write_plan
+from jaxgen.cluster.units import CLAIMS, LOGS, Unit, read_units, write_plan
 from jaxgen.cluster.view import failures
-from jaxgen.cluster.worker import Worker, WorkerReporter, worker_name
+from jaxgen.cluster.worker import Worker, WorkerReporter, is_over, worker_name
 from jaxgen.runner import discard, release, run_lanes
 from jaxgen.session import Options, Reporter, Session
 from jaxgen.store import InUse, Lock, Store, locked
 from jaxgen.study import Study
 
+PATIENCE_SECONDS = 1.0
+"""How long workers take to end once all units are over."""
+POLL_SECONDS = 0.2
+"""Between two looks whether the others have ended."""
+QUIET_SECONDS = 5.0
+"""Waiting for longer is worth a line."""
+
 
 @contextmanager
 def planned(
-    study: Study, store: Store, how: Launch, fresh: bool
+    study: Study, store: Store, how: Launch, fresh: bool,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Iterator[tuple[Lock, list[Unit]]]:
     """Share the folder with workers, with the units that they work on.
 
-    Where workers of the same study are at it already, theirs are the units.
+    Where workers of the same study are at it already, theirs are the units, unless all are over.
 
     Raises:
       StoreError: a process is at work that is not a worker of the same study.
     """
     with ExitStack() as stack:
         try:
-            lock = stack.enter_context(locked(store))
+            lock = stack.enter_context(locked(store, patience=PATIENCE_SECONDS))
         except InUse:
             if how.isolated or fresh:
                 raise
             lock = stack.enter_context(locked(store, shared=True))
-            units = read_units(store, study)
+            joined = not _are_over(read_units(store, study), store, how)
+            if not joined:
+                wait_alone(lock, note)
         else:
-            if fresh:
-                discard(study, store)
-            units = make_units(study, store, 1 if how.isolated else how.num_workers)
-            write_plan(store, study, units)
-            _claims(store, how, "launcher").clear()
+            joined = False
+        if not joined:
+            _plan(study, store, how, fresh, note)
             lock.share()
-        yield lock, units
+        # Between being alone and sharing, another process may have planned.
+        yield lock, read_units(store, study)
+
+
+def _plan(
+    study: Study, store: Store, how: Launch, fresh: bool, note: Callable[[str], None]
+) -> None:
+    if fresh:
+        discard(study, store)
+    remove_useless(study, store, note)
+    units = make_units(study, store, 1 if how.isolated else how.num_workers)
+    write_plan(store, study, units)
+    _claims(store, how, "launcher").clear()
+
+
+def _are_over(units: Sequence[Unit], store: Store, how: Launch) -> bool:
+    attempts = _claims(store, how, "launcher").attempts()
+    return all(is_over(attempts.get(unit.name)) for unit in units)
+
+
+def wait_alone(lock: Lock, note: Callable[[str], None]) -> None:
+    """Wait until no other process is at work in the folder; whoever waits for long is told."""
+    began, told = time.monotonic(), False
+    while not lock.alone():
+        if not told and time.monotonic() - began >= QUIET_SECONDS:
+            told = True
+            note("waiting for the other workers of this folder")
+        time.sleep(POLL_SECONDS)
 
 
 def coordinate(
-    units: Sequence[Unit], store: Store, how: Launch, command: Sequence[str],
+    units: Sequence[Unit], store: Store, how: Launch, executor: Any, command: Sequence[str],
     tell: Callable[[list[str]], None], should_stop: Callable[[], bool],
 ) -> list[str]:
     """Start workers, inside of `planned`, and wait; returns what went wrong, in words.
@@ -57,9 +94,13 @@ def coordinate(
       units: what to do.
       store: where.
       how: which workers, and how many.
+      executor: of `launch.make_executor`; None for ``how.isolated``.
       command: of a worker.
       tell: is given the lines of the view, again and again.
       should_stop: asked all the time.
+
+    Raises:
+      ValueError: the cluster refuses the workers.
     """
     claims = _claims(store, how, "launcher")
     if how.isolated:
@@ -67,9 +108,20 @@ def coordinate(
         return launch.run_isolated(units, claims, command, log_of, tell, should_stop)
     if not units:
         return []
-    num_workers, jobs = min(how.num_workers, len(units)), store.path(JOBS)
-    workers = launch.submit(how.launcher, command, num_workers, jobs, how.settings)
-    return launch.wait(units, claims, workers, tell, should_stop)
+    workers = launch.start(executor, how.launcher, command, min(how.num_workers, len(units)))
+    return launch.wait(units, claims, workers, store.path(LOGS), tell, should_stop)
+
+
+def what_failed(units: Sequence[Unit], store: Store, how: Launch) -> list[str]:
+    """The units that failed, in words.
+
+    Raises:
+      OSError: a unit was given back because the disk is full.
+    """
+    attempts = _claims(store, how, "launcher").attempts()
+    if full := launch.full_disk(units, attempts):
+        raise OSError(errno.ENOSPC, full)
+    return failures(units, attempts)
 
 
 def work(
@@ -104,8 +156,9 @@ def work(
     def run(unit: Unit, should_stop: Callable[[], bool]) -> None:
         own = replace(options, should_stop=should_stop)
         session = Session(store, make_task, own, watched, episodes, alone=False)
-        run_lanes(session, study.groups[unit.group], unit.lanes_of(study))
+        # First: the unit before may have failed.
         release()
+        run_lanes(session, study.groups[unit.group], unit.lanes_of(study))
 
     Worker(units, claims, run, watched, log, options.should_stop).work()
     return failures(units, claims.attempts())

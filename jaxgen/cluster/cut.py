@@ -1,7 +1,9 @@
 """Cut what is left of a study into units."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+from jaxgen import checkpoint
 from jaxgen.cluster.units import Run, Unit
 from jaxgen.finishing import lost_best
 from jaxgen.plan import estimated_seconds
@@ -35,20 +37,53 @@ def make_units(study: Study, store: Store, num_parts: int) -> list[Unit]:
 
 
 def _name(number: int, group: Group) -> str:
-    return f"{number:04d}-{group.algorithm}_{group.environment}"[:64]
+    return f"{number:04d}-{group.algorithm}_{group.environment}"[:60]
 
 
 def _parts(group: Group, store: Store, num_parts: int) -> Iterator[tuple[bool, list[Run]]]:
     """Whether in flight, and lanes of each part."""
     own = [(spec.name, seed) for spec, seed in group.lanes]
     rest = [lane for lane in own if not store.is_done(*lane)]
-    for _, lanes in in_flight(store, f"{group.algorithm}_{group.environment}-"):
-        if set(lanes) <= set(own) and set(lanes) & set(rest):
+    flying = [lanes for _, lanes in in_flight(store, _prefix(group)) if set(lanes) <= set(own)]
+    taken: set[Run] = set()
+    for lanes in flying:
+        if set(lanes) & set(rest):
             rest = [lane for lane in rest if lane not in lanes]
+            taken |= set(lanes)
             yield True, lanes
     if rest:
         size = max(MIN_LANES, -(-len(rest) // num_parts))
         yield from ((False, rest[i : i + size]) for i in range(0, len(rest), size))
-    elif (lost := lost_best(store, group)) is not None:
-        spec, seed = lost[0]
-        yield False, [(spec.name, seed)]
+    elif (lane := _lost_lane(store, group)) is not None and lane not in taken:
+        # Killed between its last result and its best model, a batch is all there.
+        yield next(((True, lanes) for lanes in flying if lane in lanes), (False, [lane]))
+
+
+def remove_useless(study: Study, store: Store, note: Callable[[str], None]) -> None:
+    """Remove the checkpoints of a study from which nothing can go on; only while nobody works.
+
+    Args:
+      study: what to run.
+      store: where they lie.
+      note: is told of those that are damaged.
+    """
+
+    def remove_damaged(path: Path, damage: checkpoint.DamagedCheckpoint) -> None:
+        note(f"damaged checkpoint removed, its work is done again: {damage}")
+        checkpoint.remove(path)
+
+    for group in study.groups:
+        lost, own = _lost_lane(store, group), {(spec.name, seed) for spec, seed in group.lanes}
+        for path, lanes in in_flight(store, _prefix(group), remove_damaged, whole=True):
+            if set(lanes) <= own - {lost} and all(store.is_done(*lane) for lane in lanes):
+                checkpoint.remove(path)
+
+
+def _lost_lane(store: Store, group: Group) -> Run | None:
+    """The best run of a group where its model is lost."""
+    lost = lost_best(store, group)
+    return None if lost is None else (lost[0][0].name, lost[0][1])
+
+
+def _prefix(group: Group) -> str:
+    return f"{group.algorithm}_{group.environment}-"

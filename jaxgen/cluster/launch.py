@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from jaxgen.cluster.claims import FAILED, Claims
+from jaxgen.cluster.claims import FAILED, RUNNING, Attempt, Claims
 from jaxgen.cluster.settings import Launcher
 from jaxgen.cluster.units import Unit
 from jaxgen.cluster.view import failures, progress_lines
@@ -28,6 +28,7 @@ QUEUE_SECONDS = 5.0
 MINUTES = {"local": 60 * 24 * 365, "slurm": 240}
 """The limit of a worker's time where ``--submit timeout_min=N`` gives none: local workers need
 none, and on a cluster the same command goes on where time ran out."""
+INSTALL = 'pip install "submitit>=1.5,<2"'
 
 
 class Workers(Protocol):
@@ -38,7 +39,11 @@ class Workers(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Ask all of them to stop."""
+        """Ask all of them to stop; may be called again and again, as they may not hear it."""
+        ...
+
+    def withdraw(self) -> None:
+        """Take back those that still wait for a machine."""
         ...
 
     def logs(self) -> list[Path]:
@@ -52,6 +57,7 @@ class SubmititWorkers:
     def __init__(self, launcher: Launcher, jobs: list[Any]):
         self._launcher, self._jobs = launcher, jobs
         self._asked, self._num_queued = -QUEUE_SECONDS, len(jobs)
+        self._told = -QUEUE_SECONDS
 
     def num_alive(self) -> int:
         """How many jobs have not ended."""
@@ -65,13 +71,29 @@ class SubmititWorkers:
         return self._num_queued
 
     def cancel(self) -> None:
-        """Ask all jobs to stop: by SIGTERM, which submitit's own local cancellation is not."""
-        for job in self._jobs:
-            if self._launcher == "local":
-                with suppress(ProcessLookupError):
-                    os.kill(int(job.job_id), signal.SIGTERM)
-            else:
-                job.cancel(check=False)
+        """Ask all jobs to stop: by SIGTERM alone, with time to write a checkpoint.
+
+        Submitit's own cancellation is another signal here, and kills soon after on a cluster.
+        """
+        if self._launcher == "local":
+            for job in self._jobs:
+                # The number of a process that is known to have ended may be another's.
+                if not job.done():
+                    with suppress(ProcessLookupError):
+                        os.kill(int(job.job_id), signal.SIGTERM)
+        elif time.monotonic() - self._told >= QUEUE_SECONDS:
+            self._told = time.monotonic()
+            self.withdraw()
+            self._scancel("--state=RUNNING", "--signal=TERM")
+
+    def withdraw(self) -> None:
+        """Take back the jobs that still wait for a machine."""
+        if self._launcher == "slurm":
+            self._scancel("--state=PENDING")
+
+    def _scancel(self, *which: str) -> None:
+        words = ["scancel", "--quiet", *which, *(job.job_id for job in self._jobs)]
+        subprocess.run(words, capture_output=True)
 
     def logs(self) -> list[Path]:
         """What each job printed to its error stream."""
@@ -88,18 +110,13 @@ def _num_queued(ids: Sequence[str], last: int) -> int:
     return 0 if "Invalid job id" in found.stderr else last
 
 
-def submit(
-    launcher: Launcher, command: Sequence[str], num_workers: int, folder: Path,
-    settings: Mapping[str, Any],
-) -> SubmititWorkers:
-    """Start workers through submitit.
+def make_executor(launcher: Launcher, folder: Path, settings: Mapping[str, Any]) -> Any:
+    """Submitit's executor; nothing is started.
 
     Args:
       launcher: local or slurm.
-      command: of each worker.
-      num_workers: how many.
       folder: of submitit's own files.
-      settings: parameters of submitit's executor, e.g. ``timeout_min``, ``slurm_partition``.
+      settings: parameters of the executor, e.g. ``timeout_min``, ``slurm_partition``.
 
     Raises:
       ValueError: submitit is missing or knows no such setting, or there is no such cluster.
@@ -108,8 +125,7 @@ def submit(
         import submitit
     except ImportError:
         raise ValueError(
-            f"--launcher {launcher} needs the package submitit; install it: "
-            'pip install "jaxgen[cluster]"'
+            f"--launcher {launcher} needs the package submitit; install it: {INSTALL}"
         ) from None
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=launcher)
@@ -117,12 +133,25 @@ def submit(
         executor.update_parameters(**defaults | dict(settings))
     except (RuntimeError, NameError, TypeError, ValueError) as error:
         raise ValueError(f"--launcher {launcher}: {error}") from error
+    return executor
+
+
+def start(
+    executor: Any, launcher: Launcher, command: Sequence[str], num_workers: int
+) -> SubmititWorkers:
+    """Start workers, each of them with the same command.
+
+    Raises:
+      ValueError: the cluster refuses them.
+    """
     words = [*(_own_gpus() if launcher == "local" else ()), *command]
     # Ctrl-C of a terminal, which local jobs share, is their launcher's to deal with.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         # In the place of submitit's process: signals reach the worker itself.
         jobs = executor.map_array(os.execvp, *zip(*[(words[0], words)] * num_workers, strict=True))
+    except RuntimeError as error:
+        raise ValueError(f"--launcher {launcher}: {error}") from error
     finally:
         signal.signal(signal.SIGINT, handler)
     return SubmititWorkers(launcher, jobs)
@@ -136,38 +165,57 @@ def _own_gpus() -> list[str]:
 
 
 def wait(
-    units: Sequence[Unit], claims: Claims, workers: Workers, tell: Callable[[list[str]], None],
-    should_stop: Callable[[], bool],
+    units: Sequence[Unit], claims: Claims, workers: Workers, logs: Path,
+    tell: Callable[[list[str]], None], should_stop: Callable[[], bool],
 ) -> list[str]:
     """Watch workers until every unit is over; returns what went wrong, in words.
+
+    Where something is raised, they are asked to stop.
 
     Args:
       units: of the plan.
       claims: who works on what.
       workers: what was started.
+      logs: the folder of the workers' own logs.
       tell: is given the lines of the view, again and again.
       should_stop: asked all the time; if it says so, the workers are asked to stop.
     """
+    try:
+        stopping = _watch(units, claims, workers, tell, should_stop)
+    except BaseException:
+        workers.cancel()
+        raise
+    attempts = claims.attempts()
+    wrong = failures(units, attempts)
+    left = [unit for unit in units if not is_over(attempts.get(unit.name))]
+    if not left:
+        workers.withdraw()
+    elif not stopping:
+        wrong += died(left, attempts)
+        shown = ", ".join(str(path) for path in workers.logs()[:3])
+        wrong.append(
+            f"no worker is left, and {len(left)} units are not done (the first: {left[0].name}); "
+            f"what they printed: {shown}, and in {logs}"
+        )
+    return wrong
+
+
+def _watch(
+    units: Sequence[Unit], claims: Claims, workers: Workers, tell: Callable[[list[str]], None],
+    should_stop: Callable[[], bool],
+) -> bool:
+    """Wait until every unit is over, or no worker is left; whether they were asked to stop."""
     stopping = False
     while True:
         attempts, num_alive = claims.attempts(), workers.num_alive()
         tell(progress_lines(units, attempts, num_alive))
         if all(is_over(attempts.get(unit.name)) for unit in units) or not num_alive:
-            break
-        if should_stop() and not stopping:
+            return stopping
+        if should_stop():
+            # Again and again: what is just starting does not hear it.
             stopping = True
             workers.cancel()
         time.sleep(POLL_SECONDS)
-    attempts = claims.attempts()
-    left = [unit for unit in units if not is_over(attempts.get(unit.name))]
-    wrong = failures(units, attempts)
-    if left and not stopping:
-        shown = ", ".join(str(path) for path in workers.logs()[:3])
-        wrong.append(
-            f"no worker is left, and {len(left)} units are not done (the first: {left[0].name}); "
-            f"what they printed: {shown}"
-        )
-    return wrong
 
 
 def run_isolated(
@@ -177,10 +225,10 @@ def run_isolated(
     """Run each unit in a process of its own, one after the other; returns what went wrong.
 
     Arguments as of `wait`; the command is extended by ``--unit NAME``, and what it prints goes into
-    the log.
+    the log. Once the disk is full, no further unit is begun.
     """
     for unit in units:
-        if should_stop():
+        if should_stop() or full_disk(units, claims.attempts()):
             break
         log = log_of(unit)
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -189,23 +237,56 @@ def run_isolated(
                 [*command, "--unit", unit.name], stdout=stream, stderr=stream,
                 stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
-            stopping = False
-            while process.poll() is None:
-                tell(progress_lines(units, claims.attempts(), 1))
-                if should_stop() and not stopping:
-                    stopping = True
-                    process.terminate()
-                time.sleep(POLL_SECONDS)
+            try:
+                stopping = _attend(process, units, claims, tell, should_stop)
+            except BaseException:
+                process.terminate()
+                raise
         if not stopping:
             _bury(unit, claims, process.returncode, log)
     tell(progress_lines(units, claims.attempts(), 0))
     return failures(units, claims.attempts())
 
 
+def _attend(
+    process: subprocess.Popen[bytes], units: Sequence[Unit], claims: Claims,
+    tell: Callable[[list[str]], None], should_stop: Callable[[], bool],
+) -> bool:
+    """Wait until a process ends; whether it was asked to."""
+    stopping = False
+    while process.poll() is None:
+        tell(progress_lines(units, claims.attempts(), 1))
+        if should_stop():
+            stopping = True
+            process.terminate()
+        time.sleep(POLL_SECONDS)
+    return stopping
+
+
+def died(units: Sequence[Unit], attempts: Mapping[str, Attempt]) -> list[str]:
+    """What can be said of the units that workers have left without a word."""
+    found = []
+    for unit in units:
+        last = attempts.get(unit.name)
+        if last is not None and last.state == RUNNING:
+            found.append(
+                f"{unit.name} ({len(unit.lanes)} runs): its worker ended without a word, killed "
+                f"perhaps for its memory; its log: {last.report.get('log', 'unknown')}; "
+                "try --isolated, which gives each program a process of its own"
+            )
+    return found
+
+
+def full_disk(units: Sequence[Unit], attempts: Mapping[str, Attempt]) -> str | None:
+    """What the worker said that gave back a unit because the disk is full; None: nobody did."""
+    lasts = [attempts[unit.name] for unit in units if unit.name in attempts]
+    return next((last.report["full"] for last in lasts if "full" in last.report), None)
+
+
 def _bury(unit: Unit, claims: Claims, returncode: int, log: Path) -> None:
     """Put down as failed what a process that has ended did not finish."""
     last = claims.attempts().get(unit.name)
-    if is_over(last):
+    if is_over(last) or (last is not None and "full" in last.report):
         return
     how = f"its process ended with exit code {returncode}"
     if returncode < 0:

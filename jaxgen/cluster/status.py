@@ -1,11 +1,13 @@
 """What is done, running, failed and missing of the study that a results folder is of."""
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 
 from jaxgen import checkpoint
-from jaxgen.cluster.claims import FAILED, RUNNING, Claims
-from jaxgen.cluster.units import CLAIMS, Run, read_plan
+from jaxgen.cluster.claims import FAILED, RUNNING, Attempt, Claims
+from jaxgen.cluster.settings import Launch
+from jaxgen.cluster.units import CLAIMS, Run, Unit, read_plan
 from jaxgen.cluster.view import failures
 from jaxgen.store import DamagedFile, Store, in_use
 
@@ -40,14 +42,10 @@ def kinds_of(store: Store) -> tuple[dict[Run, str], list[str]]:
     kinds = dict.fromkeys([run for run in runs if run[0] not in aliases], "missing")
     for run in _in_checkpoints(store):
         kinds[run] = "in flight"
-    attempts, busy, notes = {}, in_use(store), []
+    notes: list[str] = []
+    busy = _is_busy(store, notes)
     if units and store.path(CLAIMS).is_dir():
-        attempts = Claims(store.path(CLAIMS), "status", 0.0).attempts()
-        notes = failures(units, attempts)
-    for unit in units:
-        state = attempts[unit.name].state if unit.name in attempts else None
-        if state == FAILED or (state == RUNNING and busy):
-            kinds |= dict.fromkeys(unit.lanes, state)
+        kinds |= _in_claims(store, units, busy, notes)
     if busy and not units:
         notes.append("a process is at work here")
     kinds |= dict.fromkeys(_done(store), "done")
@@ -56,6 +54,49 @@ def kinds_of(store: Store) -> tuple[dict[Run, str], list[str]]:
             (alias, seed): kinds.get((own, seed), "missing") for name, seed in runs if name == alias
         }
     return kinds, notes
+
+
+def _is_busy(store: Store, notes: list[str]) -> bool:
+    """Whether a process is at work, as far as that can be known."""
+    try:
+        return in_use(store)
+    except OSError as error:
+        notes.append(
+            f"whether a process is at work here cannot be told, {error.filename} cannot be opened "
+            f"({error.strerror}): what is said to be running may have ended"
+        )
+        return True
+
+
+def _in_claims(
+    store: Store, units: Sequence[Unit], busy: bool, notes: list[str]
+) -> dict[Run, str]:
+    """Runs that are running or have failed by the claims; the notes gain what is to be said."""
+    claims = Claims(store.path(CLAIMS), "status", Launch.stale_seconds)
+    attempts = claims.attempts()
+    notes += failures(units, attempts)
+    kinds: dict[Run, str] = {}
+    for unit in units:
+        if unit.name in attempts:
+            kind = _kind_of(unit, attempts[unit.name], claims, busy, notes)
+            kinds |= dict.fromkeys(unit.lanes, kind) if kind else {}
+    return kinds
+
+
+def _kind_of(
+    unit: Unit, attempt: Attempt, claims: Claims, busy: bool, notes: list[str]
+) -> str | None:
+    """How the runs of a unit stand by its latest attempt; None: as if there were none."""
+    if attempt.state != RUNNING or not busy:
+        return FAILED if attempt.state == FAILED else None
+    silence = claims.silence(attempt)
+    if silence <= (attempt.stale_seconds or claims.stale_seconds):
+        return RUNNING
+    notes.append(
+        f"{unit.name} ({len(unit.lanes)} runs) is silent: no sign of life of {attempt.worker} for "
+        f"{silence:.0f} s; its log: {attempt.report.get('log', 'unknown')}"
+    )
+    return None
 
 
 def _done(store: Store) -> list[Run]:

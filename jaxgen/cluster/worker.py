@@ -2,17 +2,20 @@
 
 import os
 import re
+import secrets
 import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
-from jaxgen.cluster.claims import DONE, FAILED, RELEASED, Attempt, Claim, Claims
+from jaxgen.cluster.claims import DONE, FAILED, RELEASED, RUNNING, Attempt, Claim, Claims
 from jaxgen.cluster.units import LOGS, Unit
 from jaxgen.session import History, Interrupted, Lane, Reporter
-from jaxgen.store import Store
+from jaxgen.store import NO_SPACE, Store
 
 BEATS_PER_STALE = 6
 """Signs of life in the time after which their absence means death."""
@@ -53,19 +56,24 @@ class WorkerReporter:
         return dict(self._progress)
 
 
+@cache
 def worker_name() -> str:
-    """A name that no other running process has."""
-    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:48]
-    return f"{host or 'host'}-{os.getpid()}"
+    """A name that no other running process has, in containers of the same host name neither."""
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40].strip("-")
+    return f"{host or 'host'}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
 def own_log(store: Store, unit: str | None) -> str:
-    """Where this process prints from now on, its compiled parts too; a unit's log is its own."""
+    """Where this process prints from now on, its compiled parts too; a unit's log is its own.
+
+    Where it has printed until then, it says so.
+    """
     if unit is not None:
         return str(store.path(f"{LOGS}/{unit}.log"))
     path = store.path(f"{LOGS}/{worker_name()}.log")
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
+    print(f"prints into {path}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(descriptor, 1)
@@ -77,7 +85,8 @@ class Worker:
     """Takes units and runs them.
 
     Args:
-      units: of the plan, in the order in which they should be taken.
+      units: of the plan, in the order in which they should be taken; those whose workers died
+        are taken last.
       claims: who works on what.
       run: (unit, should_stop) -> None: trains what the store lacks of it.
       reporter: that ``run`` tells of progress.
@@ -98,6 +107,7 @@ class Worker:
 
         Raises:
           Interrupted: a stop was asked for; the unit is free for others.
+          OSError: the disk is full, as it would be for the next unit; this one is free.
         """
         while True:
             if self._should_stop():
@@ -113,7 +123,7 @@ class Worker:
                 self._work_on(unit, claim)
 
     def _take(self, attempts: dict[str, Attempt]) -> tuple[Any, Claim | None]:
-        for unit in self._units:
+        for unit in sorted(self._units, key=lambda unit: _deaths(attempts.get(unit.name))):
             last = attempts.get(unit.name)
             if not is_over(last):
                 claim = self._claims.take(unit.name, last)
@@ -135,19 +145,30 @@ class Worker:
         self._reporter.note(f"unit {unit.name}: {len(unit.lanes)} runs")
         beat_seconds = self._claims.stale_seconds / BEATS_PER_STALE
         try:
+            # At once: should the unit kill this process, its log is known.
+            claim.write(RUNNING, **report())
             with claim.beating(beat_seconds, report):
                 self._run(unit, should_stop)
+            claim.write(DONE, **report())
         except Lost as lost:
             self._reporter.note(str(lost))
         except (Interrupted, KeyboardInterrupt):
             claim.write(RELEASED, **report())
             raise
         except Exception as error:
-            traceback.print_exc()
             text = f"{type(error).__name__}: {error}".splitlines()[0][:500]
+            if isinstance(error, OSError) and error.errno in NO_SPACE:
+                with suppress(OSError):
+                    claim.write(RELEASED, full=error.strerror, **report())
+                raise
+            with suppress(OSError):
+                traceback.print_exc()
             claim.write(FAILED, error=text, **report())
-        else:
-            claim.write(DONE, **report())
+
+
+def _deaths(last: Attempt | None) -> int:
+    """How many workers a unit may have killed."""
+    return 0 if last is None else last.deaths + (last.state == RUNNING)
 
 
 def is_over(attempt: Attempt | None) -> bool:
