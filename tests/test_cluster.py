@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -657,6 +658,26 @@ def test_an_isolated_program_that_is_killed_costs_itself_only(tmp_path):
     }
 
 
+@pytest.fixture
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(launch, "POLL_SECONDS", 0.0)
+
+
+def test_no_isolated_program_is_begun_on_a_full_disk(tmp_path, no_pauses):
+    claims, units = claims_in(tmp_path / "claims"), [Unit("a", 0, []), Unit("b", 0, [])]
+    code = (
+        "import sys; from pathlib import Path; from jaxgen.cluster.claims import Claims\n"
+        f"claim = Claims(Path({str(claims.folder)!r}), 'w', 9.0).take(sys.argv[2], None)\n"
+        "claim.write('released', full='No space left on device')\n"
+    )
+    wrong = launch.run_isolated(
+        units, claims, [sys.executable, "-c", code], lambda unit: tmp_path / f"{unit.name}.log",
+        lambda lines: None, lambda: False,
+    )  # fmt: skip
+    assert wrong == []
+    assert {name: attempt.state for name, attempt in claims.attempts().items()} == {"a": RELEASED}
+
+
 def test_workers_that_cannot_start_are_reported(tmp_path):
     """What they printed is in a log of their own, which the first that they printed names."""
     code = (
@@ -703,11 +724,6 @@ def wait_for(workers: Fake, claims: Claims, tell=lambda lines: None, stop=False)
     return launch.wait(units, claims, workers, Path("logs"), tell, lambda: stop)
 
 
-@pytest.fixture
-def no_pauses(monkeypatch):
-    monkeypatch.setattr(launch, "POLL_SECONDS", 0.0)
-
-
 def test_a_unit_whose_workers_all_died_is_named_with_its_log(tmp_path):
     claim = claims_in(tmp_path).take("a", None)
     assert claim is not None
@@ -736,20 +752,23 @@ def test_workers_do_not_outlive_what_goes_wrong_in_their_launcher(tmp_path, erro
     assert workers.num_told == 1
 
 
-def test_an_isolated_program_does_not_outlive_its_launcher(tmp_path, no_pauses):
+def test_an_isolated_program_does_not_outlive_its_launcher(tmp_path, monkeypatch):
     def tell(lines: list[str]) -> None:
         raise KeyboardInterrupt
 
-    log = tmp_path / "log"
-    code = "import signal, sys; print('started', flush=True); signal.pause()"
+    def start(*arguments, **how):
+        started.append(popen(*arguments, **how))
+        return started[-1]
+
+    started, popen = [], subprocess.Popen
+    monkeypatch.setattr(launch.subprocess, "Popen", start)
     with pytest.raises(KeyboardInterrupt):
         launch.run_isolated(
-            [Unit("a", 0, [])], claims_in(tmp_path / "claims"), [sys.executable, "-c", code],
-            lambda unit: log, tell, lambda: False,
+            [Unit("a", 0, [])], claims_in(tmp_path / "claims"),
+            [sys.executable, "-c", "import time; time.sleep(60)"],
+            lambda unit: tmp_path / "log", tell, lambda: False,
         )  # fmt: skip
-    # A child that lives on would be waited for until the test's own limit.
-    pid, status = os.wait()
-    assert (pid > 0, os.waitstatus_to_exitcode(status)) == (True, -signal.SIGTERM)
+    assert [process.wait(timeout=30) for process in started] == [-signal.SIGTERM]
 
 
 def test_jobs_that_still_wait_for_a_machine_are_taken_back_when_all_is_over(tmp_path):
