@@ -28,8 +28,9 @@ from small_runs import (
 
 from envs_jax import make_task
 from experiments import matrix
+from jaxgen import runner
 from jaxgen.cluster import claims as claims_module
-from jaxgen.cluster import coordinate, launch
+from jaxgen.cluster import coordinate, launch, status, worker
 from jaxgen.cluster.claims import DONE, FAILED, MAX_DEATHS, RELEASED, RUNNING, Claims
 from jaxgen.cluster.coordinate import planned, work
 from jaxgen.cluster.cut import MIN_LANES, make_units
@@ -522,6 +523,37 @@ def test_the_status_of_a_folder(study, tmp_path, capsys):
     assert identities(tmp_path) == before
 
 
+def test_a_worker_that_is_silent_is_not_said_to_run(study, tmp_path):
+    """While another process is at work; by the age of its last sign of life."""
+    store, names = open_store(tmp_path), ("silent", "alive")
+    lanes = [(spec.name, seed) for spec, seed in study.groups[0].lanes]
+    units = [Unit(name, 0, [lane]) for name, lane in zip(names, lanes[:2], strict=True)]
+    write_plan(store, study, units)
+    for name in names:
+        claim = claims_of(tmp_path).take(name, None)
+        assert claim is not None
+        claim.write(RUNNING, log=f"{name}.log")
+    past = time.time() - 300
+    os.utime(tmp_path / "cluster" / "claims" / "silent.1.json", (past, past))
+    with locked(store):
+        kinds, (note,) = kinds_of(store)
+    assert [kinds[unit.lanes[0]] for unit in units] == ["missing", "running"]
+    assert note.startswith("silent (1 runs) is silent: no sign of life of w for 300 s")
+    assert note.endswith("its log: silent.log")
+
+
+def test_who_may_not_open_the_lock_is_told_the_rest(study, tmp_path, monkeypatch):
+    store = open_store(tmp_path)
+    write_plan(store, study)
+
+    def refuse(store):
+        raise PermissionError(errno.EACCES, "Permission denied", "its/.lock")
+
+    monkeypatch.setattr(status, "in_use", refuse)
+    text = status_text(store)
+    assert "cannot be told, its/.lock cannot be opened (Permission denied)" in text
+
+
 def test_a_study_that_was_finished_has_nothing_missing(study, inline):
     store = open_store(inline)
     write_plan(store, study)
@@ -849,6 +881,84 @@ def test_ctrl_c_stops_workers_and_the_same_command_goes_on(quick_inline, tmp_pat
     found = run_matrix(*words)
     assert found.returncode == 0, found.stdout + found.stderr
     assert_same_results(root, quick_inline)
+
+
+# The command line, without training
+
+SMALL = (
+    "--env", "cartpole", "--algo", "ppo", "--technique", "baseline", "--seeds", "0", "1", "--quick"
+)
+
+
+@pytest.fixture
+def no_start(monkeypatch):
+    """Leaves JAX as it is, and draws nothing."""
+    monkeypatch.setattr(matrix.platform, "configure", lambda *words, **more: None)
+    monkeypatch.setattr(matrix.platform, "seal_cache", lambda: None)
+    monkeypatch.setattr(matrix, "_conclude", lambda *arguments: None)
+
+
+@pytest.mark.parametrize(("backend", "share"), [("gpu", 1.0), ("cpu", 0.25)])
+def test_local_workers_share_memory(no_start, monkeypatch, tmp_path, backend, share):
+    """On a GPU each takes its part when it starts, and all of that part is its own."""
+    variable, found = "XLA_PYTHON_CLIENT_MEM_FRACTION", []
+    monkeypatch.setenv(variable, "")
+    monkeypatch.delenv(variable)
+    monkeypatch.setattr(matrix.platform, "confirm_backend", lambda *words: backend)
+    monkeypatch.setattr(worker, "own_log", lambda store, unit: "log")
+    monkeypatch.setattr(coordinate, "work", lambda *given: found.append(given[4].memory_share))
+    open_store(tmp_path)
+    words = ("--launcher", "local", "--workers", "4", "--worker", "--out", str(tmp_path))
+    assert matrix.main([*SMALL, *words]) == 0
+    assert (os.environ[variable], found) == ("0.188", [share])
+
+
+def test_what_went_wrong_is_said_on_a_stop_too_and_nothing_is_caught_up(
+    no_start, monkeypatch, capsys, tmp_path
+):
+    """Writers would read every run that was done before."""
+
+    def stopped(*arguments) -> list[str]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return ["a unit failed"]
+
+    sink = SimpleNamespace(name="sink", told=[], close=lambda: sink.told.append("close"))
+    sink.has = lambda run: sink.told.append("has")
+    monkeypatch.setattr(coordinate, "coordinate", stopped)
+    monkeypatch.setattr(matrix, "_sinks", lambda *arguments: [sink])
+    assert matrix.main([*SMALL, "--isolated", "--out", str(tmp_path / "out")]) == 130
+    out, err = capsys.readouterr()
+    assert "matrix.py: a unit failed" in err
+    assert "stopped; the same command goes on" in out
+    assert sink.told == ["close"]
+
+
+@pytest.mark.parametrize(("num_missing", "code"), [(0, 0), (2, 1)])
+def test_what_is_not_done_is_read_from_the_results(
+    no_start, monkeypatch, capsys, tmp_path, num_missing, code
+):
+    """Another launcher's workers may have finished what this one's have left."""
+    monkeypatch.setattr(coordinate, "coordinate", lambda *arguments: ["no worker is left"])
+    monkeypatch.setattr(matrix, "_num_missing", lambda *arguments: num_missing)
+    assert matrix.main([*SMALL, "--isolated", "--out", str(tmp_path / "out")]) == code
+    err = capsys.readouterr().err
+    assert ("2 of 2 runs are not done" in err) == bool(num_missing)
+
+
+def test_an_error_of_training_is_none_of_the_input(no_start, monkeypatch, capsys, tmp_path):
+    def fail(study, store, make_task, reporter, options) -> None:
+        if under_way:
+            options.should_stop()
+        raise ValueError("of some kind")
+
+    monkeypatch.setattr(matrix.platform, "confirm_backend", lambda *words: "cpu")
+    monkeypatch.setattr(runner, "run_study", fail)
+    words, under_way = [*SMALL, "--out", str(tmp_path / "out")], False
+    assert matrix.main(words) == 2
+    assert capsys.readouterr().err == "matrix.py: of some kind\n"
+    under_way = True
+    with pytest.raises(RuntimeError, match="what was done is kept: of some kind"):
+        matrix.main(words)
 
 
 def test_the_command_of_a_worker_is_its_launchers():

@@ -32,6 +32,7 @@ from small_runs import (
 
 from jaxgen import checkpoint, faults, load_agent, progress, store
 from jaxgen.checkpoint import DamagedCheckpoint
+from jaxgen.cluster.cut import make_units, remove_useless
 from jaxgen.config import preset
 from jaxgen.progress import Progress
 from jaxgen.session import Batch, Interrupted
@@ -454,6 +455,42 @@ def test_a_damaged_checkpoint_is_named_and_trained_again(tmp_path, whole, damage
     assert recorder.noted(f"damaged checkpoint removed, its work is done again: {file}: ")
     assert len(recorder.env_steps) == NUM_ITERATIONS
     assert_whole(tmp_path, whole)
+
+
+def saved_by(root: Path, batch: Batch) -> Path:
+    """A stand-in for the checkpoint that a batch leaves when it is killed."""
+    path = batch.checkpoint_path(Store(root))
+    checkpoint.save(path, {"leaf": np.arange(1000)}, {"lanes": batch.identity})
+    return path
+
+
+def test_a_checkpoint_that_holds_the_lost_best_model_is_gone_on_from(copied):
+    """Killed between its last result and its best model, and planned for workers since."""
+    batch = Batch(STUDY.groups[0].lanes)
+    path, store = saved_by(copied, batch), Store(copied)
+    shutil.rmtree(copied / BEST)
+    remove_useless(STUDY, store, pytest.fail)
+    assert path.exists()
+    (unit,) = make_units(STUDY, store, 2)
+    assert unit.lanes_of(STUDY) == batch.lanes
+
+
+@pytest.mark.parametrize("whole_file", [True, False])
+def test_checkpoints_from_which_nothing_goes_on_are_removed_before_workers_start(
+    copied, whole_file
+):
+    """Done, or damaged; those of other studies are left alone."""
+    other = small_study(total_steps=STEPS, evaluation=EVALUATION, techniques=("dr",))
+    kept, path = (saved_by(copied, Batch(study.groups[0].lanes)) for study in (other, STUDY))
+    notes: list[str] = []
+    if not whole_file:
+        damage_file(largest_file(path), flip)
+        Store(copied).discard(STUDY.groups[0].specs[0].name, 0)
+    remove_useless(STUDY, Store(copied), notes.append)
+    assert checkpoints_of(copied) == [kept]
+    assert [note.split(",")[0] for note in notes] == (
+        [] if whole_file else ["damaged checkpoint removed"]
+    )
 
 
 def test_a_checkpoint_that_does_not_fit_is_named_and_trained_again(tmp_path, whole):

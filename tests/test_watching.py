@@ -188,6 +188,15 @@ def test_what_was_done_before_is_written_once(tmp_path):
     assert_whole(tmp_path, STUDY)
     assert run(STUDY, tmp_path, make_sinks(tmp_path, tensorboard=True)).notes == []
 
+    store, recorder = open_store(tmp_path), Recorder()
+    for watched in runs_of(STUDY)[:2]:
+        next(board_folder(tmp_path, watched).glob("*.scores")).unlink()
+    # One that is lacking is not done.
+    store.discard(*runs_of(STUDY)[0])
+    with Watched(recorder, make_sinks(tmp_path, tensorboard=True), store, STUDY.groups[0].lanes):
+        pass
+    assert recorder.notes == ["TensorBoard: 1 runs that were done before are written"]
+
 
 # Rows
 
