@@ -1,5 +1,7 @@
 """Checkpoints: trees come back equal, and damage or a kill never goes unnoticed."""
 
+import errno
+import os
 import shutil
 import signal
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 
 from jaxgen import checkpoint, faults
 from jaxgen.checkpoint import DamagedCheckpoint
+from jaxgen.store import remove_unfinished
 
 ROOT = Path(__file__).parents[1]
 META = {"config": "0123abcd", "iteration": 7, "lanes": [["ppo", 0]]}
@@ -103,6 +106,18 @@ def test_remove_and_exists(copied):
     assert checkpoint.saved_in(copied.parent) == checkpoint.saved_in(copied) == []
     assert list(copied.parent.iterdir()) == []
     checkpoint.remove(copied)
+
+
+def test_what_a_network_file_system_keeps_fails_nothing(copied, monkeypatch):
+    """A file that is still open there stays in its folder under another name."""
+
+    def refuse(*arguments, **more):
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr(os, "rmdir", refuse)
+    checkpoint.remove(copied)
+    remove_unfinished(copied.parent)
+    assert checkpoint.saved_in(copied.parent) == []
 
 
 # Damage
@@ -229,4 +244,5 @@ def test_killed_at_any_write_point_the_old_or_the_new_checkpoint_loads(tmp_path)
         assert checkpoint.read_meta(path) == meta
         checkpoint.save(path, {"x": np.full(3, 3)}, {"iteration": 3})
         assert checkpoint.read_meta(path) == {"iteration": 3}
+        remove_unfinished(path.parent)
         assert list(path.parent.iterdir()) == [path]

@@ -30,7 +30,7 @@ from envs_jax import make_task
 from experiments import matrix
 from jaxgen import runner
 from jaxgen.cluster import claims as claims_module
-from jaxgen.cluster import coordinate, launch, status, worker
+from jaxgen.cluster import coordinate, cut, launch, status, worker
 from jaxgen.cluster.claims import DONE, FAILED, MAX_DEATHS, RELEASED, RUNNING, Claims
 from jaxgen.cluster.coordinate import planned, work
 from jaxgen.cluster.cut import MIN_LANES, make_units
@@ -254,6 +254,11 @@ def test_what_is_in_flight_comes_first_and_what_is_done_not_at_all(study, tmp_pa
     assert len(lanes_in(make_units(study, store, 2))) + len(done) == 10
 
 
+def test_the_log_of_a_unit_with_a_long_name_is_a_name(study, tmp_path):
+    group = SimpleNamespace(algorithm="a" * 40, environment="b" * 40)
+    assert open_store(tmp_path).path(f"{cut._name(3, group)}.log")  # pyright: ignore
+
+
 def test_a_plan_of_another_study_is_refused(study, tmp_path):
     store = open_store(tmp_path)
     with pytest.raises(StoreError, match="in use for another study"):
@@ -341,6 +346,12 @@ def test_a_claim_names_the_log_before_its_unit_can_kill_anything(tmp_path):
     reporter = WorkerReporter(Recorder())
     Worker([Unit("a", 0, [])], own, run_unit, reporter, "its.log", lambda: False).work()
     assert seen == ["its.log"]
+
+
+def test_workers_of_the_same_process_id_have_names_of_their_own():
+    """In containers of one host name."""
+    names = {worker.worker_name(), worker.worker_name(), worker.worker_name.__wrapped__()}
+    assert len(names) == 2
 
 
 def test_units_whose_workers_died_are_taken_last(tmp_path, clock):

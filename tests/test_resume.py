@@ -34,6 +34,7 @@ from jaxgen import checkpoint, faults, load_agent, progress, store
 from jaxgen.checkpoint import DamagedCheckpoint
 from jaxgen.cluster.cut import make_units, remove_useless
 from jaxgen.config import preset
+from jaxgen.finishing import lost_best
 from jaxgen.progress import Progress
 from jaxgen.session import Batch, Interrupted
 from jaxgen.store import TEMP_PREFIX, Store, locked, open_store
@@ -523,6 +524,15 @@ def test_a_damaged_best_model_is_refused_and_made_again(copied, whole, damage):
     assert recorder.env_steps[-1] == STEPS
     assert identities(copied) == before
     assert_whole(copied, whole)
+
+
+def test_the_best_model_is_found_without_reading_histories(copied, monkeypatch):
+    """Every worker looks for it, one after the other, at the end of every batch."""
+    monkeypatch.setattr(Store, "_history_bytes", lambda *arguments: pytest.fail("read"))
+    group, store = STUDY.groups[0], Store(copied)
+    assert lost_best(store, group) is None
+    shutil.rmtree(copied / BEST)
+    assert lost_best(store, group) is not None
 
 
 @pytest.mark.parametrize("lost", [BEST, f"{BEST}_scores.json"])
