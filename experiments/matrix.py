@@ -146,8 +146,8 @@ def _launch(args: argparse.Namespace, study: Study, how: "Launch", argv: Sequenc
         with _begun():
             _conclude(args, store, study)
     if missing:
-        print(f"matrix.py: {missing} of {study.num_trained} runs are not done; the same command "
-              "without --fresh tries again", file=sys.stderr)
+        print(f"matrix.py: {missing} of {study.num_trained} runs are not done; "
+              f"{_how_to_go_on(args)}", file=sys.stderr)
     print(f"Finished in {time.perf_counter() - began:.0f} s")
     return FAILED if failed or missing else 0
 
