@@ -772,7 +772,7 @@ def test_a_unit_whose_workers_all_died_is_named_with_its_log(tmp_path):
     assert claim is not None
     claim.write(RUNNING, log="its.log")
     died, left = wait_for(Fake(num_alive=0), claims_in(tmp_path))
-    assert died.startswith("a (1 runs): its worker ended without a word")
+    assert died.startswith("a (1 runs): its worker w ended without a word")
     assert "its log: its.log; try --isolated" in died
     assert left.endswith("what they printed: its.err, and in logs")
 

@@ -4,6 +4,7 @@
 """
 
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from small_runs import assert_same_results, run_matrix, start_matrix
 
-from jaxgen.cluster.claims import RUNNING, Claims
+from jaxgen.cluster.claims import RELEASED, RUNNING, Claims
 
 pytestmark = pytest.mark.slurm
 
@@ -76,6 +77,28 @@ def test_what_cancelled_jobs_leave_is_finished_by_the_same_command(slurm, inline
     assert_same_results(root, inline)
 
 
+def test_ctrl_c_leaves_no_job_and_each_gives_back_what_it_held(slurm, tmp_path):
+    """They are told to stop, not killed; a third one waits for a processor and is taken back."""
+    root = tmp_path / "out"
+    words = (*ON_SLURM, "--num-seeds", "6", "--workers", "3", "--out", str(root))
+    with start_matrix(*words, **slurm) as process:
+        wait_for_claims(root, 2)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, out + err
+    assert jobs_of(slurm) == []
+    attempts = Claims(root / "cluster" / "claims", "test", 1.0).attempts().values()
+    assert {attempt.state for attempt in attempts} == {RELEASED}
+
+
+def jobs_of(slurm: dict[str, str], *which: str) -> list[str]:
+    listed = subprocess.run(
+        ["squeue", "--noheader", "--array", "--format=%i", *which],
+        capture_output=True, text=True, check=True, env=os.environ | slurm,
+    )
+    return sorted(listed.stdout.split())
+
+
 def wait_for_claims(root: Path, number: int) -> None:
     """Wait until so many jobs are at work."""
     until = time.monotonic() + 240
@@ -90,10 +113,6 @@ def wait_for_claims(root: Path, number: int) -> None:
 
 def cancel(slurm: dict[str, str], every: bool) -> None:
     """Cancel all jobs, or the first."""
-    listed = subprocess.run(
-        ["squeue", "--noheader", "--array", "--format=%i", "--states=running"],
-        capture_output=True, text=True, check=True, env=os.environ | slurm,
-    )
-    jobs = sorted(listed.stdout.split())
+    jobs = jobs_of(slurm, "--states=running")
     assert len(jobs) == 2
     subprocess.run(["scancel", *(jobs if every else jobs[:1])], check=True, env=os.environ | slurm)

@@ -270,9 +270,10 @@ def died(units: Sequence[Unit], attempts: Mapping[str, Attempt]) -> list[str]:
         last = attempts.get(unit.name)
         if last is not None and last.state == RUNNING:
             found.append(
-                f"{unit.name} ({len(unit.lanes)} runs): its worker ended without a word, killed "
-                f"perhaps for its memory; its log: {last.report.get('log', 'unknown')}; "
-                "try --isolated, which gives each program a process of its own"
+                f"{unit.name} ({len(unit.lanes)} runs): its worker {last.worker} ended without a "
+                "word, killed perhaps for its memory, unless another command started it; its log: "
+                f"{last.report.get('log', 'unknown')}; try --isolated, which gives each program a "
+                "process of its own"
             )
     return found
 
