@@ -84,8 +84,8 @@ def test_an_agent_per_seed(agents):
 
 
 def test_several_seeds_equal_each_alone(agents):
-    """Bit by bit, also beside so many that a device has other numbers of lanes."""
-    assert_same_agent(trained(seeds=range(3, 9))[2], agents[1])
+    """Bit by bit, also where a device has more lanes."""
+    assert_same_agent(trained(seeds=[4, 5, 6, 7, 8])[1], agents[1])
     assert_same_agent(trained(seeds=[5])[0], agents[1])
     backwards = trained(seeds=[5, 3])
     assert_same_agent(backwards[0], agents[1])
@@ -120,6 +120,7 @@ def test_pitfall_12_gar_of_es_is_its_baseline():
     assert (np.asarray(agents[0].params) != np.asarray(agents[2].params)).any()
 
 
+@pytest.mark.slow
 def test_dqn_learns_from_the_first_update_on():
     """5 iterations of 66 steps, the first updates after 132: at learning rate 0 nothing moves."""
     agent, still = (

@@ -197,6 +197,7 @@ def test_driven_environments_are_all_counted(all_devices, monkeypatch):
         scanning.drive(make, 5, True)
 
 
+@pytest.mark.slow
 def test_our_training_counts_the_steps_of_the_seeds_that_were_asked_for():
     """Three seeds are padded to four lanes; 2 iterations of 4 x 32 steps each count three times."""
     rollouts = {"num_variations": 1, "num_envs": 4, "num_steps": 32, "num_minibatches": 4}
@@ -219,7 +220,7 @@ def test_the_pooled_update_has_as_many_samples_in_as_many_updates(cell):
         assert pooled.batch_per_variation == 3 * config.batch_per_variation
 
 
-@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("pooled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_updates_and_iterations_run(pooled, monkeypatch):
     monkeypatch.setattr(own_training, "WARM_UP_SHARE", 0.0)
     run, _ = own_training.update("ppo", "cartpole", 2, pooled, 1)
@@ -248,6 +249,7 @@ def test_both_updates_on_images_take_gradients_of_equally_many_at_a_time():
 
 
 @pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.slow
 def test_updates_on_images_run(pooled):
     overrides = gar_overhead.image_overrides(quick=True) | {"hidden": [8]}
     run, facts = gar_overhead.update_on_images(overrides, pooled)

@@ -277,6 +277,7 @@ def be_a_worker(study, root: Path, make=make_task, **changes) -> list[str]:
     return work(study, store, make, Recorder(), options, how, "its.log")
 
 
+@pytest.mark.slow
 def test_workers_one_after_the_other_make_what_one_process_makes(study, inline, tmp_path):
     store, how = open_store(tmp_path), Launch("local", 2, stale_seconds=1.0)
     calls = iter(range(1000))
@@ -291,6 +292,7 @@ def test_workers_one_after_the_other_make_what_one_process_makes(study, inline, 
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 def test_a_unit_that_fails_is_reported_and_the_others_are_done(study, tmp_path):
     def make(name: str, **options):
         if name == "cartpole" and not failed:

@@ -256,6 +256,7 @@ def test_agreement_is_not_measured():
     assert (metrics["updates"] == 1).all() and (metrics["skipped_updates"] == 0).all()
 
 
+@pytest.mark.slow
 def test_es_gar_changes_no_bit_with_its_company():
     """Lanes 0 and 1 of es-gar alone and among eight, over 6 generations."""
     program, name = traced("es").program, "es-gar"

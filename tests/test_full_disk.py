@@ -26,7 +26,12 @@ def undisturbed(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("point", ["checkpoint.arrays:3", "result.written", "derived.before:5"])
+LATE = ("result.written", "derived.before:5")
+
+
+@pytest.mark.parametrize(
+    "point", ["checkpoint.arrays:3", *(pytest.param(own, marks=pytest.mark.slow) for own in LATE)]
+)
 def test_a_full_disk_is_said_and_the_same_command_goes_on(undisturbed, tmp_path, point):
     root = tmp_path / "out"
     found = run_matrix(*QUICK, "--out", str(root), **{faults.FULL_VARIABLE: point})

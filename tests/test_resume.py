@@ -203,6 +203,7 @@ def kill_at_point(point: str, root: Path, expected: Path) -> str:
     return assert_goes_on(root, expected)
 
 
+@pytest.mark.slow
 def test_killed_between_two_checkpoints(tmp_path, uninterrupted):
     out = kill_at_point("checkpoint.moved:3", tmp_path, uninterrupted)
     assert f"ppo cartpole: going on from iteration 2 of {NUM_ITERATIONS}" in out

@@ -72,7 +72,11 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(
-    params=[*CARTPOLE, pytest.param(GRID, marks=pytest.mark.slow)], ids=lambda cell: "-".join(cell)
+    params=[
+        CARTPOLE[0],
+        *(pytest.param(cell, marks=pytest.mark.slow) for cell in (*CARTPOLE[1:], GRID)),
+    ],
+    ids=lambda cell: "-".join(cell),
 )
 def cell(request) -> tuple[str, str]:
     return request.param
@@ -201,8 +205,17 @@ def test_lanes_that_were_asked_for_and_do_not_fit_are_an_error(cell, tmp_path, m
         run(study_of(cell), tmp_path, max_lanes=6)
 
 
-@pytest.mark.parametrize("environment", ["cartpole", "minigrid"])
-@pytest.mark.parametrize("algorithm", ["ppo", "dqn", "es"])
+@pytest.mark.parametrize(
+    ("algorithm", "environment"),
+    [
+        ("ppo", "minigrid"),
+        *(
+            pytest.param(algorithm, environment, marks=pytest.mark.slow)
+            for algorithm in ("ppo", "dqn", "es") for environment in ("cartpole", "minigrid")
+            if (algorithm, environment) != ("ppo", "minigrid")
+        ),
+    ],
+)  # fmt: skip
 def test_the_estimate_of_memory_is_what_the_program_takes(algorithm, environment):
     """At most a tenth less than the compiler's figure and a checkpoint, and not much more."""
     study = make_study([environment], [algorithm], ["dr"], [0, 1, 2])

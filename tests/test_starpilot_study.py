@@ -147,6 +147,7 @@ def test_too_little_memory_is_an_error_before_anything_is_made(tmp_path, monkeyp
     assert not checkpoint.saved_in(tmp_path / "checkpoints")
 
 
+@pytest.mark.slow
 def test_auto_takes_as_many_lanes_as_memory_holds(tmp_path, monkeypatch):
     """Memory for one and a half of the two."""
     study = tiny_study("ppo")
@@ -178,6 +179,7 @@ def start(root: Path, **variables: str) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_killed_in_a_checkpoint_and_run_again(tmp_path):
     """SIGKILL between the two renames of the third checkpoint; the second is what goes on."""
     whole = start(tmp_path / "whole")

@@ -73,7 +73,12 @@ def test_every_number_of_a_gradient_counts_once(size):
     np.testing.assert_allclose(ones, size**0.5, rtol=1e-6)
 
 
-@pytest.mark.parametrize("size", [4_610, 20_000, 83_972, 200_000])
+LARGER = (20_000, 83_972, 200_000)
+
+
+@pytest.mark.parametrize(
+    "size", [4_610, *(pytest.param(own, marks=pytest.mark.slow) for own in LARGER)]
+)
 def test_the_number_of_lanes_changes_no_bit(size):
     """A plain sum is added up in another order where there are enough lanes or numbers."""
     gradients = jax.random.normal(jax.random.key(0), (18, 3, size))
