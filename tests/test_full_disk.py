@@ -74,6 +74,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_really_full(undisturbed, small_disk):
     """Filled up by somebody else as soon as there is a checkpoint."""
     root, filler = small_disk / "out", small_disk / "filler"

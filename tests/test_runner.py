@@ -329,15 +329,16 @@ def test_the_best_model_is_that_of_the_best_return_at_level_zero(folder):
     assert best["num_candidates"] == len(records) == 6
 
 
-def test_the_best_model_acts_without_its_configuration(folder):
+def test_the_best_model_acts_without_its_configuration(folder, cell):
     """Its returns over the study's own episodes are those of its result."""
-    for algorithm, environment in CARTPOLE:
-        root = folder((algorithm, environment))
-        agent = jaxgen.load_agent(root / f"best_models/{algorithm}_{environment}_best")
-        name = root / f"best_models/{algorithm}_{environment}_best_scores.json"
-        best = json.loads(name.read_text())
-        assert (agent.technique, agent.seed) == (best["technique"], best["seed"])
-        returns = jaxgen.evaluate(agent, make_task(environment), episodes=10)
-        assert returns.mean(1, dtype=np.float64).tolist() == best["returns"]
-        actions = agent.act(np.zeros((5, *agent.spec.obs_shape), np.float32))
-        assert actions.shape == (5,)
+    algorithm, environment = cell
+    root = folder(cell)
+    agent = jaxgen.load_agent(root / f"best_models/{algorithm}_{environment}_best")
+    name = root / f"best_models/{algorithm}_{environment}_best_scores.json"
+    best = json.loads(name.read_text())
+    assert (agent.technique, agent.seed) == (best["technique"], best["seed"])
+    options = study_of(cell).groups[0].specs[0].task_options
+    returns = jaxgen.evaluate(agent, make_task(environment, **options), episodes=10)
+    assert returns.mean(1, dtype=np.float64).tolist() == best["returns"]
+    actions = agent.act(np.zeros((5, *agent.spec.obs_shape), np.float32))
+    assert actions.shape == (5,)
