@@ -103,7 +103,7 @@ def test_an_environment_is_made_filled_and_tested(monkeypatch, tmp_path):
     found = versions.run_suite("3.12-locked", "/bin/python3.12", ["uv"], args)
     home = tmp_path / "3.12-locked"
     assert commands == [
-        f"uv venv --no-config --python /bin/python3.12 {home}",
+        f"uv venv --no-config --seed --python /bin/python3.12 {home}",
         f"uv pip install --no-config --python {home}/bin/python "
         "--no-deps -r requirements.lock -e .",
         f"{home}/bin/python -m pytest --junitxml={home}.xml -q -k 'a b'",

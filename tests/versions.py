@@ -120,9 +120,10 @@ def run_suite(name: str, python: str, uv: Sequence[str], args: argparse.Namespac
     if (home / "pyvenv.cfg").exists():
         shutil.rmtree(home)
     report.unlink(missing_ok=True)
-    # --no-config: pyproject.toml's own constraints are those of the locked versions.
+    # --no-config: pyproject.toml's own constraints are those of the locked versions. --seed: pip,
+    # which the notebooks use.
     steps = {
-        "not made": [*uv, "venv", "--no-config", "--python", python, str(home)],
+        "not made": [*uv, "venv", "--no-config", "--seed", "--python", python, str(home)],
         "not installed": [*uv, "pip", "install", "--no-config", "--python", own,
                           *requirements(name, args.envs, args.gpu)],
         "failed": [own, "-m", "pytest", f"--junitxml={report}", *shlex.split(args.pytest)],
