@@ -184,8 +184,7 @@ def _coordinate(
 
 
 def _num_missing(store: Store, study: Study) -> int:
-    lanes = [lane for group in study.groups for lane in group.lanes]
-    return sum(not store.is_done(spec.name, seed) for spec, seed in lanes)
+    return sum(not store.is_done(spec.name, seed) for spec, seed in study.lanes)
 
 
 def _work(args: argparse.Namespace, study: Study, how: "Launch") -> int:
@@ -266,8 +265,7 @@ def _watched(
         return
     from jaxgen.watching import Watched
 
-    lanes = [lane for group in study.groups for lane in group.lanes]
-    with Watched(console, sinks, store, lanes) as reporter:
+    with Watched(console, sinks, store, study.lanes) as reporter:
         yield reporter
 
 

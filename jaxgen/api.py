@@ -17,7 +17,7 @@ from jaxgen.evaluation.episodes import MODES, Suite, episode_returns, greedy
 from jaxgen.evaluation.host_episodes import HostSuite, play, suite_of
 from jaxgen.evaluation.scores import check_levels, score_curve
 from jaxgen.host_training import make_host_program
-from jaxgen.lanes import fit, num_padded
+from jaxgen.lanes import fit, in_turns, padded
 from jaxgen.results import make_references, normalised_by_kind
 from jaxgen.study import Evaluation, check_seeds, least_s0
 from jaxgen.techniques import (
@@ -167,18 +167,15 @@ def _turns(
     found = fit(program, stack_lanes([arm], [0]), len(seeds))
     if not found.fits:
         raise ValueError(f"{label}: {found}; {found.remedy()}")
-    num_turns = -(-len(seeds) // min(found.asked, found.fits))
-    size = -(-len(seeds) // num_turns)
-    return [list(seeds[i : i + size]) for i in range(0, len(seeds), size)]
+    return in_turns(seeds, min(found.asked, found.fits))
 
 
 def _train_together(
     program: Program, arm: tuple[Config, Technique], seeds: list[int], refresh_steps: int | None
 ) -> np.ndarray:
     """The parameters ``[L, D]`` at the end of the training of these seeds."""
-    config, num_lanes = arm[0], num_padded(len(seeds), program.num_devices, program.min_lanes)
-    padded = seeds + seeds[-1:] * (num_lanes - len(seeds))
-    lanes = stack_lanes([arm] * num_lanes, padded)
+    config, own = arm[0], padded(seeds, program)
+    lanes = stack_lanes([arm] * len(own), own)
     content = program.content(lanes, 0)
     carry = program.init(lanes, content)
     for segment in segments(config, refresh_steps, program.chunk):

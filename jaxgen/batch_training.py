@@ -15,7 +15,7 @@ from jaxgen.config import Config
 from jaxgen.evaluation.episodes import Suite
 from jaxgen.evaluation.host_episodes import HostSuite, suite_of
 from jaxgen.host_training import make_host_program
-from jaxgen.lanes import fit, num_padded
+from jaxgen.lanes import fit, padded
 from jaxgen.progress import Progress, append
 from jaxgen.results import References, make_references
 from jaxgen.session import Batch, Interrupted, Session
@@ -52,7 +52,7 @@ class Trainer(NamedTuple):
     batch: Batch
     shared: GroupProgram
     lanes: Lanes
-    """Padded, see `jaxgen.lanes.num_padded`."""
+    """Padded, see `jaxgen.lanes.padded`."""
     references: References
     """Of the final evaluation."""
     curve_suite: Suite | HostSuite
@@ -129,11 +129,9 @@ def _fixed_episodes(
 
 def make_trainer(session: Session, shared: GroupProgram, batch: Batch) -> Trainer:
     """Line up the lanes of a batch."""
-    own, program = len(batch.lanes), shared.program
-    total = num_padded(own, program.num_devices, program.min_lanes)
-    padded = batch.lanes + batch.lanes[-1:] * (total - own)
-    arms = [(spec.config, spec.technique_values) for spec, _ in padded]
-    lanes = stack_lanes(arms, [seed for _, seed in padded])
+    own = padded(batch.lanes, shared.program)
+    arms = [(spec.config, spec.technique_values) for spec, _ in own]
+    lanes = stack_lanes(arms, [seed for _, seed in own])
     episodes = _fixed_episodes(session, batch.lanes[0][0], shared.task)
     return Trainer(session, batch, shared, lanes, *episodes)
 

@@ -1,6 +1,7 @@
 """How many lanes train together, by what the devices and their memory hold."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import jax
 
@@ -8,6 +9,8 @@ from jaxgen import platform
 
 if TYPE_CHECKING:
     from jaxgen.training import Lanes, Program
+
+T = TypeVar("T")
 
 MIN_LANES = 2
 """Lanes on each device. XLA sums the products of a single lane in another order than those of
@@ -22,9 +25,23 @@ grid). Two devices with 9 lanes each and one with 9 and 9 in turn give the same 
 def num_padded(num_lanes: int, num_devices: int, min_lanes: int = MIN_LANES) -> int:
     """Lanes of a program that trains ``num_lanes``: as many, and at least so many, on each device.
 
-    The lanes in excess repeat the last one, and nobody looks at them.
+    Nobody looks at those in excess.
     """
     return num_devices * max(min_lanes, -(-num_lanes // num_devices))
+
+
+def padded(items: Sequence[T], program: "Program") -> list[T]:
+    """An item for each lane of a program that trains these, the last one repeated."""
+    num_lanes = num_padded(len(items), program.num_devices, program.min_lanes)
+    return [*items, *[items[-1]] * (num_lanes - len(items))]
+
+
+def in_turns(items: Sequence[T], most: int) -> list[list[T]]:
+    """Parts that train one after the other, of equal size but for the last, so that one or two
+    compiled programs serve them all."""
+    num_turns = -(-len(items) // most)
+    size = -(-len(items) // num_turns)
+    return [list(items[i : i + size]) for i in range(0, len(items), size)]
 
 
 class Fit(NamedTuple):

@@ -25,6 +25,7 @@ from jaxgen.batch_training import (
     train,
 )
 from jaxgen.finishing import finish, lost_best
+from jaxgen.lanes import in_turns
 from jaxgen.session import Batch, Interrupted, Lane, Options, Reporter, Session
 from jaxgen.store import DONE, MISSING, Store
 from jaxgen.study import Group, RunSpec, Study
@@ -66,36 +67,34 @@ def release() -> None:
 
 def discard(study: Study, store: Store) -> None:
     """Make every run of the study count as not done, and forget what of it is in flight."""
-    lanes = [lane for group in study.groups for lane in group.lanes]
-    for spec, seed in lanes:
-        store.discard(spec.name, seed)
-    names = {(spec.name, seed) for spec, seed in lanes}
+    own = [(spec.name, seed) for spec, seed in study.lanes]
+    for name, seed in own:
+        store.discard(name, seed)
     for path, identity in in_flight(store):
-        if names & set(identity):
+        if set(own) & set(identity):
             checkpoint.remove(path)
 
 
 def in_flight(
-    store: Store, prefix: str = "",
-    damaged: Callable[[Path, checkpoint.DamagedCheckpoint], None] = lambda path, damage: None,
-    whole: bool = False,
+    store: Store, prefix: str = "", remove_damaged: Callable[[str], None] | None = None
 ) -> Iterator[tuple[Path, list[tuple[str, int]]]]:
     """Checkpoints with the (run name, seed) pairs of their lanes.
 
     Args:
       store: where they lie.
       prefix: of their names.
-      damaged: is told of each that cannot be read, which may be one that another process is just
-        writing.
-      whole: read all of each, to tell whether it is damaged, not its manifest alone.
+      remove_damaged: read all of each, not its manifest alone, and remove those that are damaged;
+        this is told of them. None: leave them, as another process may just be writing them.
     """
-    read = checkpoint.read_meta if whole else checkpoint.peek
+    read = checkpoint.peek if remove_damaged is None else checkpoint.read_meta
     for path in checkpoint.saved_in(store.root / "checkpoints"):
         if path.name.startswith(prefix):
             try:
                 lanes = read(path)["lanes"]
             except checkpoint.DamagedCheckpoint as damage:
-                damaged(path, damage)
+                if remove_damaged is not None:
+                    remove_damaged(f"damaged checkpoint removed, its work is done again: {damage}")
+                    checkpoint.remove(path)
                 continue
             yield path, [(name, seed) for name, seed in lanes]
 
@@ -154,10 +153,7 @@ def _batches(
         return
     most = max_batch_lanes(session, program(), Batch(max(parts, key=len)))
     for part in filter(None, parts):
-        # Of equal size but for the last, so that one or two compiled programs serve them all.
-        num_batches = -(-len(part) // most)
-        size = -(-len(part) // num_batches)
-        yield from (Batch(part[i : i + size]) for i in range(0, len(part), size))
+        yield from map(Batch, in_turns(part, most))
 
 
 def _lost_best(session: Session, group: Group, lanes: Sequence[Lane]) -> Iterator[Batch]:
@@ -180,18 +176,10 @@ def _lost_best(session: Session, group: Group, lanes: Sequence[Lane]) -> Iterato
 
 def _in_flight(session: Session, group: Group, lanes: Sequence[Lane]) -> list[Batch]:
     """Batches of nothing but these lanes that have a checkpoint."""
-
-    def remove(path: Path, damage: checkpoint.DamagedCheckpoint) -> None:
-        if session.alone:
-            session.reporter.note(
-                f"damaged checkpoint removed, its work is done again: {damage}"
-            )
-            checkpoint.remove(path)
-
     own = {(spec.name, seed): (spec, seed) for spec, seed in lanes}
-    prefix = f"{group.algorithm}_{group.environment}-"
+    remove_damaged = session.reporter.note if session.alone else None
     return [
         Batch([own[name] for name in identity])
-        for _, identity in in_flight(session.store, prefix, remove, whole=session.alone)
+        for _, identity in in_flight(session.store, f"{group.name}-", remove_damaged)
         if identity and set(identity) <= set(own)
     ]

@@ -143,6 +143,11 @@ class Group:
         return self.specs[0].config
 
     @property
+    def name(self) -> str:
+        """What its checkpoints and units are named after."""
+        return f"{self.algorithm}_{self.environment}"
+
+    @property
     def lanes(self) -> list[tuple[RunSpec, int]]:
         """(arm, seed) pairs, seeds innermost."""
         return [(spec, seed) for spec in self.specs for seed in self.seeds]
@@ -157,6 +162,11 @@ class Study:
     """Algorithm and technique of arms that the algorithm does not have."""
 
     @property
+    def lanes(self) -> list[tuple[RunSpec, int]]:
+        """(arm, seed) pairs of all groups."""
+        return [lane for group in self.groups for lane in group.lanes]
+
+    @property
     def num_runs(self) -> int:
         """Rows of the study: trained runs and aliases."""
         return sum((len(g.specs) + len(g.aliases)) * len(g.seeds) for g in self.groups)
@@ -164,7 +174,7 @@ class Study:
     @property
     def num_trained(self) -> int:
         """Runs that are trained."""
-        return sum(len(g.lanes) for g in self.groups)
+        return len(self.lanes)
 
 
 def make_study(

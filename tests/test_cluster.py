@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -257,8 +258,8 @@ def test_what_is_in_flight_comes_first_and_what_is_done_not_at_all(study, tmp_pa
 
 
 def test_the_log_of_a_unit_with_a_long_name_is_a_name(study, tmp_path):
-    group = SimpleNamespace(algorithm="a" * 40, environment="b" * 40)
-    assert open_store(tmp_path).path(f"{cut._name(3, group)}.log")  # pyright: ignore
+    group = replace(study.groups[0], algorithm="a" * 40, environment="b" * 40)
+    assert open_store(tmp_path).path(f"{cut._name(3, group)}.log")
 
 
 def test_a_plan_of_another_study_is_refused(study, tmp_path):

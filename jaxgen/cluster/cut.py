@@ -1,18 +1,15 @@
 """Cut what is left of a study into units."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from jaxgen import checkpoint
 from jaxgen.cluster.units import Run, Unit
 from jaxgen.finishing import lost_best
+from jaxgen.lanes import MIN_LANES
 from jaxgen.plan import estimated_seconds
 from jaxgen.runner import in_flight
 from jaxgen.store import Store
 from jaxgen.study import Group, Study
-
-MIN_LANES = 2
-"""Fewer would be padded, see `jaxgen.batch_training`."""
 
 
 def make_units(study: Study, store: Store, num_parts: int) -> list[Unit]:
@@ -37,14 +34,14 @@ def make_units(study: Study, store: Store, num_parts: int) -> list[Unit]:
 
 
 def _name(number: int, group: Group) -> str:
-    return f"{number:04d}-{group.algorithm}_{group.environment}"[:60]
+    return f"{number:04d}-{group.name}"[:60]
 
 
 def _parts(group: Group, store: Store, num_parts: int) -> Iterator[tuple[bool, list[Run]]]:
     """Whether in flight, and lanes of each part."""
     own = [(spec.name, seed) for spec, seed in group.lanes]
     rest = [lane for lane in own if not store.is_done(*lane)]
-    flying = [lanes for _, lanes in in_flight(store, _prefix(group)) if set(lanes) <= set(own)]
+    flying = [lanes for _, lanes in in_flight(store, f"{group.name}-") if set(lanes) <= set(own)]
     taken: set[Run] = set()
     for lanes in flying:
         if set(lanes) & set(rest):
@@ -67,15 +64,11 @@ def remove_useless(study: Study, store: Store, note: Callable[[str], None]) -> N
       store: where they lie.
       note: is told of those that are damaged.
     """
-
-    def remove_damaged(path: Path, damage: checkpoint.DamagedCheckpoint) -> None:
-        note(f"damaged checkpoint removed, its work is done again: {damage}")
-        checkpoint.remove(path)
-
     for group in study.groups:
-        lost, own = _lost_lane(store, group), {(spec.name, seed) for spec, seed in group.lanes}
-        for path, lanes in in_flight(store, _prefix(group), remove_damaged, whole=True):
-            if set(lanes) <= own - {lost} and all(store.is_done(*lane) for lane in lanes):
+        own = {(spec.name, seed) for spec, seed in group.lanes}
+        for path, lanes in in_flight(store, f"{group.name}-", remove_damaged=note):
+            done = set(lanes) <= own and all(store.is_done(*lane) for lane in lanes)
+            if done and _lost_lane(store, group) not in lanes:
                 checkpoint.remove(path)
 
 
@@ -83,7 +76,3 @@ def _lost_lane(store: Store, group: Group) -> Run | None:
     """The best run of a group where its model is lost."""
     lost = lost_best(store, group)
     return None if lost is None else (lost[0][0].name, lost[0][1])
-
-
-def _prefix(group: Group) -> str:
-    return f"{group.algorithm}_{group.environment}-"
