@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from envs_jax import make_task, procgen_games
 from harness import OWN, Case, Contender, by_case, parse, parser, readable, run_benchmark
-from jaxgen.config import Config, preset, replace
+from jaxgen.study.config import Config, preset, replace
 from worker import MIN_SECONDS, Run, timed
 
 if TYPE_CHECKING:
@@ -129,16 +129,16 @@ def rollouts(
 def _collector(
     policy: str, bridge: str, num_envs: int, seeds: list[int]
 ) -> tuple[Callable[[], None], dict[str, Any]]:
-    """A function that collects a rollout as `jaxgen.host_training` does, and facts about it."""
+    """A function that collects a rollout as `jaxgen.training.host` does, and facts about it."""
     import jax
     import jax.numpy as jnp
     import numpy as np
 
     from jaxgen.algorithms import ALGORITHMS
-    from jaxgen.host_training import init_host_carry, make_host_functions, room_for_images
-    from jaxgen.rollout import collect_host
     from jaxgen.techniques import Technique
-    from jaxgen.training import stack_lanes
+    from jaxgen.training.host import init_host_carry, make_host_functions, room_for_images
+    from jaxgen.training.host_rollout import collect_host
+    from jaxgen.training.program import stack_lanes
 
     task = make_task("starpilot", num_levels=NUM_LEVELS)
     arm = _config(policy, num_envs), Technique(levels=(0.0,))

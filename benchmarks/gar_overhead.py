@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from harness import Case, Contender, by_case, parse, parser, readable, run_benchmark
-from jaxgen.config import preset
+from jaxgen.study.config import preset
 from worker import Run, timed
 
 UPDATE = "contenders.own_training:update"
@@ -70,10 +70,10 @@ def update_on_images(overrides: dict[str, Any], pooled: bool) -> tuple[Run, dict
     from contenders.own_training import _config, _pooled
     from envs_jax import make_task
     from jaxgen.algorithms import ALGORITHMS
-    from jaxgen.host_training import init_host_carry, lane_of, make_host_functions
-    from jaxgen.rollout import collect_host
     from jaxgen.techniques import MULTI_LEVELS, Technique
-    from jaxgen.training import stack_lanes
+    from jaxgen.training.host import init_host_carry, lane_of, make_host_functions
+    from jaxgen.training.host_rollout import collect_host
+    from jaxgen.training.program import stack_lanes
     from jaxgen.types import HostStep
 
     cell = "ppo", "starpilot"

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxgen import platform
+from jaxgen.system import platform
 
 HERE = Path(__file__).resolve().parent
 OWN, ONE, ALL = "jaxgen", "one device", "all devices"

@@ -61,7 +61,7 @@ def _programs(results: Path) -> dict[str, dict[str, float]]:
 
 def _import_seconds(environment: dict[str, str]) -> float:
     start = time.perf_counter()
-    modules = "import jaxgen.runner, jaxgen.outputs, jaxgen.plotting"
+    modules = "import jaxgen.running.runner, jaxgen.report.outputs, jaxgen.report.figures"
     subprocess.run([sys.executable, "-c", modules], env=environment, check=True)
     return time.perf_counter() - start
 

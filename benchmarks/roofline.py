@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from envs_jax import make_task
 from gar_overhead import UPDATES, update_args
 from harness import Case, Contender, parse, parser, run_benchmark
-from jaxgen.config import DQNConfig, PPOConfig, preset
+from jaxgen.study.config import DQNConfig, PPOConfig, preset
 
 CEILINGS = {"small products": "small_products", "stream": "stream"}
 

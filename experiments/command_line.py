@@ -4,10 +4,11 @@ import argparse
 from collections.abc import Sequence
 
 from envs_jax import DEFAULT, ENVIRONMENTS, OTHERS, unavailable
-from jaxgen import platform
-from jaxgen.cluster.settings import LAUNCHERS, Launch, read_settings
-from jaxgen.config import PRESETS, algorithm_names
-from jaxgen.study import Evaluation, Study, make_study
+from jaxgen.running.workers.settings import LAUNCHERS, Launch, read_settings
+from jaxgen.study.config import PRESETS, algorithm_names
+from jaxgen.study.product import Study, make_study
+from jaxgen.study.spec import Evaluation
+from jaxgen.system import platform
 from jaxgen.techniques import SUITES
 
 DEFAULT_SEEDS = (0, 1, 2)

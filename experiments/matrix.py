@@ -19,17 +19,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from envs_jax import make_task
 from experiments.command_line import launch_of, left_out, parse, study_of
-from jaxgen import platform
-from jaxgen.plan import describe_plan
-from jaxgen.store import NO_SPACE, DamagedFile, Store, locked, open_store
-from jaxgen.study import Study
+from jaxgen.results.lock import locked
+from jaxgen.results.store import Store, open_store
+from jaxgen.study.estimate import describe_plan
+from jaxgen.study.product import Study
+from jaxgen.system import platform
+from jaxgen.system.files import NO_SPACE, DamagedFile
 
 if TYPE_CHECKING:
-    from jaxgen.cluster.settings import Launch
-    from jaxgen.cluster.units import Unit
-    from jaxgen.console import Console
-    from jaxgen.session import Options, Reporter
-    from jaxgen.watching import Sink
+    from jaxgen.running.console import Console
+    from jaxgen.running.reporter import Reporter
+    from jaxgen.running.session import Options
+    from jaxgen.running.watching.rows import Sink
+    from jaxgen.running.workers.settings import Launch
+    from jaxgen.running.workers.units import Unit
 
 FAILED, BAD_INPUT, DISK_FULL, INTERRUPTED = 1, 2, 74, 130
 """Exit codes besides 0: something of the study failed; nothing was started; the disk is full;
@@ -60,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
     if args.status:
-        from jaxgen.cluster.status import status_text
+        from jaxgen.running.workers.status import status_text
 
         print(status_text(open_store(args.status, create=False)))
         return 0
@@ -86,10 +89,10 @@ def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
 
 
 def _train(args: argparse.Namespace, study: Study, store: Store) -> int:
-    from jaxgen.cluster.units import write_plan
-    from jaxgen.console import Console
-    from jaxgen.runner import run_study
-    from jaxgen.session import Interrupted
+    from jaxgen.running.console import Console
+    from jaxgen.running.runner import run_study
+    from jaxgen.running.session import Interrupted
+    from jaxgen.running.workers.units import write_plan
 
     began = time.perf_counter()
     backend = platform.confirm_backend(args.device, args.allow_known_bad, args.devices)
@@ -121,11 +124,11 @@ def _train(args: argparse.Namespace, study: Study, store: Store) -> int:
 
 def _launch(args: argparse.Namespace, study: Study, how: "Launch", argv: Sequence[str]) -> int:
     """Train in workers."""
-    from jaxgen.cluster.coordinate import planned, wait_alone, what_failed
-    from jaxgen.cluster.launch import make_executor
-    from jaxgen.cluster.units import JOBS
-    from jaxgen.console import Console
-    from jaxgen.session import Interrupted
+    from jaxgen.running.console import Console
+    from jaxgen.running.session import Interrupted
+    from jaxgen.running.workers.coordinate import planned, wait_alone, what_failed
+    from jaxgen.running.workers.launch import make_executor
+    from jaxgen.running.workers.units import JOBS
 
     began, console, store = time.perf_counter(), Console(args.quiet), open_store(args.out)
     # What can be refused is refused before anything is discarded.
@@ -168,9 +171,9 @@ def _coordinate(
     argv: Sequence[str], units: Sequence["Unit"], console: "Console",
 ) -> None:
     """Start workers, wait for them, and say what went wrong; Interrupted: a stop was asked for."""
-    from jaxgen.cluster.coordinate import coordinate
-    from jaxgen.cluster.launch import worker_command
-    from jaxgen.session import Interrupted
+    from jaxgen.running.session import Interrupted
+    from jaxgen.running.workers.coordinate import coordinate
+    from jaxgen.running.workers.launch import worker_command
 
     where = "one program after the other" if how.isolated else f"{how.num_workers} {how.launcher}"
     _greet(args, study, console, f"in workers ({where}), {len(units)} units")
@@ -189,10 +192,10 @@ def _num_missing(store: Store, study: Study) -> int:
 
 def _work(args: argparse.Namespace, study: Study, how: "Launch") -> int:
     """Be a worker: a process that a launcher has started, here or on another machine."""
-    from jaxgen.cluster.coordinate import work
-    from jaxgen.cluster.worker import own_log
-    from jaxgen.console import Console
-    from jaxgen.session import Interrupted
+    from jaxgen.running.console import Console
+    from jaxgen.running.session import Interrupted
+    from jaxgen.running.workers.coordinate import work
+    from jaxgen.running.workers.worker import own_log
 
     store = open_store(args.out, create=False)
     neighbours = how.num_workers if how.launcher == "local" else 1
@@ -234,7 +237,7 @@ def _greet(args: argparse.Namespace, study: Study, console: "Console", how: str)
 def _options(
     args: argparse.Namespace, should_stop: Callable[[], bool], memory_share: float = 1.0
 ) -> "Options":
-    from jaxgen.session import Options
+    from jaxgen.running.session import Options
 
     return Options(
         vmap_seeds=args.vmap_seeds, checkpoint_seconds=args.checkpoint_seconds,
@@ -247,7 +250,7 @@ def _sinks(args: argparse.Namespace, store: Store) -> list["Sink"]:
     """The writers that are asked for."""
     if not (args.tensorboard or args.wandb):
         return []
-    from jaxgen.watching import make_sinks
+    from jaxgen.running.watching.sinks import make_sinks
 
     return make_sinks(store.root, args.tensorboard, args.wandb)
 
@@ -263,7 +266,7 @@ def _watched(
     if not sinks:
         yield console
         return
-    from jaxgen.watching import Watched
+    from jaxgen.running.watching.reporter import Watched
 
     with Watched(console, sinks, store, study.lanes) as reporter:
         yield reporter
@@ -303,8 +306,8 @@ def _stop_flag(patient: bool = False) -> Iterator[Callable[[], bool]]:
 
 def _conclude(args: argparse.Namespace, store: Store, study: Study) -> None:
     """Write all tables and figures, print the summary and where everything is."""
-    from jaxgen.cluster.units import expected_runs
-    from jaxgen.outputs import write_outputs
+    from jaxgen.report.outputs import write_outputs
+    from jaxgen.running.workers.units import expected_runs
 
     plan = expected_runs(study)
     _, damaged = write_outputs(store, plan, plots=not args.no_plots)

@@ -10,14 +10,14 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Agent": "agent",
-    "load_agent": "agent",
-    "save_agent": "agent",
+    "Agent": "evaluation.agent",
+    "load_agent": "evaluation.agent",
+    "save_agent": "evaluation.agent",
     "compute_grs": "api",
     "evaluate": "api",
     "train": "api",
-    "preset": "config",
-    "make_study": "study",
+    "preset": "study.config",
+    "make_study": "study.product",
     "make_technique": "techniques",
 }
 

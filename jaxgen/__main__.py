@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxgen import doctor, platform
-from jaxgen.config import PROCGEN_GAMES, TASK_OPTIONS
+from jaxgen.study.config import PROCGEN_GAMES, TASK_OPTIONS
+from jaxgen.system import doctor, platform
 
 if TYPE_CHECKING:
-    from jaxgen.agent import Agent
+    from jaxgen.evaluation.agent import Agent
     from jaxgen.types import HostTask, Task
 
 MAX_PICTURES = 32
@@ -165,10 +165,10 @@ def _levels(args: argparse.Namespace) -> int:
     path = _path(args.out, f"levels_{args.env}.png")
     _start(args)
 
-    from jaxgen import gallery
-    from jaxgen.document import write_whole
-    from jaxgen.plotting import TITLES
-    from jaxgen.training import evaluation_key
+    from jaxgen.report import gallery
+    from jaxgen.report.document import write_whole
+    from jaxgen.report.style import TITLES
+    from jaxgen.training.keys import evaluation_key
 
     task = _make_task(args.env)
     images = gallery.first_images(
@@ -231,9 +231,9 @@ def _watch(args: argparse.Namespace) -> int:
     path = _path(args.out, f"watch_{args.agent.resolve().name}.gif")
     _start(args)
 
-    from jaxgen import gallery
-    from jaxgen.document import write_whole
-    from jaxgen.training import evaluation_key
+    from jaxgen.report import gallery
+    from jaxgen.report.document import write_whole
+    from jaxgen.training.keys import evaluation_key
 
     agent = _load(args.agent)
     name = agent.spec.name
@@ -253,8 +253,8 @@ def _watch(args: argparse.Namespace) -> int:
 
 
 def _load(folder: Path) -> "Agent":
-    from jaxgen.agent import load_agent
-    from jaxgen.checkpoint import DamagedCheckpoint
+    from jaxgen.evaluation.agent import load_agent
+    from jaxgen.system.checkpoint import DamagedCheckpoint
 
     try:
         return load_agent(folder)
@@ -291,7 +291,7 @@ def _check_environment(name: str) -> None:
 
 
 def _check_seed(seed: int) -> None:
-    from jaxgen.study import check_seeds
+    from jaxgen.study.product import check_seeds
 
     check_seeds([seed])
 

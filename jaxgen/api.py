@@ -8,33 +8,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen import platform
-from jaxgen.agent import Agent
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.algorithms.base import Algorithm
-from jaxgen.config import PRESETS, SHIFT_LEVELS, Config, base_algorithm, preset, replace
-from jaxgen.evaluation.episodes import MODES, Suite, episode_returns, greedy
+from jaxgen.evaluation.agent import Agent
+from jaxgen.evaluation.episodes import Suite, episode_returns, greedy
 from jaxgen.evaluation.host_episodes import HostSuite, play, suite_of
+from jaxgen.evaluation.references import make_references
+from jaxgen.evaluation.returns import normalised_by_kind
 from jaxgen.evaluation.scores import check_levels, score_curve
-from jaxgen.host_training import make_host_program
-from jaxgen.lanes import fit, in_turns, padded
-from jaxgen.results import make_references, normalised_by_kind
-from jaxgen.study import Evaluation, check_seeds, least_s0
-from jaxgen.techniques import (
-    ES_ALIASES,
-    Technique,
-    canonical_name,
-    check_defined,
-    make_technique,
-)
-from jaxgen.training import (
-    Program,
-    budget_spent,
-    evaluation_key,
-    make_program,
-    segments,
-    stack_lanes,
-)
+from jaxgen.study.config import PRESETS, SHIFT_LEVELS, Config, base_algorithm, preset, replace
+from jaxgen.study.product import check_seeds, least_s0
+from jaxgen.study.spec import MODES, Evaluation
+from jaxgen.system import platform
+from jaxgen.techniques import ES_ALIASES, Technique, canonical_name, check_defined, make_technique
+from jaxgen.training.device import make_program
+from jaxgen.training.fit import fit, in_turns, padded
+from jaxgen.training.host import make_host_program
+from jaxgen.training.keys import evaluation_key
+from jaxgen.training.program import Program, stack_lanes
+from jaxgen.training.segments import budget_spent, segments
 from jaxgen.types import Array, Environment, HostTask, Task, is_host
 
 

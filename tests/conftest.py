@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxgen import platform
+from jaxgen.system import platform
 
 
 def pytest_configure(config: pytest.Config) -> None:

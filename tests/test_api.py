@@ -13,29 +13,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probe_envs import MATCH, PROBES, ProbeTask, tiny_config
 
 import jaxgen
 from envs_jax import make_task
-from jaxgen import (
-    api,
-    checkpoint,
-    compute_grs,
-    evaluate,
-    load_agent,
-    platform,
-    save_agent,
-    train,
-)
-from jaxgen.agent import Agent
-from jaxgen.config import SHIFT_LEVELS, preset, replace
+from jaxgen import api, compute_grs, evaluate, load_agent, save_agent, train
+from jaxgen.evaluation.agent import Agent
 from jaxgen.evaluation.episodes import make_suite
+from jaxgen.evaluation.references import References
 from jaxgen.evaluation.scores import Scores, score_curve
-from jaxgen.memory import Memory
-from jaxgen.results import References
-from jaxgen.study import Evaluation
-from jaxgen.training import Program, evaluation_key
+from jaxgen.study.config import SHIFT_LEVELS, preset, replace
+from jaxgen.study.spec import Evaluation
+from jaxgen.system import checkpoint, platform
+from jaxgen.training.keys import evaluation_key
+from jaxgen.training.memory import Memory
+from jaxgen.training.program import Program
 from jaxgen.types import EnvSpec
+from probe_envs import MATCH, PROBES, ProbeTask, tiny_config
 
 ROOT = Path(__file__).parents[1]
 CARTPOLE, GRID = make_task("cartpole"), make_task("minigrid", bank_size=16)
@@ -192,10 +185,10 @@ def test_seeds_take_turns(calls, monkeypatch):
     assert [float(agent.params[0]) for agent in agents] == list(range(9))
     turns = [call for call in calls if call[0] == "seeds"]
     assert turns == [("seeds", 0, 1, 2, 3, 4, 4), ("seeds", 5, 6, 7, 8)]
-    monkeypatch.setattr("jaxgen.platform.available_memory", lambda: 500)
+    monkeypatch.setattr("jaxgen.system.platform.available_memory", lambda: 500)
     train(Refreshed(MATCH), "ppo", seeds=range(5), config=config)
     assert calls[-1] == ("seeds", 3, 4, 4, 4)
-    monkeypatch.setattr("jaxgen.platform.available_memory", lambda: 399)
+    monkeypatch.setattr("jaxgen.system.platform.available_memory", lambda: 399)
     with pytest.raises(ValueError, match="ppo on probe: 1 lane needs about 0.0 GB .* --devices"):
         train(Refreshed(MATCH), "ppo", config=config)
 

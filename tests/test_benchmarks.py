@@ -21,8 +21,9 @@ import train_throughput
 from contenders import own_training, scanning
 from envs_jax import make_task
 from harness import Case, Contender
-from jaxgen.config import preset, replace
-from jaxgen.techniques import Technique, base
+from jaxgen.algorithms import gradients
+from jaxgen.study.config import preset, replace
+from jaxgen.techniques import Technique
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ("env_throughput", "train_throughput", "gar_overhead", "bridge", "matrix", "roofline")
@@ -30,7 +31,7 @@ SCRIPTS = ("env_throughput", "train_throughput", "gar_overhead", "bridge", "matr
 
 @pytest.fixture
 def log(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "support"))
     return tmp_path / "turns"
 
 
@@ -243,7 +244,7 @@ def test_both_updates_on_images_take_gradients_of_equally_many_at_a_time():
         return batch.sum(), {}
 
     for whole in (size, 3 * size):
-        total, _ = base._in_parts(gradient, jnp.ones(whole))
+        total, _ = gradients._in_parts(gradient, jnp.ones(whole))
         assert total == 28  # The mean over parts.
     assert set(parts) == {(28,)}
 

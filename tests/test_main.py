@@ -16,17 +16,19 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
-from small_runs import refused
 
 import envs_jax
 from envs_jax import make_task, procgen_games
-from jaxgen import doctor, evaluate, gallery, preset, save_agent
+from jaxgen import evaluate, preset, save_agent
 from jaxgen.__main__ import describe_level, main, procgen_to_check
-from jaxgen.agent import Agent
-from jaxgen.doctor import Finding, Games
+from jaxgen.evaluation.agent import Agent
 from jaxgen.evaluation.episodes import greedy
 from jaxgen.evaluation.host_episodes import make_host_suite, play
-from jaxgen.training import evaluation_key
+from jaxgen.report import gallery
+from jaxgen.system import doctor
+from jaxgen.system.doctor import Finding, Games
+from jaxgen.training.keys import evaluation_key
+from small_runs import refused
 
 ROOT = Path(__file__).parents[1]
 

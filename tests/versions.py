@@ -26,7 +26,7 @@ from xml.etree import ElementTree
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jaxgen.platform import KNOWN_BAD
+from jaxgen.system.platform import KNOWN_BAD
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = [f"3.{minor}-{versions}" for minor in (11, 12, 13) for versions in ("locked", "newest")]

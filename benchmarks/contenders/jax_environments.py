@@ -16,7 +16,7 @@ def jaxgen(environment: str, num_envs: int, all_devices: bool) -> tuple[Run, dic
     import jax.numpy as jnp
 
     from envs_jax import make_task
-    from jaxgen.ops import random_words
+    from jaxgen.nn.random import random_words
 
     task = make_task(environment)
     env, num_actions = task.environment, task.spec.num_actions

@@ -8,21 +8,14 @@ import numpy as np
 
 from contenders.splitting import over_devices, split_over
 from envs_jax import make_task
-from jaxgen import config as configuration
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.evaluation.episodes import make_suite
-from jaxgen.rollout import collect, start_episodes
+from jaxgen.study import config as configuration
 from jaxgen.techniques import MULTI_LEVELS, Technique
-from jaxgen.training import (
-    Carry,
-    Lanes,
-    Program,
-    evaluation_key,
-    iteration_keys,
-    make_program,
-    stack_lanes,
-    stream_key,
-)
+from jaxgen.training.device import make_program
+from jaxgen.training.keys import evaluation_key, iteration_keys, stream_key
+from jaxgen.training.program import Carry, Lanes, Program, stack_lanes
+from jaxgen.training.rollout import collect, start_episodes
 from jaxgen.types import Task
 from worker import Run, timed
 

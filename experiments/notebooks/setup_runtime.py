@@ -184,7 +184,7 @@ def start_jax() -> str:
     Raises:
       RuntimeError: JAX has started without the settings, or would compute wrong numbers here.
     """
-    from jaxgen import platform
+    from jaxgen.system import platform
 
     try:
         platform.configure()

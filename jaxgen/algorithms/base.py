@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen.config import Config, DQNConfig, ESConfig, PPOConfig
+from jaxgen.algorithms.gradients import Combined
+from jaxgen.study.config import Config, DQNConfig, ESConfig, PPOConfig
 from jaxgen.techniques import Technique
-from jaxgen.techniques.base import Combined
 from jaxgen.types import Array, Metrics, PyTree, Transition
 
 

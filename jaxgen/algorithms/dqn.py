@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen import networks, ops, replay
+from jaxgen.algorithms import replay
 from jaxgen.algorithms.base import Adam, Algorithm, Optimizer, decay_of, mean_metrics
-from jaxgen.config import DQNConfig
-from jaxgen.image_replay import is_possible, of_images
-from jaxgen.networks import Network
-from jaxgen.replay import Replay
+from jaxgen.algorithms.gradients import half_gradients, variation_gradient
+from jaxgen.algorithms.image_replay import is_possible, of_images
+from jaxgen.algorithms.replay import Replay
+from jaxgen.nn import networks, ops
+from jaxgen.nn.networks import Network
+from jaxgen.study.config import DQNConfig
 from jaxgen.techniques import Technique
-from jaxgen.techniques.base import half_gradients, variation_gradient
 from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
 
 EVALUATION_EPSILON = 0.05

@@ -17,11 +17,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen import networks, ops
 from jaxgen.algorithms.base import Adam, Algorithm, Optimizer, decay_of
-from jaxgen.config import ESConfig
+from jaxgen.algorithms.gradients import combine
+from jaxgen.nn import networks, ops
+from jaxgen.study.config import ESConfig
 from jaxgen.techniques import Rule, Technique
-from jaxgen.techniques.base import combine
 from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
 
 

@@ -14,12 +14,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen import networks, ops
 from jaxgen.algorithms.base import Adam, Algorithm, Optimizer, decay_of, mean_metrics
-from jaxgen.config import PPOConfig
-from jaxgen.networks import ActorCritic
+from jaxgen.algorithms.gradients import half_gradients, variation_gradient
+from jaxgen.nn import networks, ops, random
+from jaxgen.nn.networks import ActorCritic
+from jaxgen.study.config import PPOConfig
 from jaxgen.techniques import Technique
-from jaxgen.techniques.base import half_gradients, variation_gradient
 from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
 
 
@@ -221,7 +221,7 @@ def _minibatch_order(key: Array, config: PPOConfig) -> Array:
     """Indices ``[epochs * minibatches, B]`` into the samples of each variation."""
     samples = config.num_envs * config.num_steps
     keys = jax.random.split(key, config.num_epochs)
-    order = jax.vmap(lambda key: ops.random_permutation(key, samples))(keys)
+    order = jax.vmap(lambda key: random.random_permutation(key, samples))(keys)
     return order.reshape(config.num_epochs * config.num_minibatches, -1)
 
 

@@ -15,9 +15,6 @@ import numpy as np
 
 from jaxgen.types import Array, Environment, PyTree, Task
 
-MODES = ("greedy", "sampled")
-"""Greedy takes the best action; sampled draws (categorical, or epsilon .05 for Q-values)."""
-
 Act = Callable[[Array, Array], Array]
 """(obs ``[..., *obs_shape]``, uniform float32 ``[...]``) -> actions."""
 

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen import frames
 from jaxgen.evaluation.episodes import Suite, level_ids, make_suite
+from jaxgen.nn import frames
 from jaxgen.types import Array, EnvSpec, HostEpisodes, HostTask, Task, is_host
 
 NUM_SLOTS = 64

@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxgen.analysis import csv_text, curves_text, read_csv, read_curves, rows
-from jaxgen.document import Picture, to_csv, to_html, to_latex, to_markdown, write_whole
-from jaxgen.outputs import read_records
-from jaxgen.records import Record
-from jaxgen.report.sections import cell_table, findings_of, sections
-from jaxgen.store import open_store
+from jaxgen.report.document import Picture, to_csv, to_html, to_latex, to_markdown, write_whole
+from jaxgen.report.generalisation.findings import findings_of
+from jaxgen.report.generalisation.sections import sections
+from jaxgen.report.generalisation.tables import cell_table
+from jaxgen.results.read import read_records
+from jaxgen.results.records import Record
+from jaxgen.results.store import open_store
+from jaxgen.results.table import csv_text, curves_text, read_csv, read_curves, rows
 
 ROWS, CURVES, MAKING = "results.csv.gz", "curves.csv.gz", "making.json"
 
@@ -29,7 +31,7 @@ class Source(NamedTuple):
     text: str
     """As in results.csv."""
     curves: str = ""
-    """See `jaxgen.analysis.curves_text`; "" where there are none."""
+    """See `jaxgen.results.table.curves_text`; "" where there are none."""
     making: dict[str, Any] | None = None
     """See `making_of`; None: not known."""
     damaged: Sequence[str] = ()
@@ -41,7 +43,7 @@ def read_source(path: str | Path) -> Source:
 
     Raises:
         ValueError: there is no such thing, or it is no results.csv.
-        jaxgen.store.StoreError: the folder is of something else.
+        jaxgen.results.lock.StoreError: the folder is of something else.
     """
     path = Path(path)
     if is_report(path):

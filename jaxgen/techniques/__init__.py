@@ -1,6 +1,6 @@
 """Training techniques by name: numbers and a rule, composable with ``+`` in any order.
 
-Nothing here imports JAX; `jaxgen.techniques.base` applies a technique.
+Nothing here imports JAX; `jaxgen.algorithms.gradients` applies a technique.
 """
 
 from enum import Enum

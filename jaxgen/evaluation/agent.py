@@ -1,0 +1,131 @@
+"""A trained policy that acts without knowing how it was configured."""
+
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.algorithms import ALGORITHMS
+from jaxgen.algorithms.base import Algorithm
+from jaxgen.evaluation.episodes import greedy
+from jaxgen.study.config import PRESETS, Config, base_algorithm, replace, to_dict
+from jaxgen.study.spec import RunSpec
+from jaxgen.system import checkpoint
+from jaxgen.techniques import make_technique
+from jaxgen.types import Array, EnvSpec
+
+KIND = "jaxgen agent"
+
+
+class Agent(NamedTuple):
+    """Parameters with everything that is needed to act."""
+
+    algorithm: str
+    """Name of the algorithm or preset."""
+    technique: str
+    config: Config
+    spec: EnvSpec
+    params: Array | np.ndarray
+    """float32 ``[D]``."""
+    seed: int = 0
+
+    @classmethod
+    def of(cls, run: RunSpec, spec: EnvSpec, params: Array | np.ndarray, seed: int) -> "Agent":
+        """The agent of a finished run."""
+        return cls(run.algorithm, run.technique, run.config, spec, params, seed)
+
+    def functions(self) -> Algorithm:
+        """The algorithm's pure functions."""
+        return _functions(self.algorithm, self.technique, self.config, self.spec)
+
+    def preferences(self, obs: Array | np.ndarray) -> Array:
+        """Logits or Q-values: obs ``[..., *obs_shape]`` -> float32 ``[..., A]``.
+
+        Raises:
+          ValueError: the observation has another shape than the agent's environment gives.
+        """
+        shape, own = np.shape(obs), self.spec.obs_shape
+        if shape[len(shape) - len(own) :] != own:
+            raise ValueError(
+                f"an observation of shape {shape} is not allowed; the agent was trained on "
+                f"{self.spec.name}: pass [..., {', '.join(map(str, own))}]"
+            )
+        return _preferences(self.functions(), jnp.asarray(self.params), jnp.asarray(obs))
+
+    def act(self, obs: Array | np.ndarray, key: Array | None = None) -> Array:
+        """Choose actions: obs ``[..., *obs_shape]`` -> int32 ``[...]``.
+
+        Args:
+          obs: observations of the agent's environment.
+          key: samples the policy (PPO, ES: its distribution; DQN: epsilon .05); None: greedy.
+
+        Raises:
+          ValueError: see `preferences`.
+        """
+        preferences = self.preferences(obs)
+        if key is None:
+            return greedy(preferences)
+        return self.functions().sample(preferences, jax.random.uniform(key, preferences.shape[:-1]))
+
+
+def save_agent(path: str | Path, agent: Agent) -> None:
+    """Write an agent to a folder, with checksums; an agent that is there is replaced."""
+    network_params = {"params": np.asarray(agent.params)}
+    spec = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in vars(agent.spec).items()
+    }
+    meta = {
+        "kind": KIND,
+        "algorithm": agent.algorithm,
+        "base": base_algorithm(agent.algorithm),
+        "technique": agent.technique,
+        "config": to_dict(agent.config),
+        "spec": spec,
+        "seed": agent.seed,
+    }
+    checkpoint.save(path, network_params, meta)
+
+
+def load_agent(path: str | Path) -> Agent:
+    """Read an agent, e.g. ``results/best_models/ppo_cartpole_best``.
+
+    Raises:
+      jaxgen.system.checkpoint.DamagedCheckpoint: the folder is missing or not what was written.
+      ValueError: it holds something else than an agent.
+    """
+    tree, meta = checkpoint.load(path)
+    if meta.get("kind") != KIND:
+        raise ValueError(f"{path} holds no agent; use a folder of best_models")
+    return Agent(
+        meta["algorithm"], meta["technique"], _config(meta), _spec(meta["spec"]), tree["params"],
+        meta["seed"],
+    )
+
+
+@lru_cache(maxsize=64)
+def _functions(algorithm: str, technique: str, config: Config, spec: EnvSpec) -> Algorithm:
+    """Made once, so that what is compiled for them is found again."""
+    # Concrete even where an agent acts inside of a traced function.
+    with jax.ensure_compile_time_eval():
+        return ALGORITHMS[base_algorithm(algorithm)](config, make_technique(technique), spec)
+
+
+@partial(jax.jit, static_argnums=0)
+def _preferences(functions: Algorithm, params: Array, obs: Array) -> Array:
+    return functions.preferences(params, obs)
+
+
+def _config(meta: dict[str, Any]) -> Config:
+    any_preset = next(iter(PRESETS[meta["base"]].values()))
+    return replace(any_preset, meta["config"])
+
+
+def _spec(fields: dict[str, Any]) -> EnvSpec:
+    hashable: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
+    }
+    return EnvSpec(**hashable)

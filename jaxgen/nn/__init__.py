@@ -1,0 +1,1 @@
+"""Functions of arrays: networks, their products, random numbers, losses."""

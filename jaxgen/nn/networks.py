@@ -1,0 +1,319 @@
+"""Neural networks over flat parameter vectors; only this module and `jaxgen.nn.vision` use linen.
+
+Parameters travel as one float32 vector ``[D]``: an optimiser step, a gradient
+per variation, an evolution strategy's perturbation are then plain array
+expressions with one kernel each, instead of one per layer.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen
+from jax.flatten_util import ravel_pytree
+
+from jaxgen.nn.vision import ENCODERS
+from jaxgen.types import Array, EnvSpec, PyTree
+
+
+class Network(NamedTuple):
+    """A network as pure functions."""
+
+    init: Callable[[Array], Array]
+    """key -> parameters float32 ``[D]``."""
+    unravel: Callable[[Array], PyTree]
+    """parameters ``[D]`` -> the tree that ``apply`` takes."""
+    apply: Callable[[PyTree, Array], Array]
+    """(tree, observations ``[..., *obs_shape]``) -> outputs ``[..., A]``."""
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh}
+
+ENCODINGS = ("raw", "unit", "one_hot")
+
+
+def encode(spec: EnvSpec, encoding: str) -> Callable[[Array], Array]:
+    """Return the map from observations ``[..., *obs_shape]`` to network inputs ``[..., F]``.
+
+    ``raw`` passes numbers as they are, ``unit`` brings each into [0, 1] by the spec's
+    range, ``one_hot`` gives every integer code that occurs an input (numbers stay raw).
+    """
+    if encoding not in ENCODINGS:
+        raise ValueError(f"unknown encoding {encoding!r}; allowed: {', '.join(ENCODINGS)}")
+    batch_end = -len(spec.obs_shape)
+    low, high = np.asarray(spec.obs_low, np.float32), np.asarray(spec.obs_high, np.float32)
+    codes = _one_hot_codes(spec, encoding)
+
+    def one_hot(obs: Array) -> Array:
+        flat = obs.reshape(*obs.shape[:batch_end], -1)
+        # Code-major, a block per code: a single comparison of all codes with all elements looks
+        # every element up by a division, which takes several times as long.
+        return jnp.concatenate([(flat == code).astype(jnp.float32) for code in codes], axis=-1)
+
+    def numbers(obs: Array) -> Array:
+        inputs = obs.astype(jnp.float32)
+        if encoding == "unit":
+            inputs = (inputs - _expand(low, inputs)) * _expand(1 / (high - low), inputs)
+        return inputs.reshape(*obs.shape[:batch_end], -1)
+
+    return one_hot if codes else numbers
+
+
+def _one_hot_codes(spec: EnvSpec, encoding: str) -> range:
+    """The codes that get an input for each element of an observation; none for numbers."""
+    if encoding != "one_hot" or spec.num_codes is None:
+        return range(0)
+    return range(spec.first_code, spec.num_codes)
+
+
+class _MLP(linen.Module):
+    hidden: tuple[int, ...]
+    num_outputs: int
+    head_scale: float
+    activation: Callable[[Array], Array]
+    num_codes: int = 0
+    """Codes of one-hot inputs; 0: the inputs are numbers."""
+
+    @linen.compact
+    def __call__(self, x: Array) -> Array:
+        product = partial(_one_hot_product, self.num_codes) if self.num_codes else _hidden_product
+        for width in self.hidden:
+            kernel_init = linen.initializers.orthogonal(2**0.5)
+            x = linen.Dense(width, kernel_init=kernel_init, dot_general=product)(x)
+            x, product = self.activation(x), _hidden_product
+        head = linen.initializers.orthogonal(self.head_scale)
+        return linen.Dense(self.num_outputs, kernel_init=head, dot_general=_head_product)(x)
+
+
+# Products ``[..., I]`` by ``[I, O]`` with gradients of their own.
+
+Residuals = tuple[Array, Array]
+
+SMALL_KERNEL = 64 * 64
+"""Numbers of a kernel up to which a CPU gains by `_small_backward`."""
+
+
+def _product(
+    backward: Callable[[Residuals, Array], Residuals],
+    forward: Callable[[Array, Array], Array] = jnp.matmul,
+) -> Callable[[Array, Array], Array]:
+    """``inputs @ kernel``; backward: ((inputs, kernel), outer gradient) -> both gradients."""
+    product = jax.custom_vjp(forward)
+    product.defvjp(lambda inputs, kernel: (forward(inputs, kernel), (inputs, kernel)), backward)
+    return product
+
+
+def _small_backward(residuals: Residuals, outer: Array) -> Residuals:
+    # A CPU's matrix product reads a transposed operand so slowly that, up to this size, it is
+    # faster to transpose it first; without the barrier XLA would put the transposition back.
+    inputs, kernel = residuals
+    rows, weights = (x.reshape(-1, x.shape[-1]) for x in (inputs, outer))
+    columns = jax.lax.optimization_barrier(rows.T)
+    return (weights @ kernel.T).reshape(inputs.shape), columns @ weights
+
+
+def _narrow_backward(residuals: Residuals, outer: Array) -> Residuals:
+    # Products over so few columns are a CPU's slowest: as sums they fuse with their neighbours.
+    inputs, kernel = residuals
+    width, num_outputs = kernel.shape
+    rows, weights = inputs.reshape(-1, width), outer.reshape(-1, num_outputs)
+    by_row = [weights[:, a, None] * kernel[None, :, a] for a in range(num_outputs)]
+    by_output = [(weights[:, a, None] * rows).sum(0) for a in range(num_outputs)]
+    return sum(by_row[1:], by_row[0]).reshape(inputs.shape), jnp.stack(by_output, axis=1)
+
+
+_small_product = _product(_small_backward)
+_narrow_product = _product(_narrow_backward)
+
+
+def _hidden_product(inputs: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+    """As `linen.Dense` asks: it always contracts the last axis with the first."""
+    return _small_product(inputs, kernel) if kernel.size <= SMALL_KERNEL else inputs @ kernel
+
+
+def _one_hot_product(num_codes: int, inputs: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+    """As `_hidden_product`, for one-hot inputs ``[..., num_codes * E]``, code-major.
+
+    One code of each element is 1, so the first code's inputs are what the others leave, and
+    their share of the products need not be computed, here nor in the kernel's gradient.
+    """
+
+    def forward(inputs: Array, kernel: Array) -> Array:
+        blocks = kernel.reshape(num_codes, -1, kernel.shape[1])
+        change = (blocks[1:] - blocks[:1]).reshape(-1, kernel.shape[1])
+        product = inputs[..., blocks.shape[1] :] @ change
+        return product + _expand(blocks[0].sum(0), product)
+
+    def backward(residuals: Residuals, outer: Array) -> Residuals:
+        inputs, kernel = residuals
+        rows, weights = (x.reshape(-1, x.shape[-1]) for x in (inputs, outer))
+        others = rows[:, kernel.shape[0] // num_codes :].T @ weights
+        left = weights.sum(0)[None] - others.reshape(num_codes - 1, -1, kernel.shape[1]).sum(0)
+        return outer @ kernel.T, jnp.concatenate([left, others])
+
+    return _product(backward, forward)(inputs, kernel)
+
+
+def _head_product(inputs: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+    """As `_hidden_product`, for a handful of outputs."""
+    return _narrow_product(inputs, kernel)
+
+
+def mlp(
+    spec: EnvSpec,
+    num_outputs: int,
+    hidden: tuple[int, ...],
+    *,
+    encoding: str,
+    head_scale: float,
+    activation: Callable[[Array], Array] = jnp.tanh,
+) -> Network:
+    """A multilayer perceptron with orthogonal initialisation (gain sqrt 2 in hidden layers)."""
+    num_codes = len(_one_hot_codes(spec, encoding))
+    module = _MLP(hidden, num_outputs, head_scale, activation, num_codes)
+    inputs = encode(spec, encoding)
+    return _flat(
+        lambda key: module.init(key, _example(spec, inputs)),
+        lambda tree, obs: _outputs(module, tree, inputs(obs)),
+    )
+
+
+def single(
+    spec: EnvSpec,
+    num_outputs: int,
+    hidden: tuple[int, ...],
+    *,
+    network: str,
+    encoding: str,
+    head_scale: float,
+    activation: Callable[[Array], Array] = jnp.tanh,
+) -> Network:
+    """A network of the kind that a configuration names: `mlp`, or one with an encoder of images."""
+    if network == "mlp":
+        return mlp(
+            spec, num_outputs, hidden, encoding=encoding, head_scale=head_scale,
+            activation=activation,
+        )
+    return convolutional(spec, num_outputs, hidden, network=network, head_scale=head_scale)
+
+
+def convolutional(
+    spec: EnvSpec, num_outputs: int, hidden: tuple[int, ...], *, network: str, head_scale: float
+) -> Network:
+    """An encoder of images, hidden layers and a linear output."""
+    module = _Convolutional(ENCODERS[network](hidden), ((num_outputs, head_scale),))
+    return _flat(
+        lambda key: module.init(key, _no_image(spec)),
+        lambda tree, obs: _of_images(module, tree, obs)[0],
+    )
+
+
+class _Convolutional(linen.Module):
+    """Linear outputs, each of a number and a scale, on one encoder."""
+
+    encoder: linen.Module
+    heads: tuple[tuple[int, float], ...]
+
+    @linen.compact
+    def __call__(self, images: Array) -> tuple[Array, ...]:
+        features = self.encoder(images)
+        return tuple(
+            linen.Dense(number, kernel_init=linen.initializers.orthogonal(scale))(features)
+            for number, scale in self.heads
+        )
+
+
+def _of_images(module: linen.Module, tree: PyTree, obs: Array) -> tuple[Array, ...]:
+    """Apply to images ``[..., H, W, C]`` of any leading shape."""
+    lead = obs.shape[:-3]
+    outputs: Any = module.apply(tree, obs.reshape(-1, *obs.shape[-3:]))
+    return tuple(output.reshape(*lead, -1) for output in outputs)
+
+
+def _no_image(spec: EnvSpec) -> Array:
+    if not spec.is_image:
+        raise ValueError(
+            f"an encoder of images cannot read {spec.name}, whose observations are "
+            f"{spec.obs_dtype} {list(spec.obs_shape)}: use network = 'mlp', or an environment of "
+            "uint8 [H, W, C]"
+        )
+    return jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
+
+
+class ActorCritic(NamedTuple):
+    """Policy and value networks over one parameter vector; see `Network`."""
+
+    init: Callable[[Array], Array]
+    unravel: Callable[[Array], PyTree]
+    apply: Callable[[PyTree, Array], tuple[Array, Array]]
+    """(tree, observations ``[..., *obs_shape]``) -> logits ``[..., A]``, values ``[...]``."""
+    shares_trunk: bool = False
+    """Logits and values come out of the same features, so that one costs as much as both."""
+
+
+def actor_critic(
+    spec: EnvSpec, hidden: tuple[int, ...], *, encoding: str, network: str = "mlp"
+) -> ActorCritic:
+    """A policy and a value network: MLPs apart that read the same encoded observations, or two
+    outputs of one encoder of images."""
+    if network != "mlp":
+        return _shared_actor_critic(spec, hidden, network)
+    num_codes = len(_one_hot_codes(spec, encoding))
+    actor = _MLP(hidden, spec.num_actions, 0.01, jnp.tanh, num_codes)
+    critic = _MLP(hidden, 1, 1.0, jnp.tanh, num_codes)
+    inputs = encode(spec, encoding)
+
+    def init_tree(key: Array) -> PyTree:
+        actor_key, critic_key = jax.random.split(key)
+        example = _example(spec, inputs)
+        return {"actor": actor.init(actor_key, example), "critic": critic.init(critic_key, example)}
+
+    def apply(tree: PyTree, obs: Array) -> tuple[Array, Array]:
+        encoded = inputs(obs)
+        logits = _outputs(actor, tree["actor"], encoded)
+        return logits, _outputs(critic, tree["critic"], encoded)[..., 0]
+
+    init, unravel, _ = _flat(init_tree, apply)
+    return ActorCritic(init, unravel, apply)
+
+
+def _shared_actor_critic(spec: EnvSpec, hidden: tuple[int, ...], network: str) -> ActorCritic:
+    module = _Convolutional(ENCODERS[network](hidden), ((spec.num_actions, 0.01), (1, 1.0)))
+
+    def apply(tree: PyTree, obs: Array) -> tuple[Array, Array]:
+        logits, values = _of_images(module, tree, obs)
+        return logits, values[..., 0]
+
+    init, unravel, _ = _flat(lambda key: module.init(key, _no_image(spec)), apply)
+    return ActorCritic(init, unravel, apply, shares_trunk=True)
+
+
+def _example(spec: EnvSpec, inputs: Callable[[Array], Array]) -> Array:
+    return inputs(jnp.zeros(spec.obs_shape, spec.obs_dtype))
+
+
+def _outputs(module: linen.Module, tree: PyTree, encoded: Array) -> Array:
+    output = module.apply(tree, encoded)
+    assert isinstance(output, jax.Array)
+    return output
+
+
+def _flat(init_tree: Callable[[Array], PyTree], apply: Callable[[PyTree, Array], Any]) -> Network:
+    shapes = jax.eval_shape(init_tree, jax.random.key(0))
+    leaves, treedef = jax.tree.flatten(shapes)
+
+    def unravel(flat: Array) -> PyTree:
+        parts, start = [], 0
+        for leaf in leaves:
+            parts.append(flat[start : start + leaf.size].reshape(leaf.shape))
+            start += leaf.size
+        return jax.tree.unflatten(treedef, parts)
+
+    return Network(lambda key: ravel_pytree(init_tree(key))[0], unravel, apply)
+
+
+def _expand(numbers: Array | np.ndarray, like: Array) -> Any:
+    return numbers.reshape((1,) * (like.ndim - numbers.ndim) + numbers.shape)

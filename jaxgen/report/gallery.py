@@ -1,0 +1,308 @@
+"""Pictures of environments: what episodes begin with, and how an agent plays them.
+
+Episodes are those of an evaluation (`jaxgen.evaluation`), so that what is seen is what is scored.
+Pillow comes with matplotlib.
+"""
+
+import io
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from jaxgen.evaluation.agent import Agent
+from jaxgen.evaluation.episodes import greedy, make_suite
+from jaxgen.evaluation.host_episodes import make_host_suite, play
+from jaxgen.types import Array, Environment, HostEpisodes, HostStep, HostTask, Task, is_host
+
+SHEET_SIDE = 120
+"""Pixels; images of a contact sheet whose shorter side has fewer are enlarged."""
+GIF_SIDE = 200
+"""The same for animations: 64 becomes 256, the grid's 120 becomes 240."""
+MARGIN, GAP = 16, 12
+"""Pixels around a sheet and between its images."""
+TITLE_SIZE, TEXT_SIZE = 20, 16
+"""Pixels."""
+LABEL_HEIGHT = 24
+"""Pixels from the top of a row's label to its images."""
+FRAME_TIMES = (70, 70, 60)
+"""Milliseconds, in turn: 15 frames a second in the hundredths that GIF knows."""
+LAST_TIME = 1000
+"""Milliseconds for which the last frame of an episode stays."""
+
+Policy = Callable[[Any, Any], Array]
+"""(obs ``[*S, ...]``, uniform float32 ``[*S]``) -> actions int32 ``[*S]``."""
+
+
+class Row(NamedTuple):
+    """A row of a contact sheet."""
+
+    label: str
+    images: Sequence[np.ndarray]
+    """uint8 ``[H, W, 3]``."""
+
+
+@dataclass
+class Clip:
+    """An episode as it was played."""
+
+    frames: list[Image.Image] = field(default_factory=list)
+    """Enlarged, with a palette each. A procgen game shows no end of an episode, so there are as
+    many as steps; of other environments there is one more."""
+    length: int = 0
+    """Steps."""
+    total: float = 0.0
+    """Undiscounted return."""
+
+
+# What episodes begin with
+
+
+def first_images(
+    task: Task | HostTask, key: Array, levels: tuple[float, ...], count: int
+) -> list[list[np.ndarray]]:
+    """What an evaluation of ``count`` episodes begins with: a list of images for each level.
+
+    These are the first episodes of longer evaluations too, but where a level mixes kinds of them.
+    """
+    if is_host(task):
+        return _first_host_images(task, key, levels, count)
+    suite = make_suite(task, key, levels, count)
+    states = jax.jit(jax.vmap(task.environment.reset_from))(suite.words, suite.params)[1]
+    return [
+        [_draw(task, _at(states, row, number), _at(suite.params, row)) for number in range(count)]
+        for row in range(len(levels))
+    ]
+
+
+def _at(tree: Any, *index: int) -> Any:
+    """One of several states or parameters, in numpy: there, drawing needs no compilation."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[index], tree)
+
+
+def _draw(task: Task, state: Any, params: Any) -> np.ndarray:
+    # Drawing is no part of the protocol: training needs none.
+    environment: Any = task.environment
+    return environment.render(state, params)
+
+
+def _first_host_images(
+    task: HostTask, key: Array, levels: tuple[float, ...], count: int
+) -> list[list[np.ndarray]]:
+    suite = make_host_suite(task, key, levels, count)
+    images: list[np.ndarray] = []
+    for start in range(0, len(levels) * count, suite.num_slots):
+        numbers = np.arange(start, min(start + suite.num_slots, len(levels) * count))
+        shown = suite.episodes.start(np.arange(len(numbers)), numbers)
+        images += [image.copy() for image in shown[: len(numbers)]]
+    return [images[row * count : (row + 1) * count] for row in range(len(levels))]
+
+
+def contact_sheet(title: str, rows: Sequence[Row]) -> Image.Image:
+    """Rows of images under their labels; all images are enlarged alike."""
+    factor = _factor((image for row in rows for image in row.images), SHEET_SIDE)
+    tiles = [[_enlarged(Image.fromarray(image), factor) for image in row.images] for row in rows]
+    title_font, font = (ImageFont.load_default(size) for size in (TITLE_SIZE, TEXT_SIZE))
+    column = max(tile.width for row in tiles for tile in row) + GAP
+    heights = [max(tile.height for tile in row) for row in tiles]
+    texts = [title_font.getlength(title), *(font.getlength(row.label) for row in rows)]
+    width = max(max(map(len, tiles)) * column - GAP, *(int(length) + 1 for length in texts))
+    height = 2 * TITLE_SIZE + sum(LABEL_HEIGHT + height + GAP for height in heights)
+    sheet = Image.new("RGB", (width + 2 * MARGIN, height + 2 * MARGIN), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, MARGIN), title, "black", title_font)
+    top = MARGIN + 2 * TITLE_SIZE
+    for row, own, tallest in zip(rows, tiles, heights, strict=True):
+        draw.text((MARGIN, top), row.label, "black", font)
+        top += LABEL_HEIGHT
+        for left, tile in zip(itertools.count(MARGIN, column), own):
+            # Some images are as white as the sheet.
+            edge = (left - 1, top - 1, left + tile.width, top + tile.height)
+            draw.rectangle(edge, outline="silver")
+            sheet.paste(tile, (left, top))
+        top += tallest + GAP
+    return sheet
+
+
+def to_png(image: Image.Image) -> bytes:
+    """The bytes of a PNG file."""
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+# How an agent plays
+
+
+def film(
+    agent: Agent, task: Task | HostTask, key: Array, level: float, num_episodes: int,
+    sampled: bool = False,
+) -> list[Clip]:
+    """Play the first evaluation episodes of a level.
+
+    Args:
+      agent: its specification is that of the task, with images stacked.
+      task: where it plays.
+      key: of the evaluation.
+      level: variation level in [0, 1].
+      num_episodes: one clip each.
+      sampled: draw actions from the policy; otherwise the best one is taken.
+
+    Raises:
+      ValueError: the agent was trained on something else, or its training diverged.
+    """
+    _check(agent, task)
+    policy = _policy(agent, sampled)
+    if is_host(task):
+        return _film_host(agent, task, key, level, num_episodes, policy)
+    suite = make_suite(task, key, (level,), num_episodes)
+    params = jax.tree.map(lambda leaf: leaf[0], suite.params)
+    begin, step = _episode_functions(task.environment, params, policy)
+    draw = partial(_draw, task, params=_at(params))
+    return [
+        _film_episode(begin(words), partial(step, key=own), draw)
+        for words, own in zip(suite.words[0], suite.keys[0], strict=True)
+    ]
+
+
+def _check(agent: Agent, task: Task | HostTask) -> None:
+    if agent.spec != task.spec.stacked(agent.config.num_frames):
+        raise ValueError(
+            f"an agent with observations {list(agent.spec.obs_shape)} of {agent.spec.name} does "
+            f"not fit {task.spec.name} with {list(task.spec.obs_shape)} x "
+            f"{agent.config.num_frames} frames; use one that was trained with today's options"
+        )
+    if not np.isfinite(agent.params).all():
+        raise ValueError(
+            f"the parameters of {agent.algorithm} with seed {agent.seed} are not finite: its "
+            "training diverged; use another agent"
+        )
+
+
+def _policy(agent: Agent, sampled: bool) -> Policy:
+    def act(obs: Any, uniform: Any) -> Array:
+        preferences = agent.preferences(obs)
+        return agent.functions().sample(preferences, uniform) if sampled else greedy(preferences)
+
+    return act
+
+
+def _episode_functions(
+    environment: Environment, params: Any, policy: Policy
+) -> tuple[Callable, Callable]:
+    """Compiled starts and steps of an episode as `jaxgen.evaluation.episodes` has it, key for key.
+
+    The first takes reset words, the second obs, state, the step's number and the episode's key.
+    """
+
+    def step(obs: Array, state: Any, time: Array, key: Array):
+        uniform = jax.random.uniform(jax.random.fold_in(key, time))
+        return environment.advance(state, policy(obs, uniform), params)
+
+    return jax.jit(lambda words: environment.reset_from(words, params)), jax.jit(step)
+
+
+def _film_episode(
+    start: tuple[Array, Any], step: Callable, draw: Callable[[Any], np.ndarray]
+) -> Clip:
+    obs, state = start
+    clip, total, ended = Clip([_frame(draw(_at(state)))]), np.float32(0), False
+    while not ended:
+        obs, state, reward, terminated, truncated = step(obs, state, np.uint32(clip.length))
+        total += np.float32(reward)
+        clip.length += 1
+        clip.frames.append(_frame(draw(_at(state))))
+        ended = bool(terminated | truncated)
+    clip.total = float(total)
+    return clip
+
+
+def _film_host(
+    agent: Agent, task: HostTask, key: Array, level: float, num_episodes: int, policy: Policy
+) -> list[Clip]:
+    suite = make_host_suite(task, key, (level,), num_episodes)
+    filmed = _Filmed(suite.episodes)
+
+    def act(obs: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        return np.asarray(policy(obs, uniform))
+
+    own = suite._replace(episodes=filmed)
+    returns = play(task.spec, own, act, agent.config.num_frames)[0]
+    clips = [filmed.clips[number] for number in range(num_episodes)]
+    for clip, total in zip(clips, returns, strict=True):
+        clip.total = float(total)
+    return clips
+
+
+class _Filmed:
+    """Episodes of a host environment that keep what they show; a `HostEpisodes`."""
+
+    def __init__(self, episodes: HostEpisodes):
+        self.shape, self.level_seeds = episodes.shape, episodes.level_seeds
+        self.clips: dict[int, Clip] = {}
+        """By number of the episode."""
+        self._episodes = episodes
+        self._running: dict[int, Clip] = {}
+        """By slot."""
+
+    def start(self, slots: np.ndarray, episodes: np.ndarray) -> np.ndarray:
+        images = self._episodes.start(slots, episodes)
+        for slot, episode in zip(slots, episodes, strict=True):
+            clip = Clip([_frame(images[slot])])
+            self.clips[int(episode)] = self._running[int(slot)] = clip
+        return images
+
+    def step(self, action: np.ndarray) -> HostStep:
+        step = self._episodes.step(action)
+        ended = step.terminated | step.truncated
+        for slot, clip in list(self._running.items()):
+            clip.length += 1
+            if ended[slot]:
+                # What is shown there belongs to another episode.
+                del self._running[slot]
+            else:
+                clip.frames.append(_frame(step.obs[slot]))
+        return step
+
+
+def to_gif(clips: Sequence[Clip]) -> bytes:
+    """The bytes of an animated GIF: clips one after the other, again and again.
+
+    Frames that are like the one before are not stored again: that one stays for longer.
+    """
+    frames = [frame for clip in clips for frame in clip.frames]
+    times = [
+        LAST_TIME if frame is clip.frames[-1] else time
+        for clip in clips
+        for frame, time in zip(clip.frames, itertools.cycle(FRAME_TIMES))
+    ]
+    stream = io.BytesIO()
+    frames[0].save(
+        stream, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0
+    )
+    return stream.getvalue()
+
+
+# Parts
+
+
+def _frame(image: np.ndarray) -> Image.Image:
+    """A frame of an animation, uint8 ``[H, W, 3]``: a palette takes a third of the memory."""
+    small = Image.fromarray(image).convert("P", palette=Image.Palette.ADAPTIVE)
+    return _enlarged(small, _factor([image], GIF_SIDE))
+
+
+def _factor(images: Iterable[np.ndarray], side: int) -> int:
+    """By how much to enlarge, so that the shortest side of all has so many pixels or more."""
+    return -(-side // min(min(image.shape[:2]) for image in images))
+
+
+def _enlarged(image: Image.Image, factor: int) -> Image.Image:
+    """Pixels become squares."""
+    size = (factor * image.width, factor * image.height)
+    return image.resize(size, Image.Resampling.NEAREST)

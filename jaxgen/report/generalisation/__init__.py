@@ -1,0 +1,1 @@
+"""The report of a generalisation study: evidence, words, tables, pictures."""

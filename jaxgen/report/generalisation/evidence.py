@@ -1,0 +1,352 @@
+"""From records to what counts as evidence: arms, their scores, differences and their verdicts.
+
+A run that diverged is a failure of its arm, not a gap: in every score but ``grs_n`` it counts as
+0, as random play, or as the worst seed of its arm where that is below, so that an arm gains
+nothing by losing seeds. Aliases are no evidence; settings are never pooled.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxgen.evaluation import statistics
+from jaxgen.evaluation.statistics import (
+    MIN_PAIRS,
+    Interval,
+    PairedDifference,
+    Statistic,
+    bootstrap,
+    holm,
+    minimal_detectable_effect,
+    paired_difference,
+)
+from jaxgen.results.records import HEADLINE_MODE, Cell, Record, check_records, group_cells
+from jaxgen.study.config import PRESETS, base_algorithm
+from jaxgen.techniques import ES_ALIASES, is_defined
+
+MIN_SEEDS = MIN_PAIRS
+"""Fewer seeds are described, with their range; there is no interval and no test."""
+ALPHA = 0.05
+PRIMARY = "A_ood"
+"""The score of which differences are tested."""
+
+Program = tuple[str, str]
+"""Environment and algorithm."""
+
+
+def choose(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
+    """Keep one setting of each algorithm and environment, the one with the most full runs, and of
+    an arm that is here twice in it the one with more runs.
+
+    Returns:
+      The records kept in canonical order, aliases among them, and what was left aside, in words.
+
+    Raises:
+      ValueError: as `check_records`, or runs that were not evaluated at the levels of the scores.
+    """
+    settings: dict[Program, dict[str, list[Record]]] = {}
+    for record in check_records(records):
+        _check_levels(record)
+        program = settings.setdefault((record.environment, record.algorithm), {})
+        program.setdefault(record.setting, []).append(record)
+    kept, aside = [], []
+    for (environment, algorithm), groups in settings.items():
+        best = max(groups, key=lambda setting: _weight(groups[setting]))
+        aside += [
+            f"{algorithm} on {environment}, setting {setting}: {_num_trained(group)} runs"
+            for setting, group in groups.items()
+            if setting != best
+        ]
+        arms: dict[str, dict[str, list[Record]]] = {}
+        for record in groups[best]:
+            arms.setdefault(record.technique, {}).setdefault(record.name, []).append(record)
+        for technique, named in arms.items():
+            first, *others = sorted(named, key=lambda name: -len(named[name]))
+            kept += named[first]
+            aside += [
+                f"{algorithm} {technique} on {environment}, {name}: {len(named[name])} runs"
+                for name in others
+            ]
+    return kept, aside
+
+
+def _check_levels(record: Record) -> None:
+    if not record.diverged and record.result["scores"][HEADLINE_MODE][PRIMARY] is None:
+        levels = record.result["evaluation"]["levels"]
+        raise ValueError(
+            f"{record.name} was evaluated at levels {levels}: {PRIMARY} needs .75 and 1; "
+            "evaluate with the levels 0, .25, .5, .75, 1"
+        )
+
+
+def _num_trained(group: list[Record]) -> int:
+    return sum(record.alias_of is None for record in group)
+
+
+def _weight(group: list[Record]) -> tuple[bool, int, int, str]:
+    steps = group[0].result["env_steps"]["requested"]
+    full = not any(record.quick for record in group)
+    return full, _num_trained(group), steps, group[0].setting
+
+
+def base_of(algorithm: str) -> str:
+    """The algorithm behind a preset's name; an unknown name stands for itself."""
+    try:
+        return base_algorithm(algorithm)
+    except ValueError:
+        return algorithm
+
+
+def arms_of(records: Iterable[Record]) -> list[Cell]:
+    """The cells that are evidence, in canonical order."""
+    return [cell for cell in group_cells(records) if not cell.alias_of]
+
+
+def by_program(cells: Iterable[Cell]) -> dict[Program, list[Cell]]:
+    """The cells of each algorithm and environment."""
+    programs: dict[Program, list[Cell]] = {}
+    for cell in cells:
+        programs.setdefault((cell.environment, cell.algorithm), []).append(cell)
+    return programs
+
+
+def values_of(cell: Cell, score: str) -> dict[int, float]:
+    """Seed -> score, greedy, failures counted; ``grs_n`` only where it is defined."""
+    found = cell.scores(score)
+    if score != "grs_n":
+        worst = min([0.0, *found.values()])
+        found |= {record.seed: worst for record in cell.records if record.diverged}
+    return dict(sorted(found.items()))
+
+
+def estimate(values: Iterable[float], statistic: Statistic = statistics.mean) -> Interval | None:
+    """A statistic over seeds with its interval; without one below `MIN_SEEDS`; None: no value."""
+    scores = np.array(list(values))
+    if not len(scores):
+        return None
+    return shown(bootstrap([scores], statistic), len(scores))
+
+
+def shown(interval: Interval, num_seeds: int) -> Interval:
+    """What may be shown of an interval: of fewer seeds than `MIN_SEEDS` its ends are NaN."""
+    if num_seeds >= MIN_SEEDS:
+        return interval
+    return interval._replace(low=np.array(np.nan), high=np.array(np.nan))
+
+
+# Differences between arms
+
+
+class Verdict(Enum):
+    """What a difference allows to say."""
+
+    LARGER = "larger"
+    SMALLER = "smaller"
+    NONE = "none beyond the margin"
+    UNDECIDED = "undecided"
+    FEW = "too few pairs"
+    FAILED = "neither learned"
+    ABSENT = "not to be had"
+
+
+class Comparison(NamedTuple):
+    """First arm minus second of one algorithm and environment, on the primary score."""
+
+    environment: str
+    algorithm: str
+    first: str
+    second: str
+    difference: PairedDifference | None
+    reason: str = ""
+    """Why there is no difference."""
+    learned: bool = True
+    """At least one run of either arm learned."""
+    p_value: float | None = None
+    """Of no difference, after Holm's correction over the family."""
+    p_equivalent: float | None = None
+    """Of a difference beyond the margin, after the same correction."""
+    detectable: float | None = None
+    """The true difference that is found with 80 % power at the first step of the correction."""
+
+    @property
+    def label(self) -> str:
+        """As in "gar - dr"."""
+        return f"{self.first} - {self.second}"
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the tests allow to say."""
+        if self.difference is None:
+            return Verdict.ABSENT
+        if not self.learned:
+            return Verdict.FAILED
+        if self.p_value is None or self.p_equivalent is None:
+            return Verdict.FEW
+        if self.p_value < ALPHA:
+            return Verdict.LARGER if self.difference.interval.estimate > 0 else Verdict.SMALLER
+        return Verdict.NONE if self.p_equivalent < ALPHA else Verdict.UNDECIDED
+
+
+CORE = ("baseline", "dr", "gar")
+"""Differences among these use the seeds that all of them have, so that their parts add up."""
+
+
+def compare(cells: Sequence[Cell], pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
+    """Differences of pairs of techniques in every algorithm and environment, as one family.
+
+    A pair of which one arm is here and the other is not has a comparison without a difference;
+    one of which neither is here, which the algorithm does not have, or whose techniques were not
+    run anywhere, none at all.
+    """
+    run = {cell.technique for cell in cells}
+    found = [
+        _compared(program, arms, first, second)
+        for program, own in by_program(cells).items()
+        for arms in ({cell.technique: cell for cell in own},)
+        for first, second in pairs
+        if {first, second} <= run
+        and {first, second} & arms.keys()
+        and _is_possible(program[1], first, second)
+    ]
+    return _corrected(found)
+
+
+def _is_possible(algorithm: str, *techniques: str) -> bool:
+    """The algorithm has the techniques as arms of their own."""
+    try:
+        base = base_algorithm(algorithm)
+        own = [name for name in techniques if base != "es" or name not in ES_ALIASES]
+        return len(own) == len(techniques) and all(is_defined(name, base) for name in own)
+    except ValueError:
+        # Registered where the results were made, not here.
+        return True
+
+
+def _compared(program: Program, arms: Mapping[str, Cell], first: str, second: str) -> Comparison:
+    missing = [name for name in (first, second) if name not in arms]
+    if missing:
+        return Comparison(*program, first, second, None, f"no runs of {' and '.join(missing)}")
+    others = [name for name in CORE if name in arms] if {first, second} <= set(CORE) else []
+    values = {name: values_of(arms[name], PRIMARY) for name in (first, second, *others)}
+    seeds = sorted(set.intersection(*map(set, values.values())))
+    if not seeds:
+        return Comparison(*program, first, second, None, "no seed in common")
+    one, other = ([values[name][seed] for seed in seeds] for name in (first, second))
+    learned = any(arms[name].num_valid() for name in (first, second))
+    return Comparison(*program, first, second, paired_difference(one, other), learned=learned)
+
+
+def _corrected(family: list[Comparison]) -> list[Comparison]:
+    """Holm's correction, of the tests of difference and of those of equivalence apart."""
+    tested = [
+        (index, own.difference.p_value, own.difference.p_equivalent)
+        for index, own in enumerate(family)
+        if own.difference is not None
+        and own.learned
+        and own.difference.p_value is not None
+        and own.difference.p_equivalent is not None
+    ]
+    if not tested:
+        return family
+    places, *p_values = zip(*tested, strict=True)
+    differs, equivalent = map(holm, p_values)
+    adjusted = list(family)
+    for place, p, q in zip(places, differs, equivalent, strict=True):
+        adjusted[place] = family[place]._replace(
+            p_value=float(p),
+            p_equivalent=float(q),
+            detectable=_detectable(family[place], ALPHA / len(tested)),
+        )
+    return adjusted
+
+
+def _detectable(comparison: Comparison, alpha: float) -> float | None:
+    found = comparison.difference
+    if found is None or found.standard_deviation is None:
+        return None
+    return minimal_detectable_effect(found.standard_deviation, found.num_pairs, alpha)
+
+
+# Ranking
+
+
+class Leader(NamedTuple):
+    """The arm with the highest mean of a score, and the arms that cannot be told from it."""
+
+    cell: Cell
+    tied: list[Cell]
+    """No difference was found, after Holm's correction over all others."""
+    behind: list[Cell]
+    untested: list[Cell]
+    """Too few seeds in common."""
+    out_of_reach: bool
+    """Even the smallest p-value that its seeds allow would not survive the correction."""
+
+
+def ranked(cells: Sequence[Cell], score: str) -> list[Cell]:
+    """Cells with runs by their mean score, the highest first."""
+    means = {cell.name: np.mean(list(values_of(cell, score).values())) for cell in cells}
+    return sorted(cells, key=lambda cell: -means[cell.name])
+
+
+def leader(cells: Sequence[Cell], score: str) -> Leader:
+    """Find the leading arm among cells of one environment, and who keeps up with it."""
+    first, *others = ranked(cells, score)
+    own = values_of(first, score)
+    differences = {}
+    for cell in others:
+        values = values_of(cell, score)
+        shared = sorted(own.keys() & values.keys())
+        differences[cell.name] = [own[seed] - values[seed] for seed in shared]
+    tested = [cell for cell in others if len(differences[cell.name]) >= MIN_SEEDS]
+    adjusted = holm([statistics.sign_flip_test(differences[cell.name]) for cell in tested])
+    smallest = min((2.0 ** (1 - len(differences[cell.name])) for cell in tested), default=0.0)
+    behind = {
+        cell.name
+        for cell, p in zip(tested, adjusted, strict=True)
+        if p < ALPHA and np.mean(differences[cell.name]) > 0
+    }
+    return Leader(
+        first,
+        tied=[cell for cell in tested if cell.name not in behind],
+        behind=[cell for cell in tested if cell.name in behind],
+        untested=[cell for cell in others if len(differences[cell.name]) < MIN_SEEDS],
+        out_of_reach=len(tested) * smallest >= ALPHA,
+    )
+
+
+# What is not there
+
+
+def missing_arms(cells: Sequence[Cell]) -> list[str]:
+    """Arms and seeds that the others would lead one to expect, in words.
+
+    Every technique that occurs is expected of every algorithm that has it, in every environment,
+    with as many seeds as the technique has anywhere.
+    """
+    present = {(cell.environment, cell.algorithm, cell.technique): cell for cell in cells}
+    environments, algorithms, techniques = (
+        list(dict.fromkeys(key[axis] for key in present)) for axis in range(3)
+    )
+    lines = []
+    for environment in environments:
+        for algorithm in algorithms:
+            for technique in techniques:
+                cell = present.get((environment, algorithm, technique))
+                own = [c for c in cells if c.technique == technique]
+                wanted = max(len(c.records) for c in own)
+                if cell is None and _is_expected(environment, algorithm, technique):
+                    lines.append(f"{algorithm} {technique} on {environment}: no run")
+                elif cell is not None and len(cell.records) < wanted:
+                    lines.append(
+                        f"{algorithm} {technique} on {environment}: "
+                        f"{len(cell.records)} of {wanted} seeds"
+                    )
+    return lines
+
+
+def _is_expected(environment: str, algorithm: str, technique: str) -> bool:
+    """Not of presets, which are run with a few techniques in one environment on purpose."""
+    return environment in PRESETS.get(algorithm, ()) and _is_possible(algorithm, technique)

@@ -1,0 +1,58 @@
+"""What the report is made of: records, comparisons and predictions, computed once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jaxgen.report.document import Block
+from jaxgen.report.generalisation import words
+from jaxgen.report.generalisation.evidence import Comparison, arms_of, base_of, choose, compare
+from jaxgen.report.generalisation.prediction import Prediction, Transfer, predictions, transfers
+from jaxgen.results.records import Cell, Record
+
+RANKING = "A"
+"""The score of rankings: defined for every run, at all levels."""
+
+
+class Findings(NamedTuple):
+    """What the report is made of, computed once."""
+
+    records: list[Record]
+    cells: list[Cell]
+    """Arms that are evidence."""
+    presets: list[Cell]
+    """Arms of presets of an algorithm that is here itself: an experiment of their own."""
+    aside: list[str]
+    """Settings that were left aside."""
+    answers: Mapping[words.Question, list[Comparison]]
+    predictions: list[Prediction]
+    transfers: list[Transfer]
+    making: Mapping[str, Any] | None
+    """How the results were made, see `jaxgen.report.source.making_of`."""
+
+
+def findings_of(records: Sequence[Record], making: Mapping[str, Any] | None = None) -> Findings:
+    """Compute all comparisons and predictions of the records."""
+    kept, aside = choose(records)
+    arms = arms_of(kept)
+    present = {(cell.environment, cell.algorithm) for cell in arms}
+    presets = [
+        cell
+        for cell in arms
+        if (base := base_of(cell.algorithm)) != cell.algorithm
+        and (cell.environment, base) in present
+    ]
+    apart = {cell.name for cell in presets}
+    cells = [cell for cell in arms if cell.name not in apart]
+    kept = [record for record in kept if record.name not in apart]
+    answers = {question: compare(cells, question.pairs) for question in words.QUESTIONS}
+    found = predictions(cells)
+    return Findings(kept, cells, presets, aside, answers, found, transfers(found), making)
+
+
+Illustrate = Callable[[str, Callable[[], Any], str], Block]
+"""(name, function that draws the figure, caption) -> a picture, or what stands for it."""
+
+
+def have_curves(cells: Sequence[Cell]) -> bool:
+    """Whether any finished run of the cells has a learning curve."""
+    return any(record.load_history() for cell in cells for record in cell.finished)

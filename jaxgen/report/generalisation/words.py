@@ -1,0 +1,383 @@
+"""Sentences that say what the numbers allow, and no more."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxgen.evaluation.statistics import MARGIN, Interval
+from jaxgen.report.generalisation.evidence import (
+    ALPHA,
+    CORE,
+    MIN_SEEDS,
+    PRIMARY,
+    Comparison,
+    Leader,
+    Verdict,
+    base_of,
+    estimate,
+    leader,
+    shown,
+    values_of,
+)
+from jaxgen.report.generalisation.prediction import Prediction, Predictor, Transfer
+from jaxgen.results.records import Cell
+from jaxgen.study.config import PRESETS, preset
+
+MAX_DETAILED = 6
+"""Answers about more comparisons leave the numbers to the tables."""
+TITLES = {"cartpole": "CartPole", "minigrid": "the grid", "starpilot": "Starpilot"}
+
+
+class Question(NamedTuple):
+    """A question that differences between pairs of arms answer; its pairs are one family."""
+
+    title: str
+    meaning: str
+    """What the differences measure."""
+    pairs: tuple[tuple[str, str], ...]
+
+
+AGREEMENT = Question(
+    "Does the agreement of gradients help, beyond the data that it needs?",
+    "same data, weights by agreement or equal ones: the only difference that can support a claim "
+    "about GAR",
+    (("gar", "dr"),),
+)
+STEP = Question(
+    "Is it the selection, or the size of the step?",
+    "the steps of dr-scaled are as long as gar's, without its selection",
+    (("gar", "dr-scaled"),),
+)
+PLACEBO = Question(
+    "Does gar beat a placebo?",
+    "samples of gar-shuffle are dealt out anew, so that there is nothing to select",
+    (("gar", "gar-shuffle"),),
+)
+DATA = Question(
+    "What does training on several variations give?",
+    "the same algorithm, trained on levels 0, .25, .5 or on level 0 alone",
+    (("dr", "baseline"),),
+)
+TOTAL = Question(
+    "What does gar give, data included?",
+    "the data's part and the agreement's together",
+    (("gar", "baseline"),),
+)
+REG = Question(
+    "Does weight decay help?",
+    "decoupled weight decay of 1e-4 (reg), as specified",
+    (("reg", "baseline"), ("dr+reg", "dr"), ("gar+reg", "gar")),
+)
+AGREEMENT_REG = Question(
+    "Does the agreement help together with weight decay?",
+    "as the first question, with reg in both arms",
+    (("gar+reg", "dr+reg"),),
+)
+OFFERED = Question(
+    "Do other rules of combining gradients beat their plain mean?",
+    "the same data, combined by another rule or by the mean",
+    (("gar-n", "dr"), ("pcgrad", "dr"), ("and-mask", "dr"), ("es-gar", "dr")),
+)
+QUESTIONS = (AGREEMENT, STEP, PLACEBO, DATA, TOTAL, REG, AGREEMENT_REG, OFFERED)
+
+
+# Numbers
+
+
+def number(value: float, sign: str = "") -> str:
+    """Three digits behind the point; never a negative zero."""
+    return f"{round(value, 3) + 0.0:{sign}.3f}"
+
+
+def interval_text(interval: Interval | None, values: Iterable[float] = (), sign: str = "") -> str:
+    """``0.812 [0.790, 0.831]``; of too few seeds their range, ``0.812 (0.7 to 0.9)``."""
+    if interval is None:
+        return "-"
+    text = number(float(interval.estimate), sign)
+    if np.isfinite(interval.low):
+        return f"{text} [{number(float(interval.low), sign)}, {number(float(interval.high), sign)}]"
+    values = list(values)
+    if len(values) < 2:
+        return text
+    return f"{text} ({number(min(values), sign)} to {number(max(values), sign)})"
+
+
+def p_text(p_value: float | None) -> str:
+    """``p = .03``; null where no test was made."""
+    if p_value is None:
+        return "-"
+    return "< .001" if p_value < 0.001 else f"{p_value:.3f}".lstrip("0") or "0"
+
+
+def score_text(cell: Cell, score: str) -> str:
+    """The mean of a score over seeds with its interval or range."""
+    values = list(values_of(cell, score).values())
+    return interval_text(estimate(values), values)
+
+
+def difference_text(comparison: Comparison) -> str:
+    """``+0.012 [-0.010, +0.035]``, without an interval below `MIN_SEEDS`."""
+    if comparison.difference is None:
+        return comparison.reason
+    found = comparison.difference
+    return interval_text(shown(found.interval, found.num_pairs), sign="+")
+
+
+def place(algorithm: str, environment: str) -> str:
+    """``PPO on CartPole``."""
+    return f"{algorithm.upper()} on {TITLES.get(environment, environment)}"
+
+
+def arm_name(cell: Cell) -> str:
+    """``ppo dr+reg``."""
+    return f"{cell.algorithm} {cell.technique}"
+
+
+def listing(parts: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+
+
+# Which arm is best
+
+
+def ranking_words(cells: Sequence[Cell], score: str) -> str:
+    """Name the leading arm of one environment and who keeps up with it."""
+    comparable, others = _of_one_encoding(cells)
+    found = leader(comparable, score)
+    environment = cells[0].environment
+    title = TITLES.get(environment, environment)
+    n = len(found.cell.records)
+    text = (
+        f"On {title}, {arm_name(found.cell)} has the highest mean {score}: "
+        f"{score_text(found.cell, score)} over {n} seeds."
+    )
+    if not found.cell.num_valid():
+        text += " None of its runs learned, so this ranks failures."
+    if n < MIN_SEEDS:
+        text += (
+            f" With fewer than {MIN_SEEDS} seeds this describes the runs and decides nothing: any "
+            "other arm may be as good or better."
+        )
+    else:
+        text += _company(found)
+    if others:
+        names = listing(sorted({cell.algorithm.upper() for cell in others}))
+        text += f" Not compared, for another encoding of the observations: {names}."
+    return text
+
+
+def _company(found: Leader) -> str:
+    """How the others stand to the leading arm."""
+    tied, behind = found.tied, found.behind
+    text = ""
+    if tied or behind:
+        total = len(tied) + len(behind)
+        text = f" Of {total} other arms that were compared, behind it: {len(behind)}; not to be "
+        text += f"told from it: {len(tied)}{_some(tied, ' (', ')')}."
+    if found.out_of_reach:
+        text += " With so few seeds no test of so many arms can tell any from it."
+    if found.untested:
+        text += f" Not compared, for too few common seeds: {_some(found.untested)}."
+    return text
+
+
+def _some(cells: Sequence[Cell], before: str = "", after: str = "") -> str:
+    """The first few names."""
+    if not cells:
+        return ""
+    names = [arm_name(cell) for cell in cells[:MAX_DETAILED]]
+    rest = f" and {len(cells) - len(names)} more" if len(cells) > len(names) else ""
+    return f"{before}{', '.join(names)}{rest}{after}"
+
+
+def _of_one_encoding(cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
+    """The cells whose networks see the observations in the most common encoding, and the rest."""
+    encodings = {cell.name: encoding_of(cell) for cell in cells}
+    names = list(encodings.values())
+    common = max(dict.fromkeys(names), key=names.count)
+    return (
+        [cell for cell in cells if encodings[cell.name] == common],
+        [cell for cell in cells if encodings[cell.name] != common],
+    )
+
+
+def encoding_of(cell: Cell) -> str:
+    """How the network sees the observations of a grid; "" elsewhere and where it is not known."""
+    known = cell.environment in PRESETS.get(base_of(cell.algorithm), ())
+    # A vector of numbers is what it is; scales of it are no other information.
+    if not known or cell.environment != "minigrid":
+        return ""
+    # Codes of cells go one-hot into a network unless its configuration says otherwise.
+    return getattr(preset(cell.algorithm, cell.environment), "encoding", "one_hot")
+
+
+# What differences say
+
+
+def answer(comparisons: Sequence[Comparison]) -> str:
+    """The answer of one family of comparisons, by verdict."""
+    if not comparisons:
+        return "No arms for this question were run."
+    phrases: dict[Verdict, Callable[[str], str]] = {
+        Verdict.LARGER: lambda found: f"Larger than zero: {found}.",
+        Verdict.SMALLER: lambda found: f"Smaller than zero: {found}.",
+        Verdict.NONE: lambda found: f"No difference larger than {MARGIN:g}: {found}.",
+        Verdict.UNDECIDED: lambda found: f"Not decided by these data: {found}.",
+        Verdict.FEW: lambda found: (
+            f"Described only, for fewer than {MIN_SEEDS} pairs of seeds: {found}."
+        ),
+        Verdict.FAILED: lambda found: f"Neither arm learned: {found}.",
+        Verdict.ABSENT: lambda found: f"Not to be had: {found}.",
+    }
+    parts = []
+    for verdict, phrase in phrases.items():
+        own = [c for c in comparisons if c.verdict is verdict]
+        if own:
+            parts.append(phrase(_found_texts(own, brief=len(comparisons) > MAX_DETAILED)))
+    labels = list(dict.fromkeys(own.label for own in comparisons))
+    return f"{', '.join(labels)} on {PRIMARY}. {' '.join(parts)}"
+
+
+def _found_texts(comparisons: Sequence[Comparison], brief: bool) -> str:
+    """The comparisons of one verdict, by pair of arms."""
+    by_label: dict[str, list[Comparison]] = {}
+    for own in comparisons:
+        by_label.setdefault(own.label, []).append(own)
+    texts = []
+    for label, group in by_label.items():
+        if brief:
+            places = ", ".join(place(own.algorithm, own.environment) for own in group)
+            texts.append(f"{label} ({places})")
+        else:
+            texts += map(_found_text, group)
+    return "; ".join(texts)
+
+
+def _found_text(comparison: Comparison) -> str:
+    label = place(comparison.algorithm, comparison.environment)
+    difference, verdict = comparison.difference, comparison.verdict
+    if difference is None:
+        return f"{label} ({comparison.reason})"
+    details = [difference_text(comparison)]
+    if verdict in (Verdict.LARGER, Verdict.SMALLER):
+        details.append(f"p {_equals(comparison.p_value)}")
+        if comparison.p_equivalent is not None and comparison.p_equivalent < ALPHA:
+            details.append(f"but less than {MARGIN:g}")
+    if verdict is Verdict.UNDECIDED and comparison.detectable is not None:
+        details.append(f"{number(comparison.detectable)} would have been found with 80 % power")
+    details.append(f"{difference.num_pairs} pairs")
+    return f"{label} ({', '.join(details)})"
+
+
+def _equals(p_value: float | None) -> str:
+    text = p_text(p_value)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def claim(agreement: Sequence[Comparison], step: Sequence[Comparison]) -> str:
+    """Where a claim about the agreement is supported: it needs both differences above zero."""
+    scaled = {(own.environment, own.algorithm): own for own in step}
+    tested = [own for own in agreement if own.p_value is not None]
+    rule = "A claim for GAR needs gar - dr and gar - dr-scaled above zero in the same place."
+    if not tested:
+        return f"{rule} No place has the {MIN_SEEDS} pairs of seeds that a test needs."
+    holds, alone = [], []
+    for own in tested:
+        if own.verdict is Verdict.LARGER:
+            other = scaled.get((own.environment, own.algorithm))
+            supported = other is not None and other.verdict is Verdict.LARGER
+            (holds if supported else alone).append(place(own.algorithm, own.environment))
+    text = f"{rule} It is supported in {len(holds)} of {len(tested)} places"
+    text += f": {listing(holds)}." if holds else "."
+    if alone:
+        text += f" In {listing(alone)} gar is better than dr, but not shown to beat dr-scaled."
+    return text
+
+
+def attribution(
+    total: Sequence[Comparison], data: Sequence[Comparison], agreement: Sequence[Comparison]
+) -> str:
+    """Split what gar gains over the baseline into the data's part and the agreement's."""
+    parts = [{(c.environment, c.algorithm): c for c in own} for own in (data, agreement)]
+    lines = []
+    for own in total:
+        others = [part.get((own.environment, own.algorithm)) for part in parts]
+        sizes = [
+            float(c.difference.interval.estimate)
+            for c in (own, *others)
+            if c is not None and c.difference is not None and c.learned
+        ]
+        if len(sizes) < 3:
+            continue
+        whole, *split = (number(value, "+") for value in sizes)
+        lines.append(
+            f"{place(own.algorithm, own.environment)} {whole} = {split[0]} (data) "
+            f"{split[1][0]} {split[1][1:]} (agreement)"
+        )
+    if not lines:
+        return f"The three arms {', '.join(CORE)} are in no place together."
+    return f"gar - baseline on {PRIMARY} splits into: {'; '.join(lines)}."
+
+
+# What predicts generalisation
+
+
+def prediction_words(found: Sequence[Prediction], transferred: Sequence[Transfer]) -> str:
+    """What GAS and what simpler predictors achieve."""
+    if not found:
+        return (
+            f"No arm has {MIN_SEEDS} runs with a predictor that varies, so nothing can be said of "
+            "what predicts generalisation."
+        )
+    by_predictor: dict[Predictor, list[Prediction]] = {}
+    for own in found:
+        by_predictor.setdefault(own.predictor, []).append(own)
+    gas = next((p for p in by_predictor if p.name in ("GAS, probe", "GAS, training")), None)
+    texts = [f"Rank correlations with {PRIMARY} over the seeds of an arm."]
+    texts += [_tally(gas, by_predictor[gas])] if gas else []
+    forms = {p: own for p, own in by_predictor.items() if p.name.startswith("GAS") and p != gas}
+    simpler = {p: own for p, own in by_predictor.items() if not p.name.startswith("GAS")}
+    texts += _others("Other forms of GAS", forms) + _others("What is simpler", simpler)
+    signs = [v > 0 for own in transferred if own.predictor == gas for v in own.correlations]
+    if gas and signs:
+        texts.append(
+            f"The sign of {gas.name}, taken from the other environments, is right in {sum(signs)} "
+            f"of {len(signs)} places."
+        )
+    return " ".join(texts)
+
+
+def _others(title: str, groups: Mapping[Predictor, Sequence[Prediction]]) -> list[str]:
+    """Where their intervals exclude zero; those of which nothing is to be said, in one sentence."""
+    clear = {p: group for p, group in groups.items() if any(map(_excludes_zero, group))}
+    texts = [_tally(predictor, group) for predictor, group in clear.items()]
+    rest = [predictor.name for predictor in groups if predictor not in clear]
+    if rest:
+        texts.append(f"No interval excludes zero for {'; '.join(rest)}.")
+    return [f"{title}:", *texts] if texts else []
+
+
+def _excludes_zero(found: Prediction) -> bool:
+    return bool(found.correlation.low > 0 or found.correlation.high < 0)
+
+
+def _tally(predictor: Predictor, group: Sequence[Prediction]) -> str:
+    """Where the intervals of a predictor exclude zero."""
+    parts = []
+    for side, sign in (("above", 1), ("below", -1)):
+        own = [p for p in group if _excludes_zero(p) and p.correlation.estimate * sign > 0]
+        if own:
+            names = [f"{place(p.algorithm, p.environment)} ({_rho(p)})" for p in own]
+            parts.append(f"{side} zero in {listing(names)}")
+    # A sentence begins with a capital, a score keeps its letter.
+    score = predictor.name.startswith("s(")
+    name = predictor.name if score else predictor.name[0].upper() + predictor.name[1:]
+    clear = "; ".join(parts) or "no interval excludes zero"
+    places = f"{len(group)} place" + ("s" if len(group) > 1 else "")
+    return f"{name} ({places}): {clear}."
+
+
+def _rho(found: Prediction) -> str:
+    return number(float(found.correlation.estimate), "+")

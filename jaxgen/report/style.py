@@ -1,0 +1,181 @@
+"""How figures look: colours of arms, axes, legends, sizes."""
+
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from jaxgen.report.document import write_whole
+from jaxgen.results.records import (
+    Array,
+    technique_order,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK, GREY = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#777777",
+)  # fmt: skip
+
+QUICK_BANNER = "!!! QUICK RUN: NOT A RESULT !!!"
+FLAG = "!"
+"""Marks a literal score that must not be read as robustness."""
+TITLES = {"cartpole": "CartPole", "minigrid": "Grid", "starpilot": "Starpilot"}
+DPI = 150
+MANY_SEEDS = 6
+"""From here on whiskers show the middle half of the seeds, not their range."""
+MAX_DRAWN = 1000
+"""Points drawn of a series; a panel is not wider than that in pixels."""
+
+
+class Style(NamedTuple):
+    """How an arm is drawn."""
+
+    color: str
+    marker: str
+    line: Any
+    """Solid for plain arms, dashed for arms with reg, dotted and dash-dotted for offered arms."""
+
+
+STYLES = {
+    "baseline": Style(BLACK, "o", "-"),
+    "reg": Style(GREY, "v", (0, (4, 2))),
+    "dr": Style(ORANGE, "s", "-"),
+    "dr+reg": Style(RED, "D", (0, (4, 2))),
+    "gar": Style(BLUE, "^", "-"),
+    "gar+reg": Style(SKY, "P", (0, (4, 2))),
+    "dr-scaled": Style(ORANGE, "p", ":"),
+    "gar-n": Style(GREEN, "X", ":"),
+    "gar-shuffle": Style(GREY, "h", ":"),
+    "es-gar": Style(PURPLE, "*", "-."),
+    "pcgrad": Style(GREEN, "<", "-."),
+    "and-mask": Style(PURPLE, ">", ":"),
+}
+_OTHER_STYLES = (
+    Style(SKY, "d", ":"), Style(RED, "8", "-."), Style(BLACK, "H", ":"), Style(GREEN, "o", "-"),
+    Style(PURPLE, "s", "--"), Style(BLUE, "v", "-."), Style(ORANGE, "D", "--"),
+    Style(GREY, "P", "-"), Style(SKY, "^", "-"), Style(RED, "X", "--"),
+)  # fmt: skip
+
+
+def to_png(figure: "Figure") -> bytes:
+    """A PNG whose bytes depend on the figure alone."""
+    stream = io.BytesIO()
+    figure.savefig(stream, dpi=DPI, format="png", metadata={"Software": None})
+    return stream.getvalue()
+
+
+def save(figure: "Figure", path: str | os.PathLike[str]) -> Path:
+    """Write `to_png` to a file, which appears whole or not at all; creates its folder."""
+    path = Path(path)
+    write_whole(path, to_png(figure))
+    return path
+
+
+def smooth(values: Array, window: int) -> Array:
+    """Mean of the finite ones among the last ``window`` of ``values`` [I]; NaN if none is."""
+    finite = np.isfinite(values)
+    totals, counts = (
+        np.convolve(x, np.ones(window))[: len(values)]
+        for x in (np.where(finite, values, 0.0), finite.astype(np.float64))
+    )
+    return np.divide(totals, counts, out=np.full(len(values), np.nan), where=counts > 0)
+
+
+def mean_curve(curves: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Mean over seeds at the steps of the longest; ends where the first seed ends."""
+    steps = max((steps for steps, _ in curves), key=len)
+    steps = steps[steps <= min(own[-1] for own, _ in curves)]
+    stacked = np.stack([np.interp(steps, own, values) for own, values in curves])
+    counts = np.isfinite(stacked).sum(axis=0)
+    total = np.where(np.isfinite(stacked), stacked, 0).sum(axis=0)
+    mean = np.divide(total, counts, out=np.full(len(steps), np.nan), where=counts > 0)
+    return steps, mean
+
+
+def thinned(steps: Array, values: Array) -> tuple[Array, Array]:
+    """At most about `MAX_DRAWN` points of a series."""
+    stride = max(1, len(steps) // MAX_DRAWN)
+    return steps[::stride], values[::stride]
+
+
+def arm_styles(techniques: Iterable[str]) -> dict[str, Style]:
+    """A style for each technique; those outside the study share a few, in order of name."""
+    others = sorted(set(techniques) - STYLES.keys())
+    extra = {name: _OTHER_STYLES[i % len(_OTHER_STYLES)] for i, name in enumerate(others)}
+    return STYLES | extra
+
+
+def level_axis(axis: "Axes", training_levels: Sequence[float]) -> None:
+    """An axis of variation levels, with those of training marked."""
+    axis.set(xlabel="variation level v", xlim=(-0.06, 1.06))
+    axis.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
+    for i, level in enumerate(sorted(set(training_levels))):
+        label = "training levels" if i == 0 else None
+        axis.axvline(level, color=ORANGE, lw=6, alpha=0.25, zorder=0, label=label)
+
+
+def steps_axis(axis: "Axes") -> None:
+    """Few ticks, in k and M."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+
+
+def subplots(
+    num_rows: int, num_columns: int, width: float, height: float, **kwargs: Any
+) -> tuple["Figure", Any]:
+    """A figure without pyplot and its axes [rows, columns]; sizes in inches per panel."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((width * num_columns, height * num_rows), dpi=DPI, layout="constrained")
+    axes = figure.subplots(num_rows, num_columns, squeeze=False, **kwargs)
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def legend_below(figure: "Figure", axes: Iterable["Axes"], title: str | None = None) -> None:
+    """One legend for several axes, each label once: arms in their order, then the others."""
+    handles: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    labels = sorted(handles, key=lambda label: technique_order(label)[0])
+    widest = 0.08 * max(map(len, labels), default=0) + 0.7
+    columns = int(np.clip(figure.get_figwidth() / widest, 1, 4))
+    figure.legend(
+        [handles[label] for label in labels],
+        labels,
+        loc="outside lower center",
+        frameon=False,
+        ncols=columns,
+        title=title,
+        fontsize=8.5,
+        title_fontsize=8.5,
+    )
+
+
+def finish(figure: "Figure", title: str, quick: bool, note: str = "") -> None:
+    """Add what all figures have, and lay the figure out once and for all."""
+    figure.suptitle(title, fontsize=11)
+    if note:
+        figure.supxlabel(note, fontsize=8, color="#444444")
+    if quick:
+        width, height = figure.get_size_inches()
+        slope = 0.7 * np.degrees(np.arctan2(height, width))
+        # A bold letter is about .65 of the font's size wide, which is 1/72 inch per point.
+        size = 0.8 * 72 * width / (0.65 * len(QUICK_BANNER))
+        figure.text(0.5, 0.5, QUICK_BANNER, rotation=slope, fontsize=size, color=RED, alpha=0.35,
+                    ha="center", va="center", fontweight="bold", zorder=10)  # fmt: skip
+    # Laid out once, here: a figure that keeps its engine is laid out and drawn again at every save.
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.execute(figure)
+    figure.set_layout_engine(None)

@@ -1,0 +1,133 @@
+"""The lock of a results folder: held alone, or shared by processes that write what is theirs."""
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxgen.system.files import remove_unfinished
+
+if TYPE_CHECKING:
+    from jaxgen.results.store import Store
+
+
+class StoreError(ValueError):
+    """The results folder cannot be used as asked; the message says why and what to do."""
+
+
+class InUse(StoreError):
+    """Another process holds the folder's lock."""
+
+
+SHARING_SECONDS = 10.0
+"""How long who wants to share waits for who is alone for a moment."""
+
+
+def _lock(descriptor: int, shared: bool, patience: float) -> None:
+    """BlockingIOError if it is held by others for so many seconds."""
+    kind, until = fcntl.LOCK_SH if shared else fcntl.LOCK_EX, time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.1)
+
+
+class Lock:
+    """A held lock of a results folder; the kernel frees it when the process ends, however it ends.
+
+    Alone, a process may do everything. While several share it, each writes only what is its own.
+    The file says who holds it, for those who find it held.
+    """
+
+    def __init__(self, root: Path, descriptor: int):
+        self._root, self._descriptor = root, descriptor
+
+    def take(self, shared: bool, patience: float) -> None:
+        """Hold it, from a moment on in which it may be nobody's; InUse if others hold it so long.
+
+        What it was held as before is let go first: network file systems do not do so of themselves.
+        """
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        try:
+            _lock(self._descriptor, shared, patience)
+        except BlockingIOError:
+            raise InUse(
+                f"{self._root} is in use by {self._holder()}; "
+                "wait until it ends, or give another folder"
+            ) from None
+        if not shared:
+            self._say(f"another process ({_own_name()})")
+
+    def share(self) -> None:
+        """Let others that share it in; InUse if one that does not was faster."""
+        self._say(f"workers (started by {_own_name()})")
+        self.take(shared=True, patience=SHARING_SECONDS)
+
+    def alone(self) -> bool:
+        """Whether nobody else holds it any more; until then it is not this process's either."""
+        try:
+            self.take(shared=False, patience=0.0)
+        except InUse:
+            return False
+        return True
+
+    def _say(self, holder: str) -> None:
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, holder.encode(), 0)
+
+    def _holder(self) -> str:
+        text = os.pread(self._descriptor, 200, 0).decode("utf-8", "replace").strip()
+        return text or "another process"
+
+
+def _own_name() -> str:
+    return f"pid {os.getpid()} on {socket.gethostname()}"
+
+
+@contextmanager
+def locked(store: "Store", shared: bool = False, patience: float | None = None) -> Iterator[Lock]:
+    """Hold the folder for writing; what killed writers left unfinished is removed first, if alone.
+
+    Args:
+        store: the folder.
+        shared: hold it together with others that do.
+        patience: seconds to wait for those who hold it; None: none, but who shares waits for who is
+            alone for a moment.
+
+    Raises:
+        InUse: another process holds it; the message names it.
+    """
+    descriptor = os.open(store.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        lock = Lock(store.root, descriptor)
+        if patience is None:
+            patience = SHARING_SECONDS if shared else 0.0
+        lock.take(shared, patience)
+        if not shared:
+            remove_unfinished(store.root)
+        yield lock
+    finally:
+        os.close(descriptor)
+
+
+def in_use(store: "Store") -> bool:
+    """Whether a process holds the folder's lock."""
+    path = store.root / ".lock"
+    if not path.exists():
+        return False
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

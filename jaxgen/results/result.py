@@ -1,0 +1,175 @@
+"""From arrays of a trained group to the files of its runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxgen.evaluation.agreement import score_agreement, score_probe
+from jaxgen.evaluation.references import References
+from jaxgen.evaluation.returns import normalised_by_kind, standard_error
+from jaxgen.evaluation.scores import score_curve
+from jaxgen.study.config import Config
+from jaxgen.study.spec import MODES, Evaluation, RunSpec
+from jaxgen.system.files import SCHEMA
+
+FINAL_MEANS = ("agree_ref", "agree_pair", "approx_kl", "clip_fraction", "explained_variance")
+"""Training metrics whose mean over all iterations goes into a result, where they exist."""
+VALUE_LOSS = {"ppo": "value_loss", "dqn": "loss"}
+"""By which name an algorithm's history has the loss of its values; ES has none."""
+
+
+def make_result(
+    spec: RunSpec,
+    seed: int,
+    returns: np.ndarray,
+    references: References,
+    history: Mapping[str, np.ndarray],
+    diverged: bool,
+    seen: np.ndarray | None,
+) -> dict[str, Any]:
+    """The content of result.json: everything that is determined by spec and seed.
+
+    Args:
+      spec: the run's cell.
+      seed: its training seed.
+      returns: of the final policy, ``[modes, K, E]``.
+      references: floor and ceiling on the same episodes.
+      history: metrics ``[I]`` by name, and the points of the learning curve.
+      diverged: parameters are not finite; there is no evaluation then.
+      seen: evaluation instances that occurred in training, bool ``[K, E]``, or None.
+    """
+    run = {
+        "algorithm": spec.algorithm,
+        "environment": spec.environment,
+        "technique": spec.technique,
+        "seed": seed,
+        "experiment": spec.experiment,
+        "name": spec.name,
+    }
+    return {
+        "schema": SCHEMA,
+        "run": run,
+        "quick": spec.quick,
+        "status": "diverged" if diverged else "done",
+        "env_steps": {
+            "requested": spec.config.total_steps,
+            "actual": int(history["env_steps"][-1]),
+        },
+        "evaluation": None if diverged else _evaluation(spec.evaluation, returns),
+        "references": {
+            "floor": references.floor.tolist(),
+            "floor_standard_error": references.floor_standard_error.tolist(),
+            "ceiling": references.ceiling.tolist(),
+        },
+        "scores": None if diverged else _scores(spec.evaluation, returns, references),
+        "kinds": None if diverged else _kinds(references, returns),
+        "training": _training(history, spec.technique_values.compares_variations)
+        | _predictors(history, spec.base),
+        "gas": _gas(spec, history),
+        "layout_overlap": None if seen is None else seen.mean(1).tolist(),
+    }
+
+
+def trim_history(history: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Drop the iterations in which a lane had used its budget and rested."""
+    active = history["active"] > 0 if "active" in history else slice(None)
+    return {name: values[active] for name, values in history.items() if name != "active"}
+
+
+def _evaluation(evaluation: Evaluation, returns: np.ndarray) -> dict[str, Any]:
+    modes = {
+        mode: {
+            "mean": returns[i].mean(1, dtype=np.float64).tolist(),
+            "standard_error": standard_error(returns[i]).tolist(),
+        }
+        for i, mode in enumerate(MODES)
+    }
+    return {"levels": list(evaluation.levels), "episodes": evaluation.episodes, "modes": modes}
+
+
+def _scores(
+    evaluation: Evaluation, returns: np.ndarray, references: References
+) -> dict[str, dict[str, Any]]:
+    return {
+        mode: score_curve(
+            evaluation.levels,
+            returns[i].mean(1, dtype=np.float64),
+            references.floor,
+            references.ceiling,
+            standard_error(returns[i])[0],
+            references.floor_standard_error[0],
+            min_s0=evaluation.min_s0,
+            normalised=normalised_by_kind(references, returns[i]),
+        ).to_dict()
+        for i, mode in enumerate(MODES)
+    }
+
+
+def _kinds(references: References, returns: np.ndarray) -> dict[str, Any] | None:
+    """Means over all episodes of each kind, also as the published normalisation has them."""
+    if references.kinds is None:
+        return None
+    names, index, low, high = references.kinds
+    found = {}
+    for kind, name in enumerate(names):
+        own = index == kind
+        if own.any():
+            means = [float(by_mode[own].mean(dtype=np.float64)) for by_mode in returns]
+            scaled = [(mean - low[kind]) / (high[kind] - low[kind]) for mean in means]
+            found[name] = {
+                "episodes": int(own.sum()),
+                "mean": dict(zip(MODES, means, strict=True)),
+                "normalised": dict(zip(MODES, map(float, scaled), strict=True)),
+            }
+    return found
+
+
+def _training(history: Mapping[str, np.ndarray], compares_variations: bool) -> dict[str, Any]:
+    totals = {
+        name: int(np.nansum(history[name], dtype=np.float64))
+        for name in ("updates", "skipped_updates", "episodes")
+    }
+    means = {
+        name: _mean(history[name]) if compares_variations or "agree" not in name else None
+        for name in FINAL_MEANS
+        if name in history
+    }
+    return {**totals, **means, "iterations": len(history["env_steps"])}
+
+
+def _predictors(history: Mapping[str, np.ndarray], base: str) -> dict[str, float | None]:
+    """What could predict generalisation without comparing gradients, as `score_agreement` does.
+
+    Training return, loss of the values and norm of the gradient, each over the first and the last
+    quarter of the iterations; null where there is none.
+    """
+    value_loss = VALUE_LOSS.get(base)
+    sources = {"train_return": "reward", "value_loss": value_loss, "grad_norm": "grad_norm"}
+    quarter = max(1, len(history["env_steps"]) // 4)
+    parts = {"first": slice(quarter), "last": slice(-quarter, None)}
+    return {
+        f"{name}_{part}": _mean(history[source][window]) if source else None
+        for name, source in sources.items()
+        for part, window in parts.items()
+    }
+
+
+def _gas(spec: RunSpec, history: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """GAS by source: null where updates compare no variations, or where nothing was probed."""
+    train = probe = None
+    if spec.technique_values.compares_variations and not np.isnan(history["agree_pair"]).all():
+        train = score_agreement(history["agree_pair"]).to_dict()
+    if "probe_gram" in history:
+        probe = score_probe(history["probe_gram"], independent=spec.base != "es").to_dict()
+    return {"train": train, "probe": probe}
+
+
+def total_decay(config: Config, weight_decay: float, updates: int) -> float:
+    """The share by which decoupled weight decay alone shrinks weights over a whole training."""
+    return 1.0 - (1.0 - config.learning_rate * weight_decay) ** updates
+
+
+def _mean(values: np.ndarray) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean(dtype=np.float64)) if len(finite) else None

@@ -1,0 +1,1 @@
+"""Doing a study, here or by workers."""

@@ -1,0 +1,133 @@
+"""What a person sees while a study runs: a live progress line, log lines, notes."""
+
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from typing import TextIO
+
+import numpy as np
+
+from jaxgen.study.spec import RunSpec
+
+Lane = tuple[RunSpec, int]
+History = dict[str, np.ndarray]
+
+PLAIN_SECONDS = 15.0
+"""Seconds between progress lines where there is no terminal to redraw one on."""
+
+
+class Console:
+    """Implements `jaxgen.running.runner.Reporter`; quiet keeps notes and drops the rest."""
+
+    def __init__(self, quiet: bool = False, stream: TextIO | None = None):
+        self._quiet = quiet
+        self._stream = sys.stdout if stream is None else stream
+        self._live = self._stream.isatty()
+        self._pending = 0
+        """Lines on the screen that the next ones replace."""
+        self._last = time.monotonic()
+        self._headline = ""
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        self._clear()
+        print(text, file=self._stream, flush=True)
+
+    def progress(self, label: str, env_steps: float, total: float, rate: float) -> None:
+        """Redraw the progress line, or print one now and then."""
+        if self._quiet:
+            return
+        line = progress_line(label, env_steps, total, rate)
+        if self._live:
+            self._pending = max(1, self._pending)
+            self._clear()
+            print(line, end="", file=self._stream, flush=True)
+            self._pending = 1
+        elif time.monotonic() - self._last >= PLAIN_SECONDS:
+            self._last = time.monotonic()
+            print(line, file=self._stream, flush=True)
+
+    def curve(self, label: str, lanes: list[Lane], history: History) -> None:
+        """Print a log line for each arm."""
+        if not self._quiet:
+            for line in log_lines(lanes, history):
+                self.note(line)
+
+    def view(self, lines: list[str]) -> None:
+        """Redraw a few lines, or print them now and then, and whenever the first one changes."""
+        if self._quiet or not lines:
+            return
+        if self._live:
+            self._clear()
+            width = shutil.get_terminal_size().columns
+            print("\n".join(line[: width - 1] for line in lines), end="", file=self._stream,
+                  flush=True)
+            self._pending = len(lines)
+        elif lines[0] != self._headline or time.monotonic() - self._last >= PLAIN_SECONDS:
+            self._last, self._headline = time.monotonic(), lines[0]
+            print("\n".join(lines), file=self._stream, flush=True)
+
+    def _clear(self) -> None:
+        if self._pending:
+            print("\r\x1b[2K" + "\x1b[1A\x1b[2K" * (self._pending - 1), end="", file=self._stream)
+            self._pending = 0
+
+
+def progress_line(label: str, env_steps: float, total: float, rate: float) -> str:
+    """``ppo cartpole   45 %  1.2 M steps/s  ETA 0:13``; steps are those of all lanes."""
+    share, eta = min(1.0, env_steps / total), _eta(env_steps, total, rate)
+    return f"{label}  {100 * share:3.0f} %  {rate / 1e6:.3g} M steps/s  ETA {eta}"
+
+
+def _eta(env_steps: float, total: float, rate: float) -> str:
+    if rate <= 0:
+        return "?"
+    # A population may step beyond its budget.
+    minutes, seconds = divmod(int(max(0.0, total - env_steps) / rate), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def log_lines(lanes: Sequence[Lane], history: History) -> list[str]:
+    """One line per arm: means over its seeds since the last point of the learning curve.
+
+    Args:
+      lanes: (arm, seed) of each row.
+      history: metrics ``[L, I]`` and learning-curve points ``[L, C]``.
+    """
+    arms = {spec.technique: spec for spec, _ in lanes}
+    rows = {
+        name: [i for i, (spec, _) in enumerate(lanes) if spec.technique == name] for name in arms
+    }
+    return [_log_line(arms[name], np.asarray(rows[name]), history) for name in arms]
+
+
+def _log_line(spec: RunSpec, rows: np.ndarray, history: History) -> str:
+    window = slice(-spec.config.curve_iterations, None)
+
+    def mean(name: str) -> float | None:
+        values = history[name][rows, window]
+        finite = values[np.isfinite(values)]
+        return float(finite.mean()) if len(finite) else None
+
+    steps = int(history["env_steps"][rows, -1].mean())
+    parts = [
+        f"{spec.algorithm} {spec.environment} {spec.technique} (n={len(rows)}): Step {steps}",
+        f"Reward: {_number(mean('reward'), '.4g')}",
+        f"Loss: {_number(mean('loss'), '.3g')}",
+    ]
+    agreement = mean("agree_pair")
+    if spec.technique_values.compares_variations and agreement is not None:
+        parts.append(f"GAR Agree: {max(0.0, agreement):.3f}")
+    parts.append(f"Eval: {history['eval_return'][rows, -1].mean():.4g}")
+    updated = history["updates"][rows, window] > 0
+    num_diverged = (updated & np.isnan(history["loss"][rows, window])).any(1).sum()
+    if num_diverged:
+        parts.append(f"Diverged: {num_diverged}")
+    return " | ".join(parts)
+
+
+def _number(value: float | None, form: str) -> str:
+    """A number, or a dash where nothing was measured: no episode ended, no update was made."""
+    return "-" if value is None else format(value, form)

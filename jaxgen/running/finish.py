@@ -1,0 +1,97 @@
+"""From a trained batch to the files of its runs and to the best model."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxgen.evaluation.host_episodes import HostSuite
+from jaxgen.evaluation.references import References
+from jaxgen.results.records import EPISODES
+from jaxgen.results.result import make_result, total_decay, trim_history
+from jaxgen.running.batch import Trainer, timed
+from jaxgen.running.best_model import keep_best
+from jaxgen.running.progress import Progress
+from jaxgen.running.reporter import History
+from jaxgen.study.spec import MODES
+from jaxgen.system import checkpoint, platform
+
+
+def finish(trainer: Trainer, state: Progress) -> None:
+    """Evaluate the final policies, write the runs, keep the best model, drop the checkpoint.
+
+    What is done already is not written again, so that a kill at any moment leaves only the
+    rest to do. The order matters: the checkpoint goes last.
+    """
+    session, batch, program = trainer.session, trainer.batch, trainer.program
+    with timed(state.seconds, "evaluate"):
+        params = program.params(trainer.lanes, state.carry)
+        suite = trainer.references.suite
+        returns = trainer.real(program.evaluate(trainer.lanes, params, suite))
+    params = trainer.real(params)
+    provenance = {
+        "program": batch.label,
+        "lanes": len(batch.lanes),
+        "seconds": state.seconds,
+        "platform": platform.describe(),
+    }
+    for index in range(len(batch.lanes)):
+        _write_run(trainer, state, index, params[index], returns[index], provenance)
+    keep_best(session.store, session.reporter, batch, params, trainer.shared.task)
+    checkpoint.remove(batch.checkpoint_path(session.store))
+
+
+def _write_run(
+    trainer: Trainer, state: Progress, index: int, params: np.ndarray, returns: np.ndarray,
+    provenance: dict[str, Any],
+) -> None:
+    store, (spec, seed) = trainer.session.store, trainer.batch.lanes[index]
+    if store.is_done(spec.name, seed):
+        return
+    history = trim_history({name: values[index] for name, values in state.history.items()})
+    curve = _distinct_points({name: values[index] for name, values in state.curve.items()})
+    references, technique = trainer.references, spec.technique_values
+    why = why_diverged(params, history)
+    result = make_result(
+        spec, seed, returns, references, history | curve, why is not None,
+        None if references.prints is None else state.seen[index],
+    )
+    updates = result["training"]["updates"] - result["training"]["skipped_updates"]
+    shrink = None if why else total_decay(spec.config, technique.weight_decay, updates)
+    result["training"]["weight_shrink"] = shrink
+    played = {f"{EPISODES}{name}": values for name, values in state.episodes[index].items()}
+    episodes = played | evaluation_episodes(references, returns)
+    store.write_result(spec.name, seed, result, history | curve | episodes, provenance)
+    if why:
+        trainer.session.reporter.note(f"{spec.experiment} seed {seed} diverged: {why}")
+
+
+def evaluation_episodes(references: References, returns: np.ndarray) -> History:
+    """What each evaluation episode played and returned ``[K x E]``, where instances have numbers.
+
+    Args:
+      references: of the suite.
+      returns: ``[modes, K, E]``.
+    """
+    if not isinstance(references.suite, HostSuite):
+        return {}
+    seeds = {f"{EPISODES}evaluation_level_seed": references.suite.episodes.level_seeds.ravel()}
+    by_mode = zip(MODES, returns, strict=True)
+    return seeds | {f"{EPISODES}evaluation_{mode}": own.ravel() for mode, own in by_mode}
+
+
+def why_diverged(params: np.ndarray, history: History) -> str | None:
+    """Say what is not finite of a run, its parameters ``[D]`` or its metrics ``[I]``; None: fine.
+
+    A population that ranks its members by returns that are NaN keeps finite parameters.
+    """
+    if not np.isfinite(params).all():
+        return "its parameters are not finite"
+    if np.isnan(history["loss"][history["updates"] > 0]).any():
+        return "its loss is not a number"
+    return None
+
+
+def _distinct_points(curve: History) -> History:
+    """Leave out points at which a resting lane repeats itself."""
+    new = np.diff(curve["eval_env_steps"], prepend=-1) > 0
+    return {name: values[new] for name, values in curve.items()}

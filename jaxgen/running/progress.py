@@ -1,0 +1,109 @@
+"""Where the training of a batch stands, in memory and in a checkpoint.
+
+A checkpoint holds no padded lanes, so that it does not depend on the number of devices.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxgen.running.reporter import History
+from jaxgen.running.session import Batch
+from jaxgen.study.config import Config
+from jaxgen.system import checkpoint
+from jaxgen.training.program import Carry
+from jaxgen.types import PyTree
+
+
+class Progress(NamedTuple):
+    """The state of a batch between two chunks; everything but the carry is without padded lanes."""
+
+    carry: Carry
+    iteration: int
+    """The next one."""
+    history: History
+    curve: History
+    seen: np.ndarray
+    """Evaluation instances that occurred in training, bool ``[L, K, E]``; ``[L, 0, 0]`` where
+    nothing is generated."""
+    world: dict[str, np.ndarray]
+    """What `jaxgen.training.program.Program.freeze` gave of the environment when this was saved."""
+    episodes: list[History]
+    """What each lane's episodes played, once it is finished; see `jaxgen.types.HostVecEnv`."""
+    seconds: dict[str, float]
+    """What ``compile``, ``train`` and ``evaluate`` took over all starts; is added to in place."""
+
+    @property
+    def env_steps(self) -> float:
+        """Env steps of all lanes so far."""
+        return float(self.history["env_steps"][:, -1].sum()) if self.history else 0.0
+
+    def finished(self, config: Config) -> bool:
+        """Whether nothing is left to train: a population may use its budget early."""
+        if self.iteration >= config.num_iterations:
+            return True
+        if "active" not in self.history:
+            return False
+        return bool((self.history["env_steps"][:, -1] >= config.total_steps).all())
+
+
+def append(history: History, new: History) -> History:
+    """Lengthen each series; a name that is new begins one."""
+    return {
+        name: np.concatenate([history[name], values], axis=1) if name in history else values
+        for name, values in new.items()
+    }
+
+
+def save(path: Path, batch: Batch, progress: Progress) -> None:
+    """Write a checkpoint in the place of an older one; errors as in `checkpoint.save`."""
+    num_lanes = len(batch.lanes)
+    tree = {
+        "carry": jax.tree.map(lambda leaf: np.asarray(leaf)[:num_lanes], progress.carry),
+        "history": progress.history,
+        "curve": progress.curve,
+        "seen": progress.seen,
+        "world": progress.world,
+        "episodes": progress.episodes,
+    }
+    meta = {
+        "lanes": batch.identity,
+        "iteration": progress.iteration,
+        "seconds": progress.seconds,
+    }
+    checkpoint.save(path, tree, meta)
+
+
+def load(path: Path, batch: Batch, padded: Carry) -> Progress:
+    """Read a checkpoint; the carry comes back as numpy arrays, padded with copies of the last lane.
+
+    Args:
+      path: the checkpoint's folder.
+      batch: its lanes.
+      padded: shapes and dtypes of the carry with padded lanes.
+
+    Raises:
+      DamagedCheckpoint: it is not what was written, or does not fit ``padded``.
+    """
+    tree, meta = checkpoint.load(path)
+    num_lanes = len(batch.lanes)
+    carry = checkpoint.fit(path, tree["carry"], _with_lanes(padded, num_lanes))
+    num_padding = padded.env_steps.shape[0] - num_lanes
+    carry = jax.tree.map(
+        lambda leaf: np.concatenate([leaf, np.repeat(leaf[-1:], num_padding, axis=0)]), carry
+    )
+    curve, world = tree.get("curve", {}), tree.get("world", {})
+    by_lane = tree.get("episodes", {})
+    episodes = [by_lane.get(str(lane), {}) for lane in range(num_lanes)]
+    return Progress(
+        carry, meta["iteration"], tree["history"], curve, tree["seen"], world, episodes,
+        meta["seconds"],
+    )
+
+
+def _with_lanes(shapes: PyTree, num_lanes: int) -> PyTree:
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((num_lanes, *leaf.shape[1:]), leaf.dtype), shapes
+    )

@@ -1,0 +1,1 @@
+"""TensorBoard and Weights & Biases, fed from the records that the history files hold."""

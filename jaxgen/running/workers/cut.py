@@ -1,0 +1,78 @@
+"""Cut what is left of a study into units."""
+
+from collections.abc import Callable, Iterator
+
+from jaxgen.results.store import Store
+from jaxgen.running.best_model import lost_best
+from jaxgen.running.runner import in_flight
+from jaxgen.running.workers.units import Run, Unit
+from jaxgen.study.estimate import estimated_seconds
+from jaxgen.study.product import Group, Study
+from jaxgen.system import checkpoint
+from jaxgen.training.fit import MIN_LANES
+
+
+def make_units(study: Study, store: Store, num_parts: int) -> list[Unit]:
+    """Cut what a store lacks of a study; the longest first, what is in flight before all else.
+
+    Args:
+      study: what to run.
+      store: what is there already.
+      num_parts: of each group at most; 1: a unit is a whole program.
+    """
+    found: list[tuple[float, int, list[Run]]] = []
+    for index, group in enumerate(study.groups):
+        per_lane = estimated_seconds(group) / len(group.lanes)
+        for flying, lanes in _parts(group, store, num_parts):
+            seconds = float("inf") if flying else per_lane * len(lanes)
+            found.append((seconds, index, lanes))
+    found.sort(key=lambda part: -part[0])
+    return [
+        Unit(_name(number, study.groups[index]), index, lanes)
+        for number, (_, index, lanes) in enumerate(found)
+    ]
+
+
+def _name(number: int, group: Group) -> str:
+    return f"{number:04d}-{group.name}"[:60]
+
+
+def _parts(group: Group, store: Store, num_parts: int) -> Iterator[tuple[bool, list[Run]]]:
+    """Whether in flight, and lanes of each part."""
+    own = [(spec.name, seed) for spec, seed in group.lanes]
+    rest = [lane for lane in own if not store.is_done(*lane)]
+    flying = [lanes for _, lanes in in_flight(store, f"{group.name}-") if set(lanes) <= set(own)]
+    taken: set[Run] = set()
+    for lanes in flying:
+        if set(lanes) & set(rest):
+            rest = [lane for lane in rest if lane not in lanes]
+            taken |= set(lanes)
+            yield True, lanes
+    if rest:
+        size = max(MIN_LANES, -(-len(rest) // num_parts))
+        yield from ((False, rest[i : i + size]) for i in range(0, len(rest), size))
+    elif (lane := _lost_lane(store, group)) is not None and lane not in taken:
+        # Killed between its last result and its best model, a batch is all there.
+        yield next(((True, lanes) for lanes in flying if lane in lanes), (False, [lane]))
+
+
+def remove_useless(study: Study, store: Store, note: Callable[[str], None]) -> None:
+    """Remove the checkpoints of a study from which nothing can go on; only while nobody works.
+
+    Args:
+      study: what to run.
+      store: where they lie.
+      note: is told of those that are damaged.
+    """
+    for group in study.groups:
+        own = {(spec.name, seed) for spec, seed in group.lanes}
+        for path, lanes in in_flight(store, f"{group.name}-", remove_damaged=note):
+            done = set(lanes) <= own and all(store.is_done(*lane) for lane in lanes)
+            if done and _lost_lane(store, group) not in lanes:
+                checkpoint.remove(path)
+
+
+def _lost_lane(store: Store, group: Group) -> Run | None:
+    """The best run of a group where its model is lost."""
+    lost = lost_best(store, group)
+    return None if lost is None else (lost[0][0].name, lost[0][1])

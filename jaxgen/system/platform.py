@@ -1,0 +1,430 @@
+"""What must be settled before JAX starts: device, virtual devices, compilation cache, versions.
+
+`configure` is called first by every command line. Importing this module does not import JAX.
+"""
+
+import atexit
+import ctypes
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import resource
+import shlex
+import stat
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+Device = Literal["auto", "cpu", "gpu", "tpu"]
+DEVICES = ("auto", "cpu", "gpu", "tpu")
+
+KNOWN_GOOD = "0.9.2"
+"""The jax and jaxlib of requirements.lock, on which all was measured."""
+
+KNOWN_BAD = {
+    "0.10": "deadlocks on vmapped training programs and computes wrong sums of matrix products",
+    "0.11": "computes wrong results and makes scans with small outputs quadratically slow",
+}
+"""What these series of jaxlib do on a CPU; GPUs and TPUs are not concerned."""
+
+MAX_VIRTUAL_DEVICES = 8
+"""More CPU devices than this are only made if asked for."""
+
+known_bad_allowed = False
+"""Whether `configure` was told to go on with any jaxlib."""
+
+_ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1
+"""Of glibc's mallopt."""
+_DEVICE_FLAG = "--xla_force_host_platform_device_count"
+_VECTORS_FLAG = "--xla_cpu_prefer_vector_width"
+_SUMS = "sums.json"
+_REMEDY = f'pip install "jax=={KNOWN_GOOD}" "jaxlib=={KNOWN_GOOD}"'
+
+
+def configure(
+    device: Device = "auto",
+    num_devices: int | None = None,
+    allow_known_bad: bool = False,
+    cache_dir: Path | Literal["auto"] | None = "auto",
+) -> Path | None:
+    """Set up the environment of JAX, before it starts; returns the compilation cache's folder.
+
+    Args:
+        device: where to compute; ``auto`` leaves the choice to JAX.
+        num_devices: virtual CPU devices over which lanes are split; None: one for each core that
+            this process may use, at most 8. A number that XLA_FLAGS already gives stays.
+        allow_known_bad: start on a CPU with a jaxlib that is known to be wrong there.
+        cache_dir: for compiled programs; ``auto``: a private folder of the user's cache, None:
+            no cache. JAX_COMPILATION_CACHE_DIR goes before it.
+
+    Raises:
+        ValueError: an unknown device, a number of devices below 1, or a known-bad jaxlib.
+        RuntimeError: JAX has started already, without these settings.
+    """
+    if device not in DEVICES:
+        raise ValueError(f"device {device!r} is not known; use one of {', '.join(DEVICES)}")
+    if num_devices is not None and num_devices < 1:
+        raise ValueError(f"num_devices = {num_devices!r} is not allowed; use 1 or more")
+    global known_bad_allowed
+    known_bad_allowed = allow_known_bad
+    if not allow_known_bad and _will_use_cpu(device):
+        check_jaxlib()
+    if device != "auto":
+        _set("JAX_PLATFORMS", _platforms(device), needs_start=True)
+    flags = os.environ.get("XLA_FLAGS", "")
+    if _DEVICE_FLAG not in flags:
+        count = num_devices or min(num_cores(), MAX_VIRTUAL_DEVICES)
+        _set("XLA_FLAGS", f"{flags} {_DEVICE_FLAG}={count}".strip(), needs_start=True)
+    flags = os.environ["XLA_FLAGS"]
+    if device in ("auto", "cpu") and _VECTORS_FLAG not in flags and not _jax_started():
+        # XLA keeps to 256 bits of its own accord; where a CPU has no 512, nothing changes.
+        _set("XLA_FLAGS", f"{flags} {_VECTORS_FLAG}=512")
+    if _will_use_cpu(device):
+        # Each program from the cache would print pages that say its tuning hints
+        # (+prefer-no-gather) are no CPU features; the cache is kept apart by CPU. Errors raise.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    return _configure_cache(cache_dir)
+
+
+def confirm_backend(
+    device: Device = "auto", allow_known_bad: bool = False, num_devices: int | None = None
+) -> str:
+    """Start JAX and return its backend, having checked that it is the one that was asked for.
+
+    Raises:
+        ValueError: the device is not there, or not so many, or JAX has fallen back to a CPU with a
+            known-bad jaxlib.
+    """
+    import jax
+
+    try:
+        backend = jax.default_backend()
+    except RuntimeError as error:
+        raise ValueError(f"device {device!r} cannot be used ({error}); try cpu") from error
+    if device not in ("auto", backend):
+        raise ValueError(f"device {device!r} was not found, only {backend!r}; use that or auto")
+    if backend == "cpu" and not allow_known_bad:
+        check_jaxlib()
+    found = jax.local_device_count()
+    if num_devices is not None and num_devices > found:
+        raise ValueError(f"{num_devices} devices were asked for, and there are {found}; use fewer")
+    return backend
+
+
+def check_jaxlib(version: str | None = None) -> None:
+    """Raise ValueError if this jaxlib (None: the one installed) is known to be wrong on a CPU."""
+    version = version or importlib.metadata.version("jaxlib")
+    fault = KNOWN_BAD.get(".".join(version.split(".")[:2]))
+    if fault:
+        raise ValueError(
+            f"jaxlib {version} {fault} on a CPU; install another one: {_REMEDY}, "
+            "or go on at your own risk with --allow-known-bad"
+        )
+
+
+def seal_cache() -> None:
+    """Record what the compilation cache holds, so that the next process trusts it.
+
+    JAX does not write the cache atomically: an entry torn by a kill would stay, and be
+    complained about, for ever. What was never recorded, or has changed, is removed at the next
+    `configure`. Called at exit; worth a call after a long compilation.
+    """
+    if _sealed_cache is not None:
+        temp = _sealed_cache / f"{_SUMS}.{os.getpid()}"
+        temp.write_text(json.dumps(_cache_sums(_sealed_cache), sort_keys=True))
+        os.replace(temp, _sealed_cache / _SUMS)
+
+
+def num_cores() -> int:
+    """CPU cores that this process may use: affinity and its groups' quotas, at least 1."""
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    return max(1, min([cores, *cgroup_quotas()]))
+
+
+def cgroup_quotas(root: Path = Path("/")) -> list[int]:
+    """Cores, rounded up, that each control group of this process, and those around it, grant.
+
+    Args:
+        root: of the file system, where ``proc`` and ``sys`` are.
+    """
+    quotas = []
+    for group in _groups("cpu", root):
+        for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+            try:
+                words = [word for name in names for word in (group / name).read_text().split()]
+                quotas.append(-(-int(words[0]) // int(words[1])))
+            except (OSError, ValueError):
+                continue  # another version of cgroups, or "max"
+    return [quota for quota in quotas if quota > 0]
+
+
+def describe() -> dict[str, Any]:
+    """Command, hardware and versions, for the provenance of a result; starts JAX."""
+    import jax
+
+    script, *arguments = sys.argv or [""]
+    names = ("jaxgen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {
+        "command": shlex.join([Path(script).name, *arguments]),
+        "backend": jax.default_backend(),
+        "devices": [f"{device.device_kind}:{device.id}" for device in jax.devices()],
+        "cpu": cpu_model(),
+        "num_cores": num_cores(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "versions": {name: _version(name) for name in names},
+    }
+
+
+def available_memory() -> int | None:
+    """Bytes that the default device can still give; None where that is not known."""
+    import jax
+
+    device = jax.local_devices()[0]
+    if device.platform != "cpu":
+        found = device.memory_stats() or {}
+        limit = found.get("bytes_limit")
+        return None if limit is None else limit - found.get("bytes_in_use", 0)
+    rooms = [_free_of_the_machine(), *cgroup_rooms(), _room_of_the_process()]
+    return min((room for room in rooms if room is not None), default=None)
+
+
+def _free_of_the_machine() -> int | None:
+    amounts = _amounts(Path("/proc/meminfo"))
+    return amounts["MemAvailable"] * 1024 if "MemAvailable" in amounts else None
+
+
+def cgroup_rooms(root: Path = Path("/")) -> list[int]:
+    """Bytes that each control group of this process, and those around it, may still take.
+
+    Args:
+        root: of the file system, where ``proc`` and ``sys`` are.
+    """
+    rooms = [_room_of_a_group(group) for group in _groups("memory", root)]
+    return [room for room in rooms if room is not None]
+
+
+def _groups(controller: str, root: Path) -> Iterator[Path]:
+    """The folders of this process's groups, of either version of cgroups, and of those around."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if controllers == "" or controller in controllers.split(","):
+            top = root / "sys/fs/cgroup" / ("" if controllers == "" else controller)
+            own = top / name.strip("/")
+            yield from (own, *(folder for folder in own.parents if folder.is_relative_to(top)))
+
+
+def _room_of_a_group(folder: Path) -> int | None:
+    """What a group's limit leaves; files that only happen to be cached do not count as taken."""
+    for limit, usage, cached in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            most, taken = ((folder / name).read_text().strip() for name in (limit, usage))
+        except OSError:
+            continue
+        if most == "max":
+            return None
+        return max(0, int(most) - int(taken) + _amounts(folder / "memory.stat").get(cached, 0))
+    return None
+
+
+def _room_of_the_process() -> int | None:
+    """What ``ulimit -v`` and ``ulimit -d`` leave."""
+    amounts, rooms = _amounts(Path("/proc/self/status")), []
+    for kind, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        limit = resource.getrlimit(kind)[0]
+        if limit != resource.RLIM_INFINITY and name in amounts:
+            rooms.append(max(0, limit - amounts[name] * 1024))
+    return min(rooms, default=None)
+
+
+def _amounts(path: Path) -> dict[str, int]:
+    """The numbers in a file of lines ``name: number ...``; without a colon too."""
+    try:
+        words = [line.replace(":", " ").split() for line in path.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {own[0]: int(own[1]) for own in words if len(own) > 1 and own[1].isdecimal()}
+
+
+def keep_freed_memory() -> None:
+    """Let malloc keep large freed blocks for the next ones; does nothing where it is not glibc's.
+
+    A rollout of images is hundreds of megabytes that the system would otherwise hand out, and fill
+    with zeros, page by page, each time: half of the time that the games themselves take.
+    """
+    try:
+        libc = ctypes.CDLL(None)
+        # Arenas other than the first give large blocks back at once. Those that threads have by
+        # now stay theirs, so that this is best called early.
+        libc.mallopt(_ARENA_MAX, 1)
+        libc.mallopt(_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    except (AttributeError, OSError):
+        return
+
+
+def cpu_model() -> str:
+    """The CPU's name as the system gives it."""
+    return _cpu_info("model name") or platform.processor() or platform.machine()
+
+
+_sealed_cache: Path | None = None
+
+
+def _set(name: str, value: str, needs_start: bool = False) -> None:
+    """Set an environment variable of JAX, and the option where JAX is imported already."""
+    if os.environ.get(name) == value:
+        return
+    if needs_start and _jax_started():
+        raise RuntimeError(
+            f"JAX has started, so {name}={value!r} comes too late; "
+            "call jaxgen.system.platform.configure before anything that computes"
+        )
+    os.environ[name] = value
+    if "jax" in sys.modules and name.startswith("JAX_"):
+        sys.modules["jax"].config.update(name.lower(), _option(value))
+
+
+def _option(value: str) -> str | float:
+    return float(value) if re.fullmatch(r"[0-9.]+", value) else value
+
+
+def _jax_started() -> bool:
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    return bool(getattr(bridge, "backends_are_initialized", bool)())
+
+
+def _platforms(device: str) -> str:
+    """JAX_PLATFORMS for a device; the CPU stays reachable beside it."""
+    if device == "gpu":
+        return "rocm,cpu" if accelerator() == "rocm" else "cuda,cpu"
+    return "cpu" if device == "cpu" else f"{device},cpu"
+
+
+def _will_use_cpu(device: str) -> bool:
+    """Whether it is certain, without starting JAX, that it will compute on the CPU."""
+    if device == "auto":
+        forced = os.environ.get("JAX_PLATFORMS", "")
+        return forced == "cpu" if forced else not accelerator()
+    return device == "cpu"
+
+
+def accelerator() -> str:
+    """The extra of jax (cuda12, rocm, tpu, ...) whose packages are installed; empty: none."""
+    names = (dist.metadata["Name"] or "" for dist in importlib.metadata.distributions())
+    for name in names:
+        found = re.match(r"jax-(cuda\d*|rocm)|lib(tpu)", name.lower().replace("_", "-"))
+        if found:
+            return found[1] or found[2]
+    return ""
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_info(field: str) -> str:
+    """The first value of a field of /proc/cpuinfo; empty where there is none."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+    found = re.search(rf"^{field}\s*:\s*(.*)$", text, re.MULTILINE)
+    return found[1].strip() if found else ""
+
+
+def _configure_cache(cache_dir: Path | str | None) -> Path | None:
+    global _sealed_cache
+    if known := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return Path(known)
+    if cache_dir is None:
+        return None
+    folder = _user_cache() if cache_dir == "auto" else Path(cache_dir)
+    # Compiled code of one CPU can be illegal on another, and homes are shared over machines.
+    target = f"{platform.machine()} {cpu_model()} {_cpu_info('flags')} {_version('jaxlib')}"
+    folder = folder / f"xla-{hashlib.sha256(target.encode()).hexdigest()[:8]}"
+    try:
+        _make_private(folder)
+        _remove_unsealed(folder)
+    except OSError as error:
+        warnings.warn(
+            f"no compilation cache ({error}): programs are compiled anew each time; "
+            "set XDG_CACHE_HOME to a folder of your own",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return None
+    _set("JAX_COMPILATION_CACHE_DIR", str(folder))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        _set("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    if _sealed_cache is None:
+        atexit.register(_seal_quietly)
+    _sealed_cache = folder
+    return folder
+
+
+def _user_cache() -> Path:
+    """The per-user cache folder; a relative XDG_CACHE_HOME is invalid by its specification."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "jaxgen"
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder only its owner can change: what lies in it is run as code.
+
+    Raises:
+        OSError: it cannot be made, or belongs to somebody else.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    status = folder.stat()
+    if status.st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to another user")
+    if stat.S_IMODE(status.st_mode) != 0o700:
+        folder.chmod(0o700)
+
+
+def _cache_sums(folder: Path) -> dict[str, str]:
+    sums = {}
+    for entry in folder.glob("*-cache"):
+        try:
+            sums[entry.name] = hashlib.sha256(entry.read_bytes()).hexdigest()
+        except FileNotFoundError:
+            continue  # another process has removed it
+    return sums
+
+
+def _remove_unsealed(folder: Path) -> None:
+    try:
+        known = json.loads((folder / _SUMS).read_text())
+    except (OSError, ValueError):
+        known = {}
+    for name, digest in _cache_sums(folder).items():
+        if not isinstance(known, dict) or known.get(name) != digest:
+            (folder / name).unlink(missing_ok=True)
+
+
+def _seal_quietly() -> None:
+    """At exit there is nobody to tell, and the cache is only a cache."""
+    try:
+        seal_cache()
+    except OSError:
+        return

@@ -1,0 +1,1 @@
+"""Compiled programs over lanes, and what they collect."""

@@ -1,0 +1,228 @@
+"""Training as compiled programs over lanes.
+
+A lane is one (arm, seed) pair. A program trains a flat list of lanes at once:
+``train = jit(shard_map(vmap over lanes (loop over iterations (collect, update))))``.
+The host calls it in chunks of iterations; where a chunk begins and ends changes
+no result, because the iteration's number is what its keys are folded from.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxgen.algorithms.base import Algorithm
+from jaxgen.algorithms.gradients import dot_products
+from jaxgen.evaluation.episodes import Suite, episode_returns, greedy
+from jaxgen.study.spec import MODES
+from jaxgen.training.fit import MAX_LANES_ON_CPU, MIN_LANES
+from jaxgen.training.keys import iteration_keys, stream_key
+from jaxgen.training.memory import SHARED_BYTES, Memory, num_bytes
+from jaxgen.training.program import PROBE_LEVELS, Carry, Lanes, MakeAlgorithm, Program, learn
+from jaxgen.training.rollout import Episodes, collect, start_episodes
+from jaxgen.types import Array, Metrics, PyTree, Task
+
+
+def make_program(
+    task: Task,
+    make_algorithm: MakeAlgorithm,
+    *,
+    study_seed: int = 0,
+    chunk: int = 64,
+    devices: Sequence[Any] | None = None,
+) -> Program:
+    """Build the programs of a task and an algorithm; nothing compiles before the first call.
+
+    Args:
+      task: environment and variation table.
+      make_algorithm: (config, technique, spec) -> Algorithm, called while tracing.
+      study_seed: root of all keys.
+      chunk: the most iterations of one call of ``train``.
+      devices: JAX devices; lanes are split over them; their number must divide the number of lanes.
+    """
+    devices = jax.local_devices() if devices is None else list(devices)
+    mesh = Mesh(np.asarray(devices), ("lanes",), axis_types=(AxisType.Auto,))
+    lane_functions = _LaneFunctions(task, make_algorithm, study_seed, chunk)
+
+    def over_lanes(function: Callable, num_lane_args: int, donate: tuple[int, ...] = (),
+                   map_lanes: Callable = jax.vmap) -> Any:
+        return _compile(function, mesh, num_lane_args, donate, map_lanes)
+
+    content, init = over_lanes(lane_functions.content, 1), over_lanes(lane_functions.init, 2)
+    train, zero = over_lanes(lane_functions.train, 3, donate=(1,)), np.int32(0)
+    return Program(
+        content=content,
+        init=init,
+        train=train,
+        compile=lambda *args: train.lower(*args, zero, zero).compile(),
+        memory=lane_functions.memory,
+        shapes=lambda lanes: jax.eval_shape(init, lanes, jax.eval_shape(content, lanes, zero)),
+        freeze=lambda carry, content: (carry, {}),
+        place=lambda carry: jax.device_put(carry, NamedSharding(mesh, PartitionSpec("lanes"))),
+        thaw=lambda content, state: None,
+        episodes=lambda content, lane: {},
+        # One by one: gradients of so many samples sum in an order that depends on the lanes.
+        probe=over_lanes(lane_functions.probe, 2, map_lanes=_one_by_one),
+        evaluate=over_lanes(lane_functions.evaluate, 2, map_lanes=_one_by_one),
+        params=over_lanes(lane_functions.params, 2),
+        overlap=over_lanes(lane_functions.overlap, 2),
+        num_devices=len(devices),
+        min_lanes=MIN_LANES,
+        max_lanes=MAX_LANES_ON_CPU * len(devices) if devices[0].platform == "cpu" else None,
+        chunk=chunk,
+    )
+
+
+class _LaneFunctions(NamedTuple):
+    """What a program does for a single lane."""
+
+    task: Task
+    make_algorithm: MakeAlgorithm
+    study_seed: int
+    chunk: int
+
+    def algorithm(self, lane: Lanes) -> Algorithm:
+        if lane.config.num_frames != 1:
+            raise ValueError(
+                f"num_frames = {lane.config.num_frames} is not allowed on {self.task.spec.name}; "
+                "use 1: images are stacked for environments on the host only"
+            )
+        return self.make_algorithm(lane.config, lane.technique, self.task.spec)
+
+    def key(self, lane: Lanes, stream: str) -> Array:
+        return stream_key(self.study_seed, lane.seed, stream)
+
+    def content(self, lane: Lanes, epoch: Array) -> PyTree:
+        key = jax.random.fold_in(self.key(lane, "content"), epoch)
+        return self.task.training_params(key, lane.technique.levels)  # pyright: ignore
+
+    def init(self, lane: Lanes, env_params: PyTree) -> Carry:
+        algorithm = self.algorithm(lane)
+        state = algorithm.init(self.key(lane, "init"))
+        key = self.key(lane, "episodes")
+        episodes = start_episodes(self.task.environment, env_params, algorithm, key)
+        return Carry(state, episodes, jnp.int32(0))
+
+    def params(self, lane: Lanes, carry: Carry) -> Array:
+        return self.algorithm(lane).params(carry.state)
+
+    def overlap(self, lane: Lanes, env_params: PyTree, prints: Array) -> Array:
+        own = self.task.fingerprints(env_params)
+        assert own is not None, f"{self.task.spec.name} generates nothing that could overlap"
+        return jnp.isin(prints, own, method="binary_search")
+
+    def train(
+        self, lane: Lanes, carry: Carry, env_params: PyTree, start: Array, stop: Array
+    ) -> tuple[Carry, Metrics]:
+        # Compiled as a function of its own only so that it is traced once, not twice.
+        iterate = jax.jit(self.iteration, inline=True)
+        shapes = jax.eval_shape(iterate, lane, carry, env_params, start)[1]
+        buffers = jax.tree.map(lambda leaf: jnp.zeros((self.chunk,), leaf.dtype), shapes)
+
+        def body(iteration: Array, loop: tuple[Carry, Metrics]) -> tuple[Carry, Metrics]:
+            carry, buffers = loop
+            carry, metrics = iterate(lane, carry, env_params, iteration)
+            write = lambda buffer, value: buffer.at[iteration - start].set(value)  # noqa: E731
+            return carry, jax.tree.map(write, buffers, metrics)
+
+        return jax.lax.fori_loop(start, stop, body, (carry, buffers))
+
+    def iteration(
+        self, lane: Lanes, carry: Carry, env_params: PyTree, iteration: Array
+    ) -> tuple[Carry, Metrics]:
+        algorithm = self.algorithm(lane)
+        keys = iteration_keys(self.key(lane, "train"), iteration)
+        actor, episodes, rollout, reward = self.collect(lane, carry, env_params, iteration)
+        after, metrics = learn(
+            algorithm, lane.config.total_steps, algorithm.num_steps * episodes.total.size, carry,
+            actor, episodes, rollout, iteration, keys.update,
+        )
+        return after, reward | metrics
+
+    def collect(
+        self, lane: Lanes, carry: Carry, env_params: PyTree, iteration: Array
+    ) -> tuple[PyTree, Episodes, PyTree, Metrics]:
+        algorithm, environment = self.algorithm(lane), self.task.environment
+        keys = iteration_keys(self.key(lane, "train"), iteration)
+        actor = algorithm.prepare(carry.state, iteration, keys.prepare)
+        episodes = carry.episodes
+        if algorithm.fresh:
+            episodes = start_episodes(environment, env_params, algorithm, keys.start)
+        collected = collect(environment, env_params, algorithm, actor, episodes, keys.collect)
+        return actor, *collected
+
+    def memory(self, lanes: Lanes) -> Memory:
+        lane, zero = jax.tree.map(lambda leaf: leaf[0], lanes), np.int32(0)
+        env_params = jax.eval_shape(self.content, lane, zero)
+        carry = jax.eval_shape(self.init, lane, env_params)
+        collected = jax.eval_shape(self.collect, lane, carry, env_params, zero)
+        # The carry once more, while a checkpoint is written. What is collected is sorted into
+        # minibatches and unpacked: XLA's buffers for PPO take up to 5.5 times its bytes.
+        per_lane = num_bytes(env_params) + 2 * num_bytes(carry) + 6 * num_bytes(collected)
+        return Memory(SHARED_BYTES, per_lane)
+
+    def probe(self, lane: Lanes, carry: Carry, iteration: Array) -> Array:
+        algorithm, environment = self.algorithm(lane), self.task.environment
+        # Whole episodes, so that more than their beginnings is seen.
+        algorithm = algorithm._replace(num_steps=self.task.spec.max_episode_steps)
+        # Not from the iteration, which for a population that rests depends on its company.
+        key = jax.random.fold_in(self.key(lane, "probe"), carry.env_steps)
+        content_key, start_key, act_key, collect_key = jax.random.split(key, 4)
+        levels = np.asarray(PROBE_LEVELS, np.float32)
+        env_params = self.task.training_params(content_key, levels)  # pyright: ignore
+        actor = algorithm.prepare(carry.state, iteration, act_key)
+        episodes = start_episodes(environment, env_params, algorithm, start_key)
+        _, rollout, _ = collect(environment, env_params, algorithm, actor, episodes, collect_key)
+        gradients = algorithm.half_gradients(carry.state, actor, rollout)
+        halves, num_variations, size = gradients.shape
+        dots = dot_products(gradients.reshape(-1, size))
+        return dots.reshape(halves, num_variations, halves, num_variations)
+
+    def evaluate(self, lane: Lanes, params: Array, suite: Suite) -> Array:
+        algorithm = self.algorithm(lane)
+
+        def mode_returns(sampled: Array) -> Array:
+            def act(obs: Array, uniform: Array) -> Array:
+                preferences = algorithm.preferences(params, obs)
+                drawn = algorithm.sample(preferences, uniform)
+                return jnp.where(sampled, drawn, greedy(preferences))
+
+            limit = self.task.spec.max_episode_steps
+            return episode_returns(self.task.environment, suite, act, limit)
+
+        return jax.lax.map(mode_returns, jnp.asarray([mode == "sampled" for mode in MODES]))
+
+
+def _one_by_one(function: Callable, in_axes: tuple[int | None, ...]) -> Callable:
+    """Like vmap over lanes, but in turn: each lane's loop ends with its own last episode."""
+
+    def mapped(*args: PyTree) -> PyTree:
+        lanes = [arg for arg, axis in zip(args, in_axes, strict=True) if axis == 0]
+        shared = args[len(lanes) :]
+        return jax.lax.map(lambda lane_args: function(*lane_args, *shared), tuple(lanes))
+
+    return mapped
+
+
+def _compile(
+    function: Callable,
+    mesh: Mesh,
+    num_lane_args: int,
+    donate: tuple[int, ...],
+    map_lanes: Callable,
+) -> Callable:
+    """``jit(shard_map(map over lanes))``; arguments after the lane arguments are shared."""
+    lanes, shared = PartitionSpec("lanes"), PartitionSpec()
+
+    def program(*args: PyTree) -> PyTree:
+        num_shared = len(args) - num_lane_args
+        mapped = map_lanes(function, in_axes=(0,) * num_lane_args + (None,) * num_shared)
+        specs = (lanes,) * num_lane_args + (shared,) * num_shared
+        return jax.shard_map(
+            mapped, mesh=mesh, in_specs=specs, out_specs=lanes, check_vma=False
+        )(*args)
+
+    return jax.jit(program, donate_argnums=donate)

@@ -1,0 +1,177 @@
+"""The collector of host environments: by an ordered callback, or by a Python loop."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxgen.algorithms.base import Algorithm
+from jaxgen.nn import frames
+from jaxgen.training.rollout import Ended, Episodes, episode_metrics
+from jaxgen.types import (
+    Array,
+    Bridge,
+    EnvSpec,
+    HostVecEnv,
+    Metrics,
+    PyTree,
+    Transition,
+)
+
+
+class Recording(NamedTuple):
+    """What a host environment showed over T steps, as it came; leaves ``[T, V, N, ...]``.
+
+    Each observation is written once, while the games run; what the algorithm keeps of transitions
+    is made of them in its update, by `assemble`. Over lanes, ``start`` and ``obs`` have them in
+    front, the others behind the time.
+    """
+
+    start: Array
+    """The stack of images that the first action was chosen for, ``[V, N, ...]``."""
+    obs: Array | tuple[()]
+    """Single images, ``[T + 1, V, N, ...]``: the newest of ``start`` first; none where the
+    algorithm keeps none."""
+    action: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    successor: Array | None
+    """True successors, where something truncates."""
+    extras: PyTree
+
+
+def collect_bridged(
+    bridge: Bridge, spec: EnvSpec, algorithm: Algorithm, actor: PyTree, episodes: Episodes,
+    uniform: Array, images: Any,
+) -> tuple[Episodes, Recording, Ended]:
+    """As `collect`, of the host environment that is connected to the bridge.
+
+    Args:
+      bridge: vmap over lanes makes one call of the host for all.
+      spec: of the environment; the algorithm may see a stack of its images.
+      algorithm: as in `collect`.
+      actor: as in `collect`.
+      episodes: where the last rollout ended.
+      uniform: randomness of the actions ``[T, V, N]``.
+      images: a buffer for the recording's ``obs``, whatever is in it.
+
+    Returns:
+      The running episodes, the recording, and returns and ends ``[T, V, N]`` for `host_metrics`.
+    """
+    first = frames.newest(spec, episodes.obs)
+    # A stack of one image is read from the recording, and need not be carried beside it.
+    alone = algorithm.keeps_obs and first.shape == episodes.obs.shape
+    if algorithm.keeps_obs:
+        images = lax.dynamic_update_index_in_dim(images, first, 0, 0)
+
+    def step(carry: tuple[PyTree, PyTree, Array], inputs: tuple[Array, Array]):
+        images, stack, total = carry
+        time, uniform_t = inputs
+        seen = lax.dynamic_index_in_dim(images, time, keepdims=False) if alone else stack
+        action, extras = algorithm.act(actor, seen, uniform_t)
+        obs, reward, terminated, truncated, next_obs = bridge.step(action)
+        done, total = terminated | truncated, total + reward
+        if algorithm.keeps_obs:
+            # Not images.at: out of bounds it must do nothing, so that it reads what is there.
+            images = lax.dynamic_update_index_in_dim(images, obs, time + 1, 0)
+        if not alone:
+            stack = frames.push(spec, stack, obs, done)
+        kept = action, reward, terminated, truncated, next_obs if spec.truncates else None, extras
+        # Not summed here: a program with other neighbours would add in another order.
+        ended = jnp.where(done, total, 0.0), done
+        return (images, stack, jnp.where(done, 0.0, total)), (kept, ended)
+
+    stack = () if alone else episodes.obs
+    (images, stack, total), (kept, ended) = lax.scan(
+        step, (images, stack, episodes.total), (jnp.arange(len(uniform)), uniform)
+    )
+    after = Episodes(images[-1] if alone else stack, (), total)  # pyright: ignore
+    return after, Recording(episodes.obs, images, *kept), ended
+
+
+def assemble(spec: EnvSpec, algorithm: Algorithm, recording: Recording) -> PyTree:
+    """What ``record`` keeps of the transitions of a recording ``[T, V, N]``, as `collect` has it.
+
+    Where nothing truncates, ``next_obs`` is ``[1, V, N, ...]``, the last step's, as the others' are
+    the next step's ``obs``.
+    """
+    start, images, action, reward, terminated, truncated, successor, extras = recording
+    obs, last = None, None
+    if algorithm.keeps_obs:
+        obs, last, successor = _stacks(spec, start, images, terminated | truncated, successor)
+    transition: Any = (obs, action, reward, terminated, truncated, successor, extras)
+    rollout = jax.vmap(algorithm.record)(Transition(*transition))
+    if spec.truncates or not isinstance(rollout, Transition):
+        return rollout
+    return rollout._replace(next_obs=last[None])  # pyright: ignore
+
+
+def _stacks(
+    spec: EnvSpec, start: Array, images: Any, done: Array, successor: Array | None
+) -> tuple[Array, Array, Array | None]:
+    """The stack before each step, that after the last, and those of the successors."""
+    if start.shape == images.shape[1:]:
+        return images[:-1], images[-1], successor
+
+    def step(stack: Array, inputs: tuple[Array, Array, Array | None]):
+        image, done, successor = inputs
+        following = None
+        if successor is not None:
+            following = frames.push(spec, stack, successor, jnp.zeros_like(done))
+        return frames.push(spec, stack, image, done), (stack, following)
+
+    last, (stacks, following) = lax.scan(step, start, (images[1:], done, successor))
+    return stacks, last, following
+
+
+def collect_host(
+    env: HostVecEnv,
+    spec: EnvSpec,
+    act: Callable[[np.ndarray, np.ndarray], tuple[Array, PyTree]],
+    keeps_obs: bool,
+    episodes: Episodes,
+    uniform: np.ndarray,
+) -> tuple[Episodes, Recording, tuple[np.ndarray, np.ndarray]]:
+    """As `collect_bridged`, by a Python loop, for all lanes at once.
+
+    Args:
+      env: the environment, of shape S.
+      spec: its specification.
+      act: (obs ``[*S, ...]``, uniform ``[*S]``) -> actions and extras, compiled, closed over the
+        actor.
+      keeps_obs: the algorithm's.
+      episodes: where the last rollout ended; its ``state`` stays inside ``env``.
+      uniform: randomness of the actions, ``[T, V, N]`` or ``[L, T, V, N]``.
+
+    Returns:
+      As `collect_bridged`, in numpy, for lanes with the axes of `Recording`.
+    """
+    start, total = np.array(episodes.obs), np.array(episodes.total)
+    time_axis, stack = total.ndim - 2, start
+    images, kept, ended = [np.array(frames.newest(spec, start))], [], []
+    for uniform_t in np.moveaxis(uniform, time_axis, 0):
+        action, extras = jax.tree.map(np.asarray, act(stack, uniform_t))
+        obs, reward, terminated, truncated, next_obs = map(np.array, env.step(action))
+        reward = reward.astype(np.float32)
+        done, total = terminated | truncated, total + reward
+        images += [obs] if keeps_obs else []
+        successor = next_obs if spec.truncates else None
+        kept.append((action, reward, terminated, truncated, successor, extras))
+        ended.append((np.where(done, total, np.float32(0)), done))
+        stack = frames.push(spec, stack, obs, done)
+        total = np.where(done, np.float32(0), total)
+    columns = jax.tree.map(lambda *leaves: np.stack(leaves), *kept)
+    shown: Any = np.stack(images, axis=time_axis) if keeps_obs else ()
+    returns, ends = (np.stack(column) for column in zip(*ended, strict=True))
+    after = Episodes(stack, (), total)  # pyright: ignore
+    return after, Recording(start, shown, *columns), (returns, ends)  # pyright: ignore
+
+
+@jax.jit
+def host_metrics(returns: Array, ends: Array) -> Metrics:
+    """The metrics of `collect` from returns and ends of episodes ``[T, L, V, N]`` -> ``[L]``."""
+    return episode_metrics(returns.sum((-2, -1)), ends.sum((-2, -1)))

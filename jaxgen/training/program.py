@@ -1,0 +1,154 @@
+"""What a compiled program over lanes is: lanes, carry, and its functions."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.algorithms.base import Algorithm
+from jaxgen.study.config import Config
+from jaxgen.techniques import MULTI_LEVELS, Technique
+from jaxgen.training.memory import Memory
+from jaxgen.training.rollout import Episodes
+from jaxgen.types import Array, Metrics, PyTree
+
+PROBE_LEVELS = MULTI_LEVELS
+"""The variations on which the probe takes gradients: those of gar, and none beyond, so that the
+levels out of distribution stay unseen."""
+
+
+class Lanes(NamedTuple):
+    """What differs between the lanes of a program; leaves ``[L, ...]``."""
+
+    seed: Array
+    """uint32."""
+    config: Config
+    """Its floats are arrays ``[L]``; everything else is shared."""
+    technique: Technique
+    """``levels`` float32 ``[L, V]``, the rest float32 ``[L]``."""
+
+
+class Carry(NamedTuple):
+    """The state of training between iterations; leaves ``[L, ...]``."""
+
+    state: PyTree
+    episodes: Episodes
+    env_steps: Array
+    """Environment steps so far, int32; those of all members for a population."""
+
+
+class Program(NamedTuple):
+    """The compiled functions of one (environment, algorithm, static configuration)."""
+
+    content: Callable[[Lanes, int], PyTree]
+    """(lanes, epoch) -> environment parameters ``[L, V]``, or a `jaxgen.types.HostVecEnv`."""
+    init: Callable[[Lanes, PyTree], Carry]
+    """(lanes, environment parameters) -> carry before the first iteration."""
+    train: Callable[[Lanes, Carry, PyTree, int, int], tuple[Carry, Metrics]]
+    """(lanes, carry, environment parameters, start, stop) -> carry, metrics ``[L, chunk]``.
+
+    Consumes the carry. Metrics beyond ``stop - start`` are zeros, or, of a host environment, not
+    there.
+    """
+    compile: Callable[[Lanes, Carry, PyTree], Callable[..., tuple[Carry, Metrics]]]
+    """(lanes, carry, environment parameters) -> ``train``, compiled for them."""
+    memory: Callable[[Lanes], Memory]
+    """lanes -> what training lanes like the first of them takes, before anything is allocated."""
+    shapes: Callable[[Lanes], Carry]
+    """lanes -> shapes and dtypes of their carry."""
+    freeze: Callable[[Carry, PyTree], tuple[Carry, dict[str, np.ndarray]]]
+    """(carry, environment parameters) -> carry with leaves ``[L, ...]``, and what a checkpoint
+    needs besides: of a host environment its state."""
+    place: Callable[[Carry], Carry]
+    """Frozen carry -> where ``init`` puts it, so that the program is the one compiled for that."""
+    thaw: Callable[[PyTree, dict[str, np.ndarray]], None]
+    """(environment parameters, state) -> None: a host environment goes on from its state."""
+    episodes: Callable[[PyTree, int], dict[str, np.ndarray]]
+    """(environment parameters, lane) -> what its finished episodes played, where that is known."""
+    probe: Callable[[Lanes, Carry, int], Array]
+    """(lanes, carry, iteration) -> dot products of the gradients on two halves of the samples of
+    each of the variations ``PROBE_LEVELS``, ``[L, 2, V, 2, V]``; changes nothing."""
+    evaluate: Callable[[Lanes, Array, Any], Array]
+    """(lanes, parameters ``[L, D]``, suite) -> returns ``[L, modes, K, E]``. The suite is a `Suite`
+    or, of a host environment, a `jaxgen.evaluation.host_episodes.HostSuite`."""
+    params: Callable[[Lanes, Carry], Array]
+    """(lanes, carry) -> flat parameters ``[L, D]``."""
+    overlap: Callable[[Lanes, PyTree, Array], Array]
+    """(lanes, environment parameters, fingerprints uint32 ``[K, E]``) -> bool ``[L, K, E]``:
+    evaluation instances that the training parameters hold too."""
+    num_devices: int
+    """Over which lanes are split."""
+    min_lanes: int
+    """On each device; fewer are padded."""
+    max_lanes: int | None
+    """On all devices together, whatever their memory; None: any number."""
+    chunk: int
+    """The most iterations of one call of ``train``."""
+
+
+MakeAlgorithm = Callable[[Any, Technique, Any], Algorithm]
+
+
+def stack_lanes(arms: list[tuple[Config, Technique]], seeds: list[int]) -> Lanes:
+    """Line up (configuration, technique) and seed of every lane.
+
+    Raises:
+      ValueError: static fields differ, so the lanes are not one program, or a technique has not
+        a level for each variation.
+    """
+    for config, technique in arms:
+        if len(technique.levels) != config.num_variations:
+            raise ValueError(
+                f"the technique trains on levels {technique.levels}, so num_variations = "
+                f"{config.num_variations} is not allowed; use {len(technique.levels)}"
+            )
+    rules = {technique.rule for _, technique in arms}
+    if len(rules) != 1:
+        names = ", ".join(sorted(rule.value for rule in rules))
+        raise ValueError(f"lanes of one program share the rule of their technique, not {names}")
+    structures = {jax.tree.structure(config) for config, _ in arms}
+    if len(structures) != 1:
+        raise ValueError("lanes of one program share all fields of the configuration but floats")
+    as_floats = [
+        (config, technique._replace(levels=np.asarray(technique.levels, np.float32)))
+        for config, technique in arms
+    ]
+    config, technique = jax.tree.map(
+        lambda *leaves: np.stack([np.asarray(leaf, np.float32) for leaf in leaves]), *as_floats
+    )
+    return Lanes(np.asarray(seeds, np.uint32), config, technique)  # pyright: ignore
+
+
+def learn(
+    algorithm: Algorithm, total_steps: int, num_steps: int, carry: Carry, actor: PyTree,
+    episodes: Episodes, rollout: PyTree, iteration: Array, key: Array,
+) -> tuple[Carry, Metrics]:
+    """The second half of an iteration of one lane, wherever its rollout was collected.
+
+    Args:
+      algorithm: gives ``update`` and ``count_steps``.
+      total_steps: the budget at which a population stops.
+      num_steps: env steps of the rollout, where the algorithm does not count its own.
+      carry: before the iteration.
+      actor: what collected.
+      episodes: where the rollout ended.
+      rollout: leaves ``[T, V, N, ...]``.
+      iteration: its number.
+      key: randomness of the update.
+
+    Returns:
+      The carry after the iteration and the metrics of the update.
+    """
+    state, metrics = algorithm.update(carry.state, actor, rollout, iteration, key)
+    steps = jnp.int32(num_steps)
+    if algorithm.count_steps is not None:
+        steps = algorithm.count_steps(rollout)
+    after = Carry(state, episodes, carry.env_steps + steps)
+    if algorithm.count_steps is not None:
+        # A population may reach its budget in a lane before the others: it rests from then on.
+        active = carry.env_steps < total_steps
+        after = jax.tree.map(lambda new, old: jnp.where(active, new, old), after, carry)
+        metrics = metrics | {"active": active.astype(jnp.float32)}
+    return after, metrics | {"env_steps": after.env_steps}

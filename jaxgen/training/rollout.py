@@ -1,0 +1,122 @@
+"""The collector: run a policy in the parallel environments of all variations.
+
+It is the only place that knows where an environment lives: a pure JAX one is
+scanned inside the compiled program, a host-side one is stepped by a Python loop
+through the same functions of the algorithm, with the same rollout as result.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxgen.algorithms.base import Algorithm
+from jaxgen.nn import random
+from jaxgen.types import (
+    Array,
+    Environment,
+    Metrics,
+    PyTree,
+    Transition,
+)
+
+
+class Episodes(NamedTuple):
+    """The running episodes of the parallel environments; leaves ``[V, N, ...]``."""
+
+    obs: Array
+    state: PyTree
+    total: Array
+    """Undiscounted reward so far, float32."""
+
+
+Ended = tuple[Array, Array]
+"""Of episodes that ended: the return of each, 0 where none did, and whether one did; or sums."""
+
+
+def start_episodes(
+    environment: Environment, params: PyTree, algorithm: Algorithm, key: Array
+) -> Episodes:
+    """Reset the N environments of each variation: params ``[V]``."""
+    num_variations, num_envs = jax.tree.leaves(params)[0].shape[0], algorithm.num_envs
+    num_starts = algorithm.num_starts or num_envs
+    words = _reset_words(environment, key, (num_variations, num_starts))
+    words = jnp.tile(words, (1, num_envs // num_starts, 1))
+    obs, state = jax.vmap(environment.reset_from)(words, params)
+    return Episodes(obs, state, jnp.zeros((num_variations, num_envs), jnp.float32))
+
+
+def collect(
+    environment: Environment,
+    params: PyTree,
+    algorithm: Algorithm,
+    actor: PyTree,
+    episodes: Episodes,
+    key: Array,
+) -> tuple[Episodes, PyTree, Metrics]:
+    """Step all environments T times.
+
+    Args:
+      environment: pure JAX environment.
+      params: its parameters ``[V]``.
+      algorithm: gives ``act``, ``record`` and T.
+      actor: what ``algorithm.prepare`` made.
+      episodes: where the last rollout ended.
+      key: randomness of the actions and the resets, drawn in bulk before the scan.
+
+    Returns:
+      The running episodes, the rollout (what ``record`` kept, leaves ``[T, V, N, ...]``)
+      and the metrics ``reward`` (mean return of the episodes that ended; NaN if none
+      did) and ``episodes`` (their number).
+    """
+    uniform, reset_key = action_randomness(algorithm, episodes.total, key)
+    words = _reset_words(environment, reset_key, uniform.shape)
+
+    def step(episodes: Episodes, inputs: tuple[Array, Array]):
+        uniform_t, words_t = inputs
+        action, extras = algorithm.act(actor, episodes.obs, uniform_t)
+        next_obs, state, reward, terminated, truncated = jax.vmap(environment.advance)(
+            episodes.state, action, params
+        )
+        fresh = jax.vmap(environment.reset_from)(words_t, params)
+        transition = Transition(
+            episodes.obs, action, reward, terminated, truncated, next_obs, extras
+        )
+        done = terminated | truncated
+        obs, state = jax.tree.map(
+            lambda a, b: jnp.where(_expand(done, a), a, b), fresh, (next_obs, state)
+        )
+        total = episodes.total + reward
+        ended = jnp.where(done, total, 0.0).sum(), done.sum()
+        kept = algorithm.record(transition), ended
+        return Episodes(obs, state, jnp.where(done, 0.0, total)), kept
+
+    episodes, (rollout, ended) = lax.scan(step, episodes, (uniform, words))
+    return episodes, rollout, episode_metrics(*ended)
+
+
+def action_randomness(
+    algorithm: Algorithm, total: Array, key: Array
+) -> tuple[Array, Array]:
+    """Draw what the actions of a rollout need -> uniform ``[T, V, N]``, a key for the resets;
+    ``total`` is of `Episodes`."""
+    act_key, reset_key = jax.random.split(key)
+    shape = (algorithm.num_steps, *total.shape)
+    return random.random_uniform(act_key, shape), reset_key
+
+
+def episode_metrics(returns: Array, counts: Array) -> Metrics:
+    """Sums over the episodes that ended at each step, ``[T, ...]`` -> means over a rollout."""
+    count = counts.sum(0)
+    mean = jnp.where(count > 0, returns.sum(0) / jnp.maximum(count, 1), jnp.nan)
+    return {"reward": mean, "episodes": count.astype(jnp.float32)}
+
+
+def _expand(mask: Array, like: Array) -> Array:
+    return mask.reshape(mask.shape + (1,) * (like.ndim - mask.ndim))
+
+
+def _reset_words(environment: Environment, key: Array, shape: tuple[int, ...]) -> Array:
+    # The axis of words is drawn first: what a state variable starts from lies together.
+    return jnp.moveaxis(random.random_words(key, (environment.reset_words, *shape)), 0, -1)

@@ -1,0 +1,45 @@
+"""How training is cut into calls of a compiled program."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxgen.study.config import Config
+from jaxgen.types import Metrics
+
+
+class Segment(NamedTuple):
+    """Iterations that run in one call of ``train``."""
+
+    start: int
+    stop: int
+    epoch: int
+    """Which training content they use."""
+    fresh_content: bool
+    """The content is another one than that of the iteration before."""
+    curve_point: bool
+    """A point of the learning curve follows."""
+
+
+def segments(
+    config: Config, refresh_steps: int | None, chunk: int, start: int = 0
+) -> Iterator[Segment]:
+    """Cut the iterations from ``start`` on at chunks, curve points and refreshes of content."""
+    curve, refresh = config.curve_iterations, config.refresh_iterations(refresh_steps)
+    end = config.num_iterations
+    periods = [curve] if refresh is None else [curve, refresh]
+    while start < end:
+        stop = min(start + chunk, end, *((start // period + 1) * period for period in periods))
+        epoch = start // refresh if refresh else 0
+        fresh = refresh is not None and start % refresh == 0
+        yield Segment(start, stop, epoch, fresh, stop % curve == 0 or stop == end)
+        start = stop
+
+
+def budget_spent(config: Config, metrics: Metrics, segment: Segment) -> bool:
+    """Whether all lanes rest: a population may use its budget before the last iteration."""
+    if "active" not in metrics:
+        return segment.stop == config.num_iterations
+    last = np.asarray(metrics["env_steps"])[:, segment.stop - segment.start - 1]
+    return bool((last >= config.total_steps).all())

@@ -1,0 +1,195 @@
+"""What holds for every registered algorithm with every arm; a new entry inherits all of it."""
+
+import dataclasses
+import re
+from itertools import combinations
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.algorithms import ALGORITHMS
+from jaxgen.algorithms.base import Algorithm
+from jaxgen.study import config as configs
+from jaxgen.study.config import PRESETS, VARIANTS, preset
+from jaxgen.techniques import COMPONENTS, SUITES, canonical_name, make_technique
+from jaxgen.training.rollout import collect, start_episodes
+from probe_envs import (
+    ARMS,
+    NUM_ITERATIONS,
+    NUM_LANES,
+    PROBES,
+    ProbeTask,
+    reference,
+    standard_lanes,
+    tiny_config,
+    traced,
+)
+
+TASK = ProbeTask(*PROBES.values())
+METRICS = {"loss", "agree_ref", "agree_pair", "grad_norm", "updates", "skipped_updates"}
+"""What every update reports; see `jaxgen.algorithms.base.Algorithm`."""
+
+
+def all_techniques() -> list[str]:
+    """Every name that components compose to."""
+    names = []
+    for size in (1, 2, 3):
+        for parts in combinations(COMPONENTS, size):
+            try:
+                names.append(canonical_name("+".join(parts)))
+            except ValueError:
+                continue
+    return names
+
+
+TECHNIQUES = all_techniques()
+
+
+def make(name: str, technique: str = "gar+reg") -> Algorithm:
+    return ALGORITHMS[name](tiny_config(name), make_technique(technique), TASK.spec)
+
+
+@pytest.fixture(params=sorted(ALGORITHMS))
+def name(request) -> str:
+    return request.param
+
+
+def shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+
+def abstract_iteration(algorithm: Algorithm, params: Any) -> dict[str, Any]:
+    """The types of all that an iteration makes; traced, not compiled."""
+
+    def run(key):
+        state = algorithm.init(key)
+        actor = algorithm.prepare(state, jnp.int32(0), key)
+        episodes = start_episodes(TASK.environment, params, algorithm, key)
+        uniform = jax.random.uniform(key, episodes.total.shape)
+        after, rollout, _ = collect(TASK.environment, params, algorithm, actor, episodes, key)
+        new_state, metrics = algorithm.update(state, actor, rollout, jnp.int32(0), key)
+        preferences = algorithm.preferences(algorithm.params(state), episodes.obs)
+        return {
+            "state": state, "new_state": new_state, "episodes": episodes, "after": after,
+            "rollout": rollout, "metrics": metrics, "vector": algorithm.params(state),
+            "action": algorithm.act(actor, episodes.obs, uniform)[0], "preferences": preferences,
+            "sampled": algorithm.sample(preferences, uniform),
+            "halves": algorithm.half_gradients(state, actor, rollout),
+        }
+
+    return jax.eval_shape(run, jax.random.key(0))
+
+
+@pytest.mark.parametrize("technique", TECHNIQUES)
+def test_an_iteration_keeps_its_types(name, technique):
+    """State and episodes come out as they went in, for every arm, so that they can be carried."""
+    algorithm = make(name, technique)
+    params = TASK.training_params(jax.random.key(0), jnp.asarray(make_technique(technique).levels))
+    made = abstract_iteration(algorithm, params)
+    assert shapes(made["new_state"]) == shapes(made["state"])
+    assert shapes(made["after"]) == shapes(made["episodes"])
+    lead = (3, algorithm.num_envs)
+    assert (made["action"].shape, made["action"].dtype) == (lead, jnp.int32)
+    assert (made["sampled"].shape, made["sampled"].dtype) == (lead, jnp.int32)
+    assert made["preferences"].shape == (*lead, TASK.spec.num_actions)
+    assert (made["vector"].ndim, made["vector"].dtype) == (1, jnp.float32)
+    assert made["halves"].shape == (2, 3, *made["vector"].shape)
+    for leaf in jax.tree.leaves(made["rollout"]):
+        assert leaf.shape[:3] == (algorithm.num_steps, *lead)
+    assert set(made["metrics"]) >= METRICS
+    for metric in made["metrics"].values():
+        assert (metric.shape, metric.dtype) == ((), jnp.float32)
+
+
+def test_the_state_is_made_of_arrays(name):
+    """Nothing callable and no weak types: it can be saved, and a second call compiles nothing."""
+    state = jax.eval_shape(make(name).init, jax.random.key(0))
+    for leaf in jax.tree.leaves(state):
+        assert isinstance(leaf, jax.ShapeDtypeStruct) and not leaf.weak_type
+        assert leaf.dtype in (jnp.float32, jnp.int32, jnp.uint8, jnp.bool_)
+
+
+def test_an_algorithm_of_traced_floats_does_not_leak_them(name):
+    """Built while tracing, from a configuration whose floats are traced, it keeps none of them."""
+
+    def first_actor(config):
+        algorithm = ALGORITHMS[name](config, make_technique("gar"), TASK.spec)
+        key = jax.random.key(0)
+        return algorithm.prepare(algorithm.init(key), jnp.int32(0), key)
+
+    with jax.checking_leaks():
+        jax.eval_shape(first_actor, tiny_config(name))
+
+
+def test_every_arm_trains(name):
+    """All arms as lanes of one program: finite parameters that moved, and all their metrics."""
+    ours = reference(name)
+    program = traced(name).program
+    before, after = (np.asarray(program.params(ours.lanes, c)) for c in (ours.first, ours.carry))
+    assert after.shape[0] == NUM_LANES == len(ARMS)
+    assert np.isfinite(after).all()
+    assert (np.abs(after - before).max(axis=1) > 1e-3).all()
+    for metric in (*METRICS, "reward", "episodes", "env_steps"):
+        assert ours.metrics[metric].shape == (NUM_LANES, NUM_ITERATIONS)
+    assert np.isfinite(ours.metrics["loss"][:, 2:]).all()
+    assert (ours.metrics["updates"][:, 2:] > 0).all()
+    assert (np.diff(ours.metrics["env_steps"], axis=1) > 0).all()
+
+
+def test_agreement_is_within_its_bounds(name):
+    """Mean weights in [0, 1]; the mean cosine over pairs of three vectors in [-1/2, 1]."""
+    metrics = reference(name).metrics
+    reference_agreement, pairs = metrics["agree_ref"], metrics["agree_pair"]
+    if name == "es":
+        assert np.isnan(reference_agreement).all()
+        return
+    reference_agreement, pairs = reference_agreement[:, 2:], pairs[:, 2:]
+    assert ((reference_agreement >= 0) & (reference_agreement <= 1)).all()
+    assert ((pairs >= -0.5 - 1e-5) & (pairs <= 1 + 1e-5)).all()
+    assert pairs.std() > 0.01
+
+
+def test_decay_is_what_tells_reg_from_its_arm(name):
+    """baseline and reg, dr and dr+reg: the same seed and data, other parameters."""
+    params = np.asarray(traced(name).program.params(reference(name).lanes, reference(name).carry))
+    for arm in ("baseline", "dr"):
+        plain = SUITES["controls"].index(arm)
+        with_decay = SUITES["controls"].index(f"{arm}+reg" if arm == "dr" else "reg")
+        assert (params[plain] != params[with_decay]).any()
+
+
+def test_every_preset_builds_for_the_probe(name):
+    """Each configuration that is registered under the name, and each named preset of it."""
+    names = [name, *(variant for variant, (base, _) in VARIANTS.items() if base == name)]
+    image = dataclasses.replace(
+        TASK.spec, obs_shape=(64, 64, 3), obs_dtype="uint8", truncates=False
+    )  # fmt: skip
+    for algorithm in names:
+        for environment in PRESETS[name]:
+            reads_images = environment not in ("cartpole", "minigrid")
+            try:
+                config = preset(algorithm, environment)
+                config.validate()
+            except ValueError as error:
+                # A preset of the other kind of observations.
+                assert re.search("reads images|n_step = 3", str(error))
+                assert reads_images == (algorithm != "ppo-published")
+                continue
+            assert config.algorithm == name
+            spec = image.stacked(config.num_frames) if reads_images else TASK.spec
+            state = jax.eval_shape(
+                ALGORITHMS[name](config, make_technique("gar"), spec).init, jax.random.key(0)
+            )
+            assert jax.tree.leaves(state)
+
+
+def test_names_are_the_same_everywhere():
+    assert set(ALGORITHMS) == set(PRESETS) == {"ppo", "dqn", "es"}
+    plain = set(COMPONENTS) - {"reg"}
+    composed = {f"{name}+reg" for name in plain - {"baseline"}}
+    assert set(TECHNIQUES) == plain | composed | {"reg"} and len(TECHNIQUES) == len(set(TECHNIQUES))
+    assert configs.algorithm_names()[:3] == tuple(PRESETS)
+    assert standard_lanes("ppo").seed.shape == (NUM_LANES,)

@@ -1,0 +1,167 @@
+"""Networks over flat vectors, their encodings and their initialisation."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from jaxgen.nn import networks
+from jaxgen.types import EnvSpec
+
+CODES = EnvSpec("codes", (4,), "uint8", 3, 10, num_codes=5, obs_high=(4.0,))
+NUMBERS = EnvSpec("numbers", (2,), "float32", 2, 10, obs_low=(-2.0, 0.0), obs_high=(2.0, 10.0))
+
+
+def test_one_hot_gives_every_code_an_input():
+    """Code-major: input 4 c + i says whether cell i shows code c; exactly one per cell."""
+    obs = jnp.array([[0, 4, 2, 2], [1, 1, 3, 0]], jnp.uint8)
+    inputs = np.asarray(networks.encode(CODES, "one_hot")(obs)).reshape(2, 5, 4)
+    np.testing.assert_array_equal(inputs.sum(1), 1)
+    np.testing.assert_array_equal(inputs.argmax(1), obs)
+    assert inputs.dtype == np.float32
+
+
+def test_codes_below_the_first_have_no_inputs():
+    """Codes 1 to 4: input 4 (c - 1) + i says whether cell i shows code c."""
+    spec = dataclasses.replace(CODES, first_code=1)
+    obs = jnp.array([1, 4, 2, 3], jnp.uint8)
+    inputs = np.asarray(networks.encode(spec, "one_hot")(obs)).reshape(4, 4)
+    np.testing.assert_array_equal(inputs.argmax(0) + 1, obs)
+    np.testing.assert_array_equal(inputs.sum(0), 1)
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (40, 2)])
+@pytest.mark.parametrize("num_outputs", [1, 3])
+@pytest.mark.parametrize("product", [networks._narrow_product, networks._small_product])
+def test_gradients_are_those_of_a_matrix_product(product, shape, num_outputs):
+    keys = jax.random.split(jax.random.key(0), 3)
+    inputs, outer = (
+        jax.random.normal(key, (*shape, width)) for key, width in zip(keys, (7, num_outputs))
+    )
+    kernel = jax.random.normal(keys[2], (7, num_outputs))
+    ours, back = jax.vjp(product, inputs, kernel)
+    expected, expected_back = jax.vjp(lambda a, b: a @ b, inputs, kernel)
+    np.testing.assert_array_equal(ours, expected)
+    for own, reference in zip(back(outer), expected_back(outer)):
+        assert own.shape == reference.shape
+        np.testing.assert_allclose(own, reference, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (40, 2)])
+@pytest.mark.parametrize("num_codes", [2, 4])
+@pytest.mark.parametrize("width", [3, 700])
+def test_the_product_of_one_hot_inputs_is_a_matrix_product(num_codes, width, shape):
+    """In value and gradient, though the first code's inputs take no part; small and large."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    codes = jax.random.randint(keys[0], (*shape, 6), 0, num_codes)
+    spec = dataclasses.replace(CODES, obs_shape=(6,), num_codes=num_codes)
+    inputs = networks.encode(spec, "one_hot")(codes)
+    kernel = jax.random.normal(keys[1], (6 * num_codes, width))
+    outer = jax.random.normal(keys[2], (*shape, width))
+    product = partial(networks._one_hot_product, num_codes, inputs)
+    ours, back = jax.vjp(product, kernel)
+    expected, expected_back = jax.vjp(lambda kernel: inputs @ kernel, kernel)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(*back(outer), *expected_back(outer), rtol=1e-5, atol=2e-5)
+
+
+def test_unit_brings_each_number_into_0_1():
+    """(-2, 0) and (2, 10) are the corners; codes 0 to 4 become quarters."""
+    obs = jnp.array([[-2.0, 0.0], [2.0, 10.0], [0.0, 2.5]])
+    ours = networks.encode(NUMBERS, "unit")(obs)
+    np.testing.assert_allclose(ours, [[0, 0], [1, 1], [0.5, 0.25]], atol=1e-6)
+    codes = networks.encode(CODES, "unit")(jnp.array([0, 1, 2, 4], jnp.uint8))
+    np.testing.assert_allclose(codes, [0, 0.25, 0.5, 1], atol=1e-6)
+
+
+def test_raw_passes_numbers_and_one_hot_needs_codes():
+    obs = jnp.array([[-7.0, 3.0]])
+    for encoding in ("raw", "one_hot"):
+        np.testing.assert_array_equal(networks.encode(NUMBERS, encoding)(obs), obs)
+
+
+def test_an_unknown_encoding_is_refused():
+    with pytest.raises(ValueError, match="unknown encoding 'rgb'; allowed: raw, unit, one_hot"):
+        networks.encode(NUMBERS, "rgb")
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (3, 2)])
+def test_networks_take_any_leading_shape(shape):
+    network = networks.actor_critic(CODES, (8, 6), encoding="one_hot")
+    params = network.init(jax.random.key(0))
+    tree = network.unravel(params)
+    obs = jax.random.randint(jax.random.key(1), (*shape, 4), 0, 5).astype(jnp.uint8)
+    logits, values = network.apply(tree, obs)
+    assert logits.shape == (*shape, 3)
+    assert values.shape == shape
+    # (20 x 8 + 8) + (8 x 6 + 6) = 222 for each trunk, 6 x 3 + 3 and 6 + 1 for the heads.
+    assert params.shape == (2 * 222 + 21 + 7,)
+
+
+def test_unravel_is_the_inverse_of_the_initial_flattening():
+    network = networks.mlp(NUMBERS, 3, (4,), encoding="raw", head_scale=1.0)
+    params = network.init(jax.random.key(0))
+    flat = ravel_pytree(network.unravel(params))[0]
+    np.testing.assert_array_equal(flat, params)
+
+
+def singular_values(network: networks.Network, layer: int) -> np.ndarray:
+    tree = network.unravel(network.init(jax.random.key(0)))
+    kernel = tree["params"][f"Dense_{layer}"]["kernel"]
+    assert not np.asarray(tree["params"][f"Dense_{layer}"]["bias"]).any()
+    return np.linalg.svd(np.asarray(kernel), compute_uv=False)
+
+
+@pytest.mark.parametrize("head_scale", [0.01, 1.0])
+def test_layers_start_orthogonal(head_scale):
+    """All singular values of a hidden layer are sqrt 2, of the head its gain."""
+    network = networks.mlp(NUMBERS, 3, (8, 8), encoding="raw", head_scale=head_scale)
+    for layer, gain in ((0, 2**0.5), (1, 2**0.5), (2, head_scale)):
+        np.testing.assert_allclose(singular_values(network, layer), gain, rtol=1e-4)
+
+
+def test_actor_and_critic_share_nothing():
+    """The value does not depend on the policy's half of the parameters, nor the other way."""
+    network = networks.actor_critic(NUMBERS, (8,), encoding="raw")
+    params, obs = network.init(jax.random.key(0)), jnp.array([0.3, -0.4])
+    of_value = jax.grad(lambda p: network.apply(network.unravel(p), obs)[1])(params)
+    of_policy = jax.grad(lambda p: network.apply(network.unravel(p), obs)[0][0])(params)
+    assert not np.any((np.asarray(of_value) != 0) & (np.asarray(of_policy) != 0))
+    assert (np.asarray(of_value) != 0).sum() > 10 and (np.asarray(of_policy) != 0).sum() > 10
+
+
+def test_actor_and_critic_start_with_their_gains():
+    network = networks.actor_critic(NUMBERS, (8,), encoding="raw")
+    tree = network.unravel(network.init(jax.random.key(0)))
+    heads = {name: tree[name]["params"]["Dense_1"]["kernel"] for name in ("actor", "critic")}
+    for name, gain in (("actor", 0.01), ("critic", 1.0)):
+        values = np.linalg.svd(np.asarray(heads[name]), compute_uv=False)
+        np.testing.assert_allclose(values, gain, rtol=1e-4)
+
+
+@pytest.mark.parametrize("network", ["nature", "impala"])
+def test_encoders_of_images_refuse_other_observations(network):
+    spec = EnvSpec("cartpole", (4,), "float32", 2, 500)
+    message = "cannot read cartpole, whose observations are float32 .4.: use network = 'mlp'"
+    with pytest.raises(ValueError, match=message):
+        networks.actor_critic(spec, (8,), encoding="raw", network=network)
+    with pytest.raises(ValueError, match=message):
+        networks.single(spec, 2, (8,), network=network, encoding="raw", head_scale=1.0)
+
+
+def test_images_may_have_any_leading_shape():
+    """Logits and values of each image alone are those of all together."""
+    spec = EnvSpec("picture", (64, 64, 3), "uint8", 5, 100)
+    network = networks.actor_critic(spec, (8,), encoding="raw", network="nature")
+    bits = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64, 3))
+    images = jnp.asarray(bits, jnp.uint8)
+    tree = network.unravel(network.init(jax.random.key(0)))
+    logits, values = network.apply(tree, images)
+    assert logits.shape == (2, 3, 5) and values.shape == (2, 3)
+    alone = network.apply(tree, images[1, 2])
+    np.testing.assert_allclose(alone[0], logits[1, 2], atol=1e-6)
+    np.testing.assert_allclose(alone[1], values[1, 2], atol=1e-5)

@@ -1,0 +1,196 @@
+"""Array mathematics against plain recursions and independent implementations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy import stats
+
+from jaxgen.nn import ops, random
+
+NUM_DRAWS = 20_000
+
+
+def reference_advantages(delta, done, gamma, gae_lambda):
+    """The recursion A_t = delta_t + gamma lambda (1 - done_t) A_(t+1), in float64."""
+    advantages, following = np.zeros(delta.shape), np.zeros(delta.shape[1:])
+    for t in reversed(range(len(delta))):
+        following = delta[t] + gamma * gae_lambda * (1 - done[t]) * following
+        advantages[t] = following
+    return advantages
+
+
+def test_advantages_follow_the_plain_recursion():
+    random = np.random.default_rng(0)
+    delta = random.normal(size=(40, 3, 2)).astype(np.float32)
+    done = random.random((40, 3, 2)) < 0.2
+    ours = ops.generalized_advantages(jnp.asarray(delta), jnp.asarray(done), 0.99, 0.95)
+    np.testing.assert_allclose(ours, reference_advantages(delta, done, 0.99, 0.95), rtol=1e-4)
+
+
+def test_nothing_flows_across_an_episodes_end():
+    """With done at t=1: A_1 = delta_1 alone, A_0 = delta_0 + .5 delta_1, whatever follows."""
+    delta, done = jnp.array([1.0, 2.0, 4.0]), jnp.array([False, True, False])
+    ours = ops.generalized_advantages(delta, done, 1.0, 0.5)
+    np.testing.assert_allclose(ours, [2.0, 2.0, 4.0])
+
+
+def test_truncation_bootstraps_and_termination_does_not():
+    """Reward 1, values 10: a truncated step's target is 1 + .9 * 10 = 10, a terminated one's 1.
+
+    The advantage is the target less the value 10: 0 and -9.
+    """
+    terminated = jnp.array([[False, True]])
+    delta = 1.0 + 0.9 * (1 - terminated) * 10.0 - 10.0
+    done = jnp.ones_like(terminated)
+    np.testing.assert_allclose(
+        ops.generalized_advantages(delta, done, 0.9, 0.95), [[0.0, -9.0]], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("size", [2, 5, 6, 40, 51])
+def test_centred_ranks_agree_with_scipy(size):
+    """scipy ranks 1 .. P with ties averaged: (rank - 1) / (P - 1) - 1/2 lies in [-1/2, 1/2]."""
+    # Rounding makes ties.
+    fitness = np.round(np.random.default_rng(size).normal(size=size), 1).astype(np.float32)
+    ours = np.asarray(ops.centred_ranks(jnp.asarray(fitness)))
+    expected = (stats.rankdata(fitness, method="average") - 1) / (size - 1) - 0.5
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
+    assert abs(ours.mean()) < 1e-6
+
+
+def test_equal_fitness_ranks_exactly_zero():
+    np.testing.assert_array_equal(ops.centred_ranks(jnp.full(40, -0.1)), np.zeros(40))
+
+
+def test_ties_share_their_average_rank():
+    """Ranks of (5, 1, 5, 9) are 1.5, 0, 1.5, 3; divided by 3 and centred: 0, -.5, 0, .5."""
+    np.testing.assert_allclose(
+        ops.centred_ranks(jnp.array([5.0, 1.0, 5.0, 9.0])), [0, -0.5, 0, 0.5]
+    )
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 8, 16, 32, 100, 128, 512, 2048])
+def test_a_permutation_holds_every_index_once(size):
+    for seed in range(5):
+        order = np.asarray(random.random_permutation(jax.random.key(seed), size))
+        np.testing.assert_array_equal(np.sort(order), np.arange(size))
+
+
+@pytest.mark.parametrize("size", [16, 128])
+def test_every_index_gets_everywhere_and_no_two_stay_together(size):
+    """Positions are uniform to noise, and so is the share of pairs in the same quarter.
+
+    Over n = 4000 keys the position's mean is (size - 1)/2 with standard error
+    size / sqrt(12 n) = .0046 size. Two given samples share a minibatch of a quarter with
+    probability (size/4 - 1)/(size - 1), standard error at most .007.
+    """
+    keys = jax.random.split(jax.random.key(1), 4000)
+    orders = np.asarray(jax.jit(jax.vmap(lambda key: random.random_permutation(key, size)))(keys))
+    assert len(np.unique(orders[:, :6], axis=0)) > 3500
+    position = np.argsort(orders, axis=1)
+    np.testing.assert_allclose(position.mean(0), (size - 1) / 2, atol=5 * 0.0046 * size)
+    spread = np.sqrt((size**2 - 1) / 12)
+    np.testing.assert_allclose(position.std(0), spread, rtol=0.06)
+    quarter = position // (size // 4)
+    for i, j in ((0, 1), (0, 2), (0, size // 2), (3, size - 1), (5, 9)):
+        together = (quarter[:, i] == quarter[:, j]).mean()
+        assert abs(together - (size / 4 - 1) / (size - 1)) < 0.05, (i, j, together)
+
+
+def test_random_words_have_fair_and_independent_bits():
+    """Each bit is set half of the time, whatever its neighbour and the next word's are."""
+    words = np.asarray(random.random_words(jax.random.key(0), (2, 50_000)))
+    assert words.dtype == np.uint32 and words.shape == (2, 50_000)
+    bits = (words.reshape(-1, 1) >> np.arange(32, dtype=np.uint32)) & 1
+    # The two words of one evaluation of the generator lie half of the draw apart.
+    pairs = bits[:50_000] ^ bits[50_000:]
+    for each in (bits, bits ^ np.roll(bits, 1, 1), bits ^ np.roll(bits, 1, 0), pairs):
+        assert np.abs(each.mean(0) - 0.5).max() < 5 * 0.5 / len(each) ** 0.5
+
+
+def test_random_words_depend_on_the_key_alone():
+    keys = jax.random.split(jax.random.key(1), 4)
+    words = jax.vmap(lambda key: random.random_words(key, (3, 5)))(keys)
+    for key, own in zip(keys, words, strict=True):
+        np.testing.assert_array_equal(own, random.random_words(key, (3, 5)))
+    assert len(np.unique(words)) == words.size
+
+
+def test_random_uniform_is_uniform():
+    uniform = np.asarray(random.random_uniform(jax.random.key(0), (20_000,)))
+    assert uniform.min() >= 0 and uniform.max() < 1 and uniform.dtype == np.float32
+    assert stats.kstest(uniform, "uniform").pvalue > 0.01
+
+
+def test_categorical_frequencies_are_the_softmax():
+    """Frequencies of 20 000 draws are within 4 sqrt(.25 / 20 000) = .014 of the probabilities."""
+    logits = jnp.array([0.5, -1.0, 2.0])
+    uniform = jax.random.uniform(jax.random.key(0), (NUM_DRAWS,))
+    actions = ops.categorical(jnp.tile(logits, (NUM_DRAWS, 1)), uniform)
+    assert actions.dtype == jnp.int32
+    frequencies = np.bincount(np.asarray(actions), minlength=3) / NUM_DRAWS
+    np.testing.assert_allclose(frequencies, jax.nn.softmax(logits), atol=0.014)
+
+
+def test_categorical_inverts_the_cumulative_distribution():
+    """Probabilities 1/4, 1/2, 1/4 cut the unit interval at .25 and .75."""
+    logits = jnp.tile(jnp.log(jnp.array([1.0, 2.0, 1.0])), (5, 1))
+    uniform = jnp.array([0.0, 0.24, 0.26, 0.74, 0.9999999])
+    np.testing.assert_array_equal(ops.categorical(logits, uniform), [0, 0, 1, 1, 2])
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
+def test_epsilon_greedy_frequencies(epsilon):
+    """The best action has 1 - epsilon + epsilon / A, each other one epsilon / A (A = 3)."""
+    values = jnp.tile(jnp.array([0.0, 5.0, 1.0]), (NUM_DRAWS, 1))
+    uniform = jax.random.uniform(jax.random.key(1), (NUM_DRAWS,))
+    actions = np.asarray(ops.epsilon_greedy(values, uniform, epsilon))
+    expected = np.full(3, epsilon / 3) + np.array([0, 1 - epsilon, 0])
+    np.testing.assert_allclose(np.bincount(actions, minlength=3) / NUM_DRAWS, expected, atol=0.014)
+
+
+def test_huber_agrees_with_optax():
+    error = jnp.linspace(-3, 3, 61)
+    np.testing.assert_allclose(ops.huber(error), optax.losses.huber_loss(error), atol=1e-6)
+    slopes = jax.vmap(jax.grad(ops.huber))(error)
+    np.testing.assert_allclose(slopes, jnp.clip(error, -1, 1), atol=1e-6)
+
+
+def test_explained_variance():
+    """1 for a perfect prediction, 0 for the mean, 1 - 4 = -3 for the opposite, 0 if constant."""
+    target = jnp.array([1.0, -1.0, 1.0, -1.0])
+    for prediction, expected in ((target, 1), (0 * target, 0), (-target, -3)):
+        np.testing.assert_allclose(ops.explained_variance(prediction, target), expected, atol=1e-6)
+    assert ops.explained_variance(target, jnp.ones(4)) == 0
+
+
+def test_rewards_are_scaled_by_the_spread_of_all_discounted_sums():
+    """Against sums and moments over everything seen so far, in plain loops."""
+    numbers = np.random.default_rng(0)
+    shape, gamma = (6, 2, 3), 0.9
+    scale, sums, seen = ops.init_reward_scale(shape[1:]), np.zeros(shape[1:]), []
+    for _ in range(3):
+        reward = 5 * numbers.normal(size=shape).astype(np.float32)
+        done = numbers.random(shape) < 0.3
+        ours, scale = ops.scale_rewards(scale, jnp.asarray(reward), jnp.asarray(done), gamma)
+        for reward_t, done_t in zip(reward, done, strict=True):
+            sums = gamma * sums + reward_t
+            seen.append(sums.copy())
+            sums = np.where(done_t, 0, sums)
+        # The prior of 1e-4 observations with variance 1 weighs nothing in 36 and more.
+        expected = np.clip(reward / np.std(seen), -10, 10)
+        np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_scaled_rewards_are_clipped():
+    """Sums of 0 but for one, in 6 x 2 x 3: a deviation of 100 / 6, so that 100 becomes 6; of 1000
+    environments' sums it would be 31 deviations, and becomes 10."""
+    for num_envs, expected in ((36, 6.0), (1000, 10.0)):
+        reward = np.zeros((1, 1, num_envs), np.float32)
+        reward[0, 0, 0] = 100
+        scale = ops.init_reward_scale((1, num_envs))
+        ours, _ = ops.scale_rewards(scale, jnp.asarray(reward), jnp.zeros(reward.shape, bool), 0.9)
+        # A share p of 100s has variance 100^2 p (1 - p).
+        np.testing.assert_allclose(ours[0, 0, 0], expected, rtol=0.02)

@@ -1,0 +1,107 @@
+"""Convolutions and encoders against XLA's own and flax's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen
+
+from jaxgen.nn.vision import ENCODERS, convolve, max_pool
+
+SHAPES = [
+    # stride, padding, kernel, width; the last one leaves rows that no window reaches.
+    (1, 1, 3, 8), (4, 0, 8, 64), (2, 0, 4, 15), (1, 0, 3, 6), (4, 0, 8, 66),
+]  # fmt: skip
+
+
+def xla(images, kernel, stride, padding):
+    """The convolution with the gradients that XLA derives."""
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        images, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=layout
+    )
+
+
+def example(width: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    numbers = np.random.default_rng(0)
+    images = numbers.normal(size=(3, width, width, 5))
+    return images.astype(np.float32), numbers.normal(size=(size, size, 5, 7)).astype(np.float32)
+
+
+@pytest.mark.parametrize("stride, padding, size, width", SHAPES)
+def test_both_gradients_are_those_of_xla(stride, padding, size, width):
+    images, kernel = example(width, size)
+
+    def gradients(convolution):
+        loss = lambda *args: jnp.sin(convolution(*args, stride, padding)).sum()  # noqa: E731
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))(images, kernel)
+
+    (ours, our_gradients), (expected, theirs) = gradients(convolve), gradients(xla)
+    np.testing.assert_allclose(ours, expected, rtol=1e-4)
+    for one, other in zip(our_gradients, theirs, strict=True):
+        scale = np.abs(other).max()
+        np.testing.assert_allclose(one, other, atol=1e-4 * scale)
+
+
+def test_gradients_in_a_loop_are_those_outside_of_it():
+    """Canonical convolutions are what XLA makes fast; here only that they are the same ones."""
+    images, kernel = example(8, 3)
+    batches = np.stack([images, 2 * images])
+    gradient = jax.grad(lambda kernel, images: jnp.sin(convolve(images, kernel, 1, 1)).sum())
+    looped = jax.jit(lambda: jax.lax.map(lambda own: gradient(kernel, own), batches))()
+    alone = np.stack([jax.jit(gradient)(kernel, own) for own in batches])
+    np.testing.assert_allclose(looped, alone, rtol=1e-5, atol=1e-4)
+
+
+def test_the_backward_convolutions_are_canonical():
+    """What makes a loop fast on a CPU: every convolution of the gradient is NHWC by HWIO."""
+    images, kernel = example(8, 3)
+    gradient = jax.grad(lambda args: jnp.sin(convolve(*args, 1, 1)).sum())
+    found = list(convolutions(jax.make_jaxpr(gradient)((images, kernel)).jaxpr))
+    layout = jax.lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ("NHWC", "HWIO", "NHWC"))
+    assert found == [layout] * 3
+
+
+def convolutions(jaxpr):
+    """The layouts of all convolutions in a program."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "conv_general_dilated":
+            yield equation.params["dimension_numbers"]
+        for inner in equation.params.values():
+            if hasattr(inner, "jaxpr"):
+                yield from convolutions(inner.jaxpr)
+
+
+def test_max_pool_is_flaxs_with_its_gradient():
+    images = jnp.asarray(np.random.default_rng(1).normal(size=(2, 8, 6, 3)), jnp.float32)
+    weights = np.random.default_rng(2).normal(size=(2, 4, 3, 3)).astype(np.float32)
+
+    def theirs(images):
+        return linen.max_pool(images, (3, 3), (2, 2), "SAME")
+
+    np.testing.assert_array_equal(max_pool(images), theirs(images))
+    ours = jax.grad(lambda x: (max_pool(x) * weights).sum())(images)
+    expected = jax.grad(lambda x: (theirs(x) * weights).sum())(images)
+    np.testing.assert_allclose(ours, expected, rtol=1e-6)
+
+
+# By hand, for 64 x 64 x 3: kernels and biases of each layer.
+NATURE = (8 * 8 * 3 * 32 + 32) + (4 * 4 * 32 * 64 + 64) + (3 * 3 * 64 * 64 + 64)
+NATURE += (4 * 4 * 64 * 256 + 256) + (256 * 256 + 256)
+BLOCKS = [(3, 16), (16, 32), (32, 32)]
+IMPALA = sum(9 * i * o + o + 4 * (9 * o * o + o) for i, o in BLOCKS) + (8 * 8 * 32 * 256 + 256)
+
+
+@pytest.mark.parametrize("name, hidden, count", [
+    ("nature", (256, 256), NATURE), ("impala", (256,), IMPALA),
+])  # fmt: skip
+def test_encoders_have_the_published_size_and_see_images_in_unit_range(name, hidden, count):
+    module = ENCODERS[name](hidden)
+    images = np.random.default_rng(3).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
+    params = module.init(jax.random.key(0), images)
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
+    features = jax.jit(module.apply)(params, images)
+    assert features.shape == (2, 256) and features.dtype == jnp.float32
+    # Bytes of 0 and biases of 0 give features of 0: nothing but the division is done to images.
+    np.testing.assert_array_equal(module.apply(params, np.zeros_like(images)), 0)
+    assert (np.asarray(features) > 0).any()

@@ -1,0 +1,550 @@
+"""Whatever stops a study, the same start again ends with the same bytes, and does nothing twice.
+
+A process that is killed leaves the files that it had written. So that every moment can be tried
+in seconds, a study runs once while the folder is copied at each passage of a write point; from
+each copy a study must go on as from a kill there. The kills in earnest confirm it.
+"""
+
+import os
+import random
+import shutil
+import signal
+import socket
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+
+from jaxgen import load_agent
+from jaxgen.results import store
+from jaxgen.results.lock import locked
+from jaxgen.results.store import Store, open_store
+from jaxgen.running import progress
+from jaxgen.running.best_model import lost_best
+from jaxgen.running.progress import Progress
+from jaxgen.running.session import Batch, Interrupted
+from jaxgen.running.workers.cut import make_units, remove_useless
+from jaxgen.study.config import preset
+from jaxgen.study.product import Study
+from jaxgen.study.spec import Evaluation
+from jaxgen.system import checkpoint, faults
+from jaxgen.system.checkpoint import DamagedCheckpoint
+from jaxgen.system.files import TEMP_PREFIX
+from jaxgen.training.program import Carry
+from small_runs import (
+    assert_same_results,
+    digest,
+    files_of,
+    identities,
+    run,
+    run_matrix,
+    small_study,
+    start_matrix,
+)
+
+NUM_ITERATIONS = 4
+STEPS = NUM_ITERATIONS * preset("ppo", "cartpole").steps_per_iteration
+EVALUATION = Evaluation(episodes=10)
+STUDY = small_study(total_steps=STEPS, evaluation=EVALUATION)
+"""What COMMAND asks for."""
+LANES = STUDY.num_trained
+BEST = "best_models/ppo_cartpole_best"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """The folder of a study that nothing stopped."""
+    root = tmp_path_factory.mktemp("whole")
+    run(STUDY, root)
+    return root
+
+
+@pytest.fixture
+def copied(whole, tmp_path) -> Path:
+    return shutil.copytree(whole, tmp_path / "copied")
+
+
+def assert_whole(root: Path, whole: Path) -> None:
+    """Results, tables and the best model are those of the study that nothing stopped."""
+    assert_same_results(root, whole)
+    for name in ("results.csv", f"{BEST}_scores.json"):
+        assert (root / name).read_bytes() == (whole / name).read_bytes(), name
+    np.testing.assert_array_equal(load_agent(root / BEST).params, load_agent(whole / BEST).params)
+    assert list((root / "checkpoints").iterdir()) == []
+    assert [name for name in files_of(root) if TEMP_PREFIX in name] == []
+
+
+def checkpoints_of(root: Path) -> list[Path]:
+    return checkpoint.saved_in(root / "checkpoints")
+
+
+# At every write point
+
+
+class Moment(NamedTuple):
+    """The folder as a kill would leave it."""
+
+    point: str
+    passage: int
+    root: Path
+
+
+def moments_of(root: Path, folder: Path) -> list[Moment]:
+    """Run the study into ``root``; every state between two writes, the first of equal ones."""
+    found: list[Moment] = []
+    passages: Counter[str] = Counter()
+    seen = set()
+
+    def keep(point: str) -> None:
+        passages[point] += 1
+        if digest(root) not in seen:
+            seen.add(digest(root))
+            moment = Moment(point, passages[point], folder / f"{len(found):03d}")
+            found.append(moment)
+            shutil.copytree(root, moment.root)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "write_point", keep)
+        patch.setattr(checkpoint, "write_point", keep)
+        run(STUDY, root, checkpoint_seconds=0.0)
+    assert set(passages) == set(faults.WRITE_POINTS)
+    return found
+
+
+def trained_before(root: Path) -> float:
+    """Env steps of all lanes in a killed study's checkpoint."""
+    saved = checkpoints_of(root)
+    if not saved:
+        return 0.0
+    steps_per_iteration = STEPS / NUM_ITERATIONS
+    return LANES * steps_per_iteration * checkpoint.read_meta(saved[0])["iteration"]
+
+
+def test_from_every_write_point_a_study_goes_on(tmp_path, whole):
+    moments = moments_of(tmp_path / "watched", tmp_path)
+    assert len(moments) > 50
+    for moment in moments:
+        root = moment.root
+        before, done = trained_before(root), identities(root)
+        results = [name for name in done if name.endswith("result.json")]
+        finished = {Path(name).parent for name in results}
+        recorder = run(STUDY, root)
+        assert_whole(root, whole)
+        # Nothing before the checkpoint is trained again, nothing finished is written again.
+        assert all(steps > before for steps in recorder.env_steps), moment
+        if before == LANES * STEPS or len(finished) == LANES:
+            assert recorder.env_steps == [], moment
+        after = identities(root)
+        kept = [name for name in done if Path(name).parent in finished]
+        assert [name for name in kept if done[name] != after[name]] == [], moment
+
+
+def test_a_whole_study_is_left_alone(copied, whole):
+    before = identities(copied)
+    recorder = run(STUDY, copied)
+    assert (recorder.notes, recorder.env_steps) == ([], [])
+    assert identities(copied) == before
+    assert files_of(copied) == files_of(whole)
+
+
+def test_a_checkpoint_gives_back_all_that_it_was_given(tmp_path):
+    """Of the real lanes; the padded ones become copies of the last."""
+    numbers = np.random.default_rng(0)
+    batch = Batch(STUDY.groups[0].lanes)
+    carry = Carry({"params": numbers.normal(size=(6, 3))}, (), np.arange(6))  # pyright: ignore
+    state = Progress(
+        carry, 7, {"loss": numbers.normal(size=(4, 7))}, {"point": numbers.normal(size=(4, 2))},
+        numbers.random((4, 5, 10)) < 0.5, {"games": numbers.normal(size=9)},
+        [{"level_seed": np.arange(lane)} for lane in range(4)],
+        {"compile": 1.5, "train": 2.5, "evaluate": 3.5},
+    )  # fmt: skip
+    path = batch.checkpoint_path(Store(tmp_path))
+    progress.save(path, batch, state)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), carry)
+    loaded = progress.load(path, batch, shapes)
+    padded = jax.tree.map(lambda leaf: leaf[[0, 1, 2, 3, 3, 3]], carry)
+    expected = state._replace(carry=padded)
+    assert jax.tree.structure(loaded) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, loaded, expected)
+
+
+# Kills in earnest
+
+COMMAND = (
+    "--env", "cartpole", "--algo", "ppo", "--technique", "baseline", "gar", "--seeds", "0", "1",
+    "--total-steps", str(STEPS), "--eval-episodes", "10", "--checkpoint-seconds", "0",
+    "--no-plots", "--quiet",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, whole) -> Path:
+    """The same study in a process of its own."""
+    root = tmp_path_factory.mktemp("uninterrupted")
+    process = run_matrix(*COMMAND, "--out", str(root))
+    assert process.returncode == 0, process.stderr
+    assert_whole(root, whole)
+    return root
+
+
+def assert_goes_on(root: Path, expected: Path, **variables: str) -> str:
+    """Start the command again and compare; returns what it printed."""
+    done = {k: v for k, v in identities(root).items() if k.endswith("result.json")}
+    process = run_matrix(*COMMAND, "--out", str(root), **variables)
+    assert process.returncode == 0, process.stderr
+    assert_whole(root, expected)
+    after = identities(root)
+    assert [name for name in done if done[name] != after[name]] == []
+    return process.stdout
+
+
+def kill_at_point(point: str, root: Path, expected: Path) -> str:
+    process = run_matrix(*COMMAND, "--out", str(root), **{faults.VARIABLE: point})
+    assert process.returncode == -signal.SIGKILL, (point, process.returncode, process.stderr)
+    return assert_goes_on(root, expected)
+
+
+@pytest.mark.slow
+def test_killed_between_two_checkpoints(tmp_path, uninterrupted):
+    out = kill_at_point("checkpoint.moved:3", tmp_path, uninterrupted)
+    assert f"ppo cartpole: going on from iteration 2 of {NUM_ITERATIONS}" in out
+
+
+@pytest.mark.slow
+def test_killed_at_every_write_point(tmp_path, uninterrupted):
+    points = [
+        *faults.WRITE_POINTS, "spec.replaced:2", "history.written:3", "provenance.replaced:4",
+        "result.written:2", "result.replaced:4", "derived.written:2", "derived.replaced:4",
+        "checkpoint.arrays:2", "checkpoint.moved:5", "checkpoint.placed:5",
+    ]  # fmt: skip
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda p: kill_at_point(p, tmp_path / p, uninterrupted), points))
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments(tmp_path, uninterrupted):
+    generator = random.Random(0)
+    # A compilation cache of its own: a kill may tear what is being written there.
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    run_matrix(*COMMAND, "--out", str(tmp_path / "first"), **cache)
+    began = time.monotonic()
+    run_matrix(*COMMAND, "--out", str(tmp_path / "second"), **cache)
+    seconds = time.monotonic() - began
+    for number in range(10):
+        root = tmp_path / str(number)
+        with start_matrix(*COMMAND, "--out", str(root), **cache) as process:
+            # Hardly any of them during the imports, when nothing is written.
+            time.sleep(generator.uniform(0.2 if number else 0.0, 1.0) * seconds)
+            process.kill()
+            process.communicate(timeout=60)
+        assert_goes_on(root, uninterrupted, **cache)
+
+
+# Stops that were asked for
+
+
+class StopAfter:
+    """A `should_stop` that says so when it is asked for the count-th time, once."""
+
+    def __init__(self, count: int):
+        self.left = count
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+
+def stop_after(count: int, study: Study, root: Path) -> None:
+    with pytest.raises(Interrupted, match="stopped (at iteration|before)"):
+        run(study, root, should_stop=StopAfter(count))
+
+
+def test_a_stop_between_any_two_chunks_loses_nothing(tmp_path, whole):
+    # Asked once before the batch, and then after each chunk; the last chunk finishes anyway.
+    for count in range(1, NUM_ITERATIONS + 1):
+        root = tmp_path / str(count)
+        stop_after(count, STUDY, root)
+        recorder = run(STUDY, root)
+        assert len(recorder.env_steps) == NUM_ITERATIONS - (count - 1)
+        going_on = f"going on from iteration {count - 1} of {NUM_ITERATIONS}"
+        assert len(recorder.noted(going_on)) == (count > 1)
+        assert_whole(root, whole)
+
+
+def test_every_stop_goes_on_from_the_last(tmp_path, whole):
+    for iteration in range(1, NUM_ITERATIONS):
+        stop_after(2, STUDY, tmp_path)
+        assert trained_before(tmp_path) == LANES * STEPS / NUM_ITERATIONS * iteration
+    run(STUDY, tmp_path)
+    assert_whole(tmp_path, whole)
+
+
+def test_a_checkpoint_of_fewer_seeds_goes_on_beside_the_new_ones(tmp_path):
+    wider = small_study(total_steps=STEPS, evaluation=EVALUATION, seeds=(0, 1, 2))
+    # Seed by seed, which needs no other program than the study's.
+    run(wider, tmp_path / "whole", vmap_seeds=False)
+    stop_after(3, STUDY, tmp_path / "grown")
+    recorder = run(wider, tmp_path / "grown")
+    assert recorder.noted(f"going on from iteration 2 of {NUM_ITERATIONS}")
+    assert_same_results(tmp_path / "grown", tmp_path / "whole")
+    assert checkpoints_of(tmp_path / "grown") == []
+
+
+def test_lanes_in_two_checkpoints_are_trained_once(tmp_path, whole):
+    """Stopped as a whole, then stopped again as a part: the part is not on its way any more."""
+    stop_after(3, STUDY, tmp_path)
+    part = small_study(total_steps=STEPS, evaluation=EVALUATION, techniques=("baseline",))
+    stop_after(2, part, tmp_path)
+    assert len(checkpoints_of(tmp_path)) == 2
+    run(STUDY, tmp_path)
+    assert_same_results(tmp_path, whole)
+    assert checkpoints_of(tmp_path) == []
+
+
+def test_checkpoints_of_other_studies_are_left_alone(tmp_path, whole):
+    other = small_study(total_steps=STEPS, evaluation=EVALUATION, techniques=("dr",))
+    stop_after(2, other, tmp_path)
+    (saved,) = checkpoints_of(tmp_path)
+    run(STUDY, tmp_path)
+    run(STUDY, tmp_path, fresh=True)
+    assert checkpoints_of(tmp_path) == [saved]
+    recorder = run(other, tmp_path)
+    assert recorder.noted("going on from iteration 1")
+
+
+def test_fresh_discards_results_and_what_is_in_flight(tmp_path, whole):
+    stop_after(3, STUDY, tmp_path)
+    recorder = run(STUDY, tmp_path, fresh=True)
+    assert not recorder.noted("going on")
+    assert_whole(tmp_path, whole)
+    before = identities(tmp_path)
+    recorder = run(STUDY, tmp_path, fresh=True)
+    assert len(recorder.env_steps) == NUM_ITERATIONS
+    after = identities(tmp_path)
+    assert all(before[name] != after[name] for name in before)
+    assert_whole(tmp_path, whole)
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_a_signal_stops_after_the_chunk_and_the_same_command_goes_on(
+    tmp_path, uninterrupted, number
+):
+    # Not quiet: the first line of a curve says that training is on its way.
+    command = [word for word in COMMAND if word != "--quiet"]
+    with start_matrix(*command, "--out", str(tmp_path)) as process:
+        assert process.stdout is not None
+        out = [process.stdout.readline()]
+        while " Step " not in out[-1]:
+            out.append(process.stdout.readline())
+            assert out[-1], process.communicate()
+        process.send_signal(number)
+        rest, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopping after this chunk (again: at once)" in err
+    assert "Traceback" not in err
+    assert "stopped at iteration" in rest
+    assert "of ppo cartpole; the same command goes on from the last checkpoint" in rest
+    (saved,) = checkpoints_of(tmp_path)
+    iteration = checkpoint.read_meta(saved)["iteration"]
+    out = assert_goes_on(tmp_path, uninterrupted)
+    assert f"going on from iteration {iteration} of {NUM_ITERATIONS}" in out
+
+
+# Two at once
+
+
+def test_a_second_runner_is_refused(copied, uninterrupted):
+    before = digest(copied)
+    with locked(open_store(copied)):
+        process = run_matrix(*COMMAND, "--out", str(copied))
+        analyst = run_matrix(*COMMAND, "--analyze", "--out", str(copied))
+    for refused in (process, analyst):
+        assert refused.returncode == 2
+        assert refused.stdout == ""
+        assert refused.stderr == (
+            f"matrix.py: {copied} is in use by another process (pid {os.getpid()} on "
+            f"{socket.gethostname()}); "
+            "wait until it ends, or give another folder\n"
+        )
+    assert digest(copied) == before
+
+
+# Damage
+
+
+def truncate(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def flip(data: bytes) -> bytes:
+    changed = bytearray(data)
+    changed[len(data) // 2] ^= 1
+    return bytes(changed)
+
+
+DAMAGES = pytest.mark.parametrize("damage", [truncate, flip])
+
+
+def damage_file(file: Path, damage) -> None:
+    file.write_bytes(damage(file.read_bytes()))
+
+
+def a_seed(root: Path, number: int) -> Path:
+    return sorted(root.glob("runs/*/seed_*"))[number]
+
+
+@DAMAGES
+def test_damaged_results_are_named_and_computed_again_alone(copied, whole, damage):
+    names = ("result.json", "history.npz", "provenance.json")
+    damaged = [a_seed(copied, number) / name for number, name in enumerate(names)]
+    before = identities(copied)
+    for file in damaged:
+        damage_file(file, damage)
+    recorder = run(STUDY, copied)
+    for file in damaged:
+        (note,) = recorder.noted(f"damaged: {file}: ")
+        experiment, seed = file.parts[-3].rsplit("-", 1)[0], int(file.parts[-2][-4:])
+        assert note.endswith(f"; {experiment} seed {seed} is computed again")
+    assert_whole(copied, whole)
+    rewritten = {str(file.parent.relative_to(copied)) for file in damaged}
+    after = identities(copied)
+    changed = {str(Path(name).parent) for name in before if before[name] != after[name]}
+    assert changed == rewritten
+    # Only their lanes, not the study's.
+    assert recorder.env_steps[-1] == len(damaged) * STEPS
+
+
+@DAMAGES
+def test_damaged_results_are_never_read(copied, damage):
+    damage_file(a_seed(copied, 0) / "result.json", damage)
+    damage_file(a_seed(copied, 1) / "history.npz", damage)
+    process = run_matrix(*COMMAND, "--analyze", "--out", str(copied))
+    assert process.returncode == 0
+    assert process.stderr.count("damaged, not read: ") == 2
+    assert str(a_seed(copied, 0) / "result.json") in process.stderr
+    assert "2 of 4 planned runs are here" in process.stdout
+    seeds = [line.split(",")[:5] for line in (copied / "results.csv").read_text().splitlines()]
+    assert len({(line[0], line[4]) for line in seeds[1:]}) == 2
+
+
+@DAMAGES
+def test_a_damaged_spec_is_named_and_written_again(copied, whole, damage):
+    file = sorted(copied.glob("runs/*/spec.json"))[0]
+    before = identities(copied)
+    damage_file(file, damage)
+    recorder = run(STUDY, copied)
+    assert recorder.noted(f"damaged, written again: {file}: ")
+    assert recorder.env_steps == []
+    assert identities(copied) == before
+    assert_whole(copied, whole)
+
+
+def largest_file(folder: Path) -> Path:
+    return max((f for f in folder.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
+
+
+@DAMAGES
+def test_a_damaged_checkpoint_is_named_and_trained_again(tmp_path, whole, damage):
+    stop_after(3, STUDY, tmp_path)
+    (saved,) = checkpoints_of(tmp_path)
+    file = largest_file(saved)
+    damage_file(file, damage)
+    recorder = run(STUDY, tmp_path)
+    assert recorder.noted(f"damaged checkpoint removed, its work is done again: {file}: ")
+    assert len(recorder.env_steps) == NUM_ITERATIONS
+    assert_whole(tmp_path, whole)
+
+
+def saved_by(root: Path, batch: Batch) -> Path:
+    """A stand-in for the checkpoint that a batch leaves when it is killed."""
+    path = batch.checkpoint_path(Store(root))
+    checkpoint.save(path, {"leaf": np.arange(1000)}, {"lanes": batch.identity})
+    return path
+
+
+def test_a_checkpoint_that_holds_the_lost_best_model_is_gone_on_from(copied):
+    """Killed between its last result and its best model, and planned for workers since."""
+    batch = Batch(STUDY.groups[0].lanes)
+    path, store = saved_by(copied, batch), Store(copied)
+    shutil.rmtree(copied / BEST)
+    remove_useless(STUDY, store, pytest.fail)
+    assert path.exists()
+    (unit,) = make_units(STUDY, store, 2)
+    assert unit.lanes_of(STUDY) == batch.lanes
+
+
+@pytest.mark.parametrize("whole_file", [True, False])
+def test_checkpoints_from_which_nothing_goes_on_are_removed_before_workers_start(
+    copied, whole_file
+):
+    """Done, or damaged; those of other studies are left alone."""
+    other = small_study(total_steps=STEPS, evaluation=EVALUATION, techniques=("dr",))
+    kept, path = (saved_by(copied, Batch(study.groups[0].lanes)) for study in (other, STUDY))
+    notes: list[str] = []
+    if not whole_file:
+        damage_file(largest_file(path), flip)
+        Store(copied).discard(STUDY.groups[0].specs[0].name, 0)
+    remove_useless(STUDY, Store(copied), notes.append)
+    assert checkpoints_of(copied) == [kept]
+    assert [note.split(",")[0] for note in notes] == (
+        [] if whole_file else ["damaged checkpoint removed"]
+    )
+
+
+def test_a_checkpoint_that_does_not_fit_is_named_and_trained_again(tmp_path, whole):
+    """Whole, but of a program that was another one."""
+    stop_after(3, STUDY, tmp_path)
+    (saved,) = checkpoints_of(tmp_path)
+    tree, meta = checkpoint.load(saved)
+    tree["carry"]["env_steps"] = tree["carry"]["env_steps"].astype(np.float32)
+    checkpoint.save(saved, tree, meta)
+    recorder = run(STUDY, tmp_path)
+    assert recorder.noted("damaged checkpoint, training starts again: ")
+    assert recorder.noted(r"leaf env_steps is float32[4], not int32[4]")
+    assert_whole(tmp_path, whole)
+
+
+# The best model
+
+
+@DAMAGES
+def test_a_damaged_best_model_is_refused_and_made_again(copied, whole, damage):
+    before = identities(copied)
+    file = largest_file(copied / BEST)
+    damage_file(file, damage)
+    with pytest.raises(DamagedCheckpoint, match=file.name):
+        load_agent(copied / BEST)
+    recorder = run(STUDY, copied)
+    (note,) = recorder.noted("the best model of ppo cartpole is missing (damaged: ")
+    assert str(file) in note
+    assert note.endswith("is trained again for it")
+    assert recorder.env_steps[-1] == STEPS
+    assert identities(copied) == before
+    assert_whole(copied, whole)
+
+
+def test_the_best_model_is_found_without_reading_histories(copied, monkeypatch):
+    """Every worker looks for it, one after the other, at the end of every batch."""
+    monkeypatch.setattr(Store, "_history_bytes", lambda *arguments: pytest.fail("read"))
+    group, store = STUDY.groups[0], Store(copied)
+    assert lost_best(store, group) is None
+    shutil.rmtree(copied / BEST)
+    assert lost_best(store, group) is not None
+
+
+@pytest.mark.parametrize("lost", [BEST, f"{BEST}_scores.json"])
+def test_a_best_model_that_is_gone_is_made_again(copied, whole, lost):
+    path = copied / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert run(STUDY, copied).noted("the best model of ppo cartpole is missing")
+    assert_whole(copied, whole)
