@@ -108,7 +108,6 @@ def score_curve(
         s = _curve("normalised", normalised, v)
     learned = bool(s[0] >= min_s0 and j[0] - low[0] > NUM_STANDARD_ERRORS * error)
     positive = bool(j[0] > 0)
-    reason = None if positive else REFERENCE_NOT_POSITIVE
     return Scores(
         grs=integrate(v, j / j[0]) if positive else None,
         grs_valid=learned and positive,
@@ -120,8 +119,14 @@ def score_curve(
         uplift=integrate(v, np.maximum(0, s / s[0] - 1)) if learned else None,
         gap=float(s[0] - s[1:].mean()) if learned else None,
         valid=learned,
-        reason=reason if learned else DID_NOT_LEARN,
+        reason=_reason(learned, positive),
     )
+
+
+def _reason(learned: bool, positive: bool) -> str | None:
+    if not learned:
+        return DID_NOT_LEARN
+    return None if positive else REFERENCE_NOT_POSITIVE
 
 
 def integrate(levels: ArrayLike, values: ArrayLike) -> float:

@@ -1,10 +1,10 @@
 """Training on a host environment: the functions of a `Program` around its steps.
 
 The same algorithms, keys and metrics as there; only the collector differs. A rollout and an update
-are two compiled programs, so that the update, in which no callback is, can be taken from the
-compilation cache. An environment of shape ``[L, V, N]`` is stepped for all lanes in one call, from
-inside of the rollout by a callback or by a Python loop around compiled actions; both give the same
-bits. One device: on several there would be a call for each.
+are two programs, so that the cache of compilations can hold the update, which has no callback. An
+environment of shape ``[L, V, N]`` is stepped for all lanes in one call, by a callback from inside
+of the rollout or by a Python loop around compiled actions; both give the same bits. One device: on
+several there would be a call for each.
 """
 
 from collections.abc import Callable, Sequence
