@@ -35,7 +35,7 @@ def run_matrix(folder: Path, name: str, extra: list[str]) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     if status:
         raise RuntimeError(f"{' '.join(command)} ended with status {status}")
-    programs = _programs(results)
+    programs = program_seconds(results)
     phases = {"import": _import_seconds(environment)}
     for phase in ("compile", "train", "evaluate"):
         phases[phase] = sum(program[phase] for program in programs.values())
@@ -46,7 +46,7 @@ def run_matrix(folder: Path, name: str, extra: list[str]) -> dict[str, Any]:
     }
 
 
-def _programs(results: Path) -> dict[str, dict[str, float]]:
+def program_seconds(results: Path) -> dict[str, dict[str, float]]:
     """Seconds of each compiled program, from the provenance of any of its runs."""
     files = [json.loads(path.read_text()) for path in results.glob("runs/*/*/provenance.json")]
     # A group may take several batches of lanes; all runs of a batch name the same seconds.
