@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from checkouts import WORKING_TREE, NotRun, checkout, find_commit, run_matrix, short
-from jaxgen.platform import cpu_model
+from jaxgen.system.platform import cpu_model
 
 DIFFERENT, NOT_RUN = 1, 2
 FILES = ("spec.json", "seed_*/result.json", "seed_*/history.npz")
