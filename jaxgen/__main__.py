@@ -166,8 +166,8 @@ def _levels(args: argparse.Namespace) -> int:
     _start(args)
 
     from jaxgen.report import gallery
-    from jaxgen.report.document import write_whole
     from jaxgen.report.style import TITLES
+    from jaxgen.system.files import write_bytes
     from jaxgen.training.keys import evaluation_key
 
     task = _make_task(args.env)
@@ -177,7 +177,7 @@ def _levels(args: argparse.Namespace) -> int:
     labels = [describe_level(task, level, args.count) for level in args.levels]
     title = f"{TITLES.get(args.env, args.env)}: what evaluation episodes begin with"
     rows = [gallery.Row(*row) for row in zip(labels, images, strict=True)]
-    write_whole(path, gallery.to_png(gallery.contact_sheet(title, rows)))
+    write_bytes(path, gallery.to_png(gallery.contact_sheet(title, rows)))
     print(path)
     return 0
 
@@ -232,7 +232,7 @@ def _watch(args: argparse.Namespace) -> int:
     _start(args)
 
     from jaxgen.report import gallery
-    from jaxgen.report.document import write_whole
+    from jaxgen.system.files import write_bytes
     from jaxgen.training.keys import evaluation_key
 
     agent = _load(args.agent)
@@ -247,7 +247,7 @@ def _watch(args: argparse.Namespace) -> int:
     print(f"{agent.algorithm} {agent.technique} on {name} ({mode}), {level}")
     for number, clip in enumerate(clips):
         print(f"episode {number}: return {clip.total:.4g}, length {clip.length}")
-    write_whole(path, gallery.to_gif(clips))
+    write_bytes(path, gallery.to_gif(clips))
     print(path)
     return 0
 

@@ -7,7 +7,6 @@ import io
 import re
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 WIDTH = 100
@@ -41,14 +40,6 @@ class Section(NamedTuple):
 
     title: str
     blocks: Sequence[Block]
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all; creates its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
 
 
 def to_text(sections: Sequence[Section]) -> str:

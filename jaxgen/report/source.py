@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxgen.report.document import Picture, to_csv, to_html, to_latex, to_markdown, write_whole
+from jaxgen.report.document import Picture, to_csv, to_html, to_latex, to_markdown
 from jaxgen.report.generalisation.findings import findings_of
 from jaxgen.report.generalisation.sections import sections
 from jaxgen.report.generalisation.tables import cell_table
@@ -21,6 +21,7 @@ from jaxgen.results.read import read_records
 from jaxgen.results.records import Record
 from jaxgen.results.store import open_store
 from jaxgen.results.table import csv_text, curves_text, read_csv, read_curves, rows
+from jaxgen.system.files import write_bytes
 
 ROWS, CURVES, MAKING = "results.csv.gz", "curves.csv.gz", "making.json"
 
@@ -130,20 +131,20 @@ def write_report(source: Source, folder: str | Path, page: str | Path | None = N
     found = [block for section in document for block in section.blocks]
     for block in found:
         if isinstance(block, Picture):
-            write_whole(folder / "figures" / f"{block.name}.png", block.png)
-    write_whole(folder / "report.html", to_html(document).encode())
+            write_bytes(folder / "figures" / f"{block.name}.png", block.png)
+    write_bytes(folder / "report.html", to_html(document).encode())
     markdown = folder / "report.md" if page is None else Path(page)
     pictures = Path(os.path.relpath(folder / "figures", markdown.parent)).as_posix()
-    write_whole(markdown, to_markdown(document, pictures).encode())
+    write_bytes(markdown, to_markdown(document, pictures).encode())
     table = cell_table([*findings.cells, *findings.presets])
-    write_whole(folder / "arms.csv", to_csv(table).encode())
-    write_whole(folder / "arms.tex", to_latex(table).encode())
+    write_bytes(folder / "arms.csv", to_csv(table).encode())
+    write_bytes(folder / "arms.tex", to_latex(table).encode())
     making = None if source.making is None else json.dumps(source.making, indent=1) + "\n"
     for name, text in ((ROWS, source.text), (CURVES, source.curves), (MAKING, making)):
         if text:
             packed = name.endswith(".gz")
             content = gzip.compress(text.encode(), mtime=0) if packed else text.encode()
-            write_whole(folder / name, content)
+            write_bytes(folder / name, content)
         else:
             # Of an older report.
             (folder / name).unlink(missing_ok=True)

@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jaxgen.report.document import write_whole
-from jaxgen.results.records import (
-    Array,
-    technique_order,
-)
+from jaxgen.results.records import Array, technique_order
+from jaxgen.system.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,7 +70,7 @@ def to_png(figure: "Figure") -> bytes:
 def save(figure: "Figure", path: str | os.PathLike[str]) -> Path:
     """Write `to_png` to a file, which appears whole or not at all; creates its folder."""
     path = Path(path)
-    write_whole(path, to_png(figure))
+    write_bytes(path, to_png(figure))
     return path
 
 

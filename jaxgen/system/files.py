@@ -182,8 +182,14 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def write_bytes(path: Path, data: bytes, kind: str) -> None:
-    """Replace ``path`` so that after a crash it is either the old file or the new one."""
+def write_bytes(path: Path, data: bytes, kind: str = "derived") -> None:
+    """Replace ``path`` so that after a crash it is either the old file or the new one.
+
+    Args:
+        path: the file; its folder is made if it is missing.
+        data: its new content.
+        kind: names the write points that are passed, see `jaxgen.system.faults`.
+    """
     _make_folder(path.parent)
     write_point(f"{kind}.before")
     temp = temporary(path)
