@@ -95,6 +95,19 @@ class Record(NamedTuple):
         return self.spec.get("alias_of")
 
     @property
+    def base(self) -> str | None:
+        """The algorithm behind a preset's name; None in rows that do not say it."""
+        return self.spec.get("base")
+
+    @property
+    def encoding(self) -> str | None:
+        """How the network saw codes of cells, where there were any; None in rows without it."""
+        if "config" in self.spec:
+            # Codes go one-hot into a network unless its configuration says otherwise.
+            return self.spec["config"].get("encoding", "one_hot")
+        return self.spec.get("encoding")
+
+    @property
     def training_levels(self) -> tuple[float, ...]:
         """The levels trained on, each once; empty for an alias, which is another arm's training."""
         levels = self.spec.get("levels") or self.spec.get("technique_values", {}).get("levels")

@@ -1,33 +1,118 @@
-"""results.csv and the table of learning curves: records to rows of text, and back."""
+"""results.csv and the table of learning curves: records to rows of text, and back.
+
+`COLUMNS` is the one list that the rows, the text and the way back follow. Learning curves have a
+table of their own, as their points are not those of the levels.
+"""
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxgen.results.records import SCHEMA, Record, check_records, mode_of, modes_of
+from jaxgen.results.records import SCHEMA, Record, check_records, modes_of
 
-CSV_COLUMNS = (
-    "run", "algorithm", "environment", "technique", "seed", "alias_of", "setting", "quick",
-    "status", "env_steps_requested", "env_steps", "episodes", "mode", "level", "return",
-    "standard_error", "floor", "ceiling", "s", "A", "A_id", "A_ood", "grs", "grs_valid", "grs_n",
-    "uplift", "gap", "valid", "reason", "agree_ref", "agree_pair", "train_return_first",
-    "train_return_last", "value_loss_first", "value_loss_last", "grad_norm_first",
-    "grad_norm_last", "gas_train_raw", "gas_train_first", "gas_train_last", "gas_probe_raw",
-    "gas_probe_first", "gas_probe_last", "gas_probe_corrected", "gas_probe_reliability",
-)  # fmt: skip
-"""Columns of results.csv."""
+MODE, LEVEL = "<mode>", "<level>"
+"""Keys of a place for which each row has its mode, and the index of its level."""
+
+
+class Column(NamedTuple):
+    """A column of results.csv."""
+
+    name: str
+    kind: type
+    """Of its values: str, int, float or bool; any of them may be null."""
+    place: tuple[str, ...]
+    """The keys that lead to the value in ``{"spec": ..., "result": ...}`` of a record, see
+    `jaxgen.results.records`."""
+
+
+def _run(name: str, kind: type = str, key: str | None = None) -> Column:
+    return Column(name, kind, ("result", "run", key or name))
+
+
+def _score(name: str, kind: type = float) -> Column:
+    return Column(name, kind, ("result", "scores", MODE, name))
+
+
+def _by_level(name: str, *place: str) -> Column:
+    return Column(name, float, ("result", *place, LEVEL))
+
+
+def _training(name: str) -> Column:
+    return Column(name, float, ("result", "training", name))
+
+
+def _gas(source: str, form: str) -> Column:
+    return Column(f"gas_{source}_{form}", float, ("result", "gas", source, form))
+
+
+COLUMNS = (
+    # What ran.
+    _run("run", key="name"),
+    _run("algorithm"),
+    _run("environment"),
+    _run("technique"),
+    _run("seed", int),
+    Column("alias_of", str, ("spec", "alias_of")),
+    Column("setting", str, ("spec", "setting")),
+    Column("quick", bool, ("result", "quick")),
+    Column("status", str, ("result", "status")),
+    Column("env_steps_requested", int, ("result", "env_steps", "requested")),
+    Column("env_steps", int, ("result", "env_steps", "actual")),
+    # The evaluation at one level.
+    Column("episodes", int, ("result", "evaluation", "episodes")),
+    Column("mode", str, (MODE,)),
+    _by_level("level", "evaluation", "levels"),
+    _by_level("return", "evaluation", "modes", MODE, "mean"),
+    _by_level("standard_error", "evaluation", "modes", MODE, "standard_error"),
+    _by_level("floor", "references", "floor"),
+    _by_level("ceiling", "references", "ceiling"),
+    _by_level("s", "scores", MODE, "s"),
+    # Scores over all levels.
+    _score("A"),
+    _score("A_id"),
+    _score("A_ood"),
+    _score("grs"),
+    _score("grs_valid", bool),
+    _score("grs_n"),
+    _score("uplift"),
+    _score("gap"),
+    _score("valid", bool),
+    _score("reason", str),
+    # The training.
+    _training("agree_ref"),
+    _training("agree_pair"),
+    _training("train_return_first"),
+    _training("train_return_last"),
+    _training("value_loss_first"),
+    _training("value_loss_last"),
+    _training("grad_norm_first"),
+    _training("grad_norm_last"),
+    _gas("train", "raw"),
+    _gas("train", "first"),
+    _gas("train", "last"),
+    _gas("probe", "raw"),
+    _gas("probe", "first"),
+    _gas("probe", "last"),
+    _gas("probe", "corrected"),
+    _gas("probe", "reliability"),
+    # The configuration, as far as a report speaks of it.
+    Column("base", str, ("spec", "base")),
+    Column("encoding", str, ("spec", "encoding")),
+)
+"""Columns of results.csv, in their order."""
+CSV_COLUMNS = tuple(column.name for column in COLUMNS)
+ADDED = ("base", "encoding")
+"""Columns that rows of earlier versions lack; they are null then."""
 CURVE_COLUMNS = ("run", "seed", "env_steps", "return")
 """Columns of the learning curves."""
 _CURVE = ("eval_env_steps", "eval_return")
-_SCORE_COLUMNS = CSV_COLUMNS[CSV_COLUMNS.index("A") : CSV_COLUMNS.index("agree_ref")]
-_TRAINING_COLUMNS = CSV_COLUMNS[CSV_COLUMNS.index("agree_ref") : CSV_COLUMNS.index("gas_train_raw")]
-_GAS_COLUMNS = CSV_COLUMNS[CSV_COLUMNS.index("gas_train_raw") :]
-
-
-# results.csv
+_KINDS = {column.name: column.kind for column in COLUMNS}
+_OF_A_ROW = tuple(column for column in COLUMNS if {MODE, LEVEL} & set(column.place))
+_OF_A_RUN = tuple(column for column in COLUMNS if column not in _OF_A_ROW)
 
 
 def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
@@ -39,65 +124,120 @@ def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
     return [row for record in ordered for row in _record_rows(record)]
 
 
+def _record_rows(record: Record) -> list[dict[str, Any]]:
+    facts = {"setting": record.setting, "base": record.base, "encoding": record.encoding}
+    content = {"spec": {**record.spec, **facts}, "result": record.result}
+    points: list[tuple[str | None, int | None]] = [(None, None)]
+    if not record.diverged:
+        levels = range(len(record.result["evaluation"]["levels"]))
+        points = [(mode, level) for mode in modes_of([record]) for level in levels]
+    shared = {column.name: _value(content, column.place) for column in _OF_A_RUN}
+    return [
+        shared | {column.name: _value(content, column.place, mode, level) for column in _OF_A_ROW}
+        for mode, level in points
+    ]
+
+
+def _value(
+    content: Any, place: tuple[str, ...], mode: str | None = None, level: int | None = None
+) -> Any:
+    """What lies at a place; None where a part of the way is null, or where a row has no mode."""
+    if place == (MODE,):
+        return mode
+    for key in place:
+        if content is None or (mode is None and key in (MODE, LEVEL)):
+            return None
+        content = content[level] if key == LEVEL else content.get(mode if key == MODE else key)
+    return content
+
+
 def csv_text(table: Iterable[Mapping[str, Any]]) -> str:
     """`rows` as CSV: floats in full precision, booleans as true and false, null as nothing."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
-    writer.writerows([_csv_value(row[name]) for name in CSV_COLUMNS] for row in table)
+    writer.writerows([_cell(row[name]) for name in CSV_COLUMNS] for row in table)
     return stream.getvalue()
 
 
-def _csv_value(value: Any) -> Any:
+def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return str(value).lower()
     return repr(float(value)) if isinstance(value, float) else value
 
 
-def _record_rows(record: Record) -> list[dict[str, Any]]:
-    result = record.result
-    training = result["training"] or {}
-    common = dict.fromkeys(CSV_COLUMNS) | {
-        "run": record.name,
-        "algorithm": record.algorithm,
-        "environment": record.environment,
-        "technique": record.technique,
-        "seed": record.seed,
-        "alias_of": record.alias_of,
-        "setting": record.setting,
-        "quick": record.quick,
-        "status": result["status"],
-        "env_steps_requested": result["env_steps"]["requested"],
-        "env_steps": result["env_steps"]["actual"],
-    }
-    common |= {name: training.get(name) for name in _TRAINING_COLUMNS}
-    for name in _GAS_COLUMNS:
-        _, source, form = name.split("_")
-        common[name] = record.gas(source, form)
-    if record.diverged:
-        return [common]
-    return [common | row for mode in modes_of([record]) for row in _mode_rows(record, mode)]
+def read_csv(text: str, curves: str = "") -> list[Record]:
+    """The records of a results.csv, so that `rows` of them are the rows of the text again.
+
+    They have what the columns have: no provenance, of their history the learning curve, where
+    ``curves`` (as of `curves_text`) has it, and of their spec the names, the alias, the setting
+    and what `ADDED` names.
+
+    Raises:
+        ValueError: another file, or a line that is damaged.
+    """
+    histories = read_curves(curves)
+    reader = csv.DictReader(io.StringIO(text))
+    header = tuple(reader.fieldnames or ())
+    if header not in (CSV_COLUMNS, tuple(name for name in CSV_COLUMNS if name not in ADDED)):
+        raise ValueError(
+            f"this is no results.csv of this version: its columns are "
+            f"{', '.join(header) or 'nothing'}; write it again with matrix.py --analyze"
+        )
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for number, row in enumerate(reader, 2):
+        try:
+            values = {name: _parsed(_KINDS[name], cell) for name, cell in row.items()}
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"line {number} of results.csv is damaged: {error}") from None
+        groups.setdefault((row["run"], row["seed"]), []).append(values)
+    return check_records([
+        _read_record(group, histories.get(key, {})) for key, group in groups.items()
+    ])
 
 
-def _mode_rows(record: Record, mode: str) -> list[dict[str, Any]]:
-    evaluation, references = record.result["evaluation"], record.result["references"]
-    measured, scores = mode_of(record, mode), record.result["scores"][mode]
-    shared = {name: scores[name] for name in _SCORE_COLUMNS} | {
-        "mode": mode,
-        "episodes": evaluation["episodes"],
-    }
-    return [
-        shared
-        | {
-            "level": level,
-            "return": measured["mean"][i],
-            "standard_error": measured["standard_error"][i],
-            "floor": references["floor"][i],
-            "ceiling": references["ceiling"][i],
-            "s": scores["s"][i],
-        }
-        for i, level in enumerate(evaluation["levels"])
-    ]
+def _parsed(kind: type, cell: str | None) -> Any:
+    if cell is None:
+        raise ValueError("it is cut short")
+    if cell == "":
+        return None
+    return {"true": True, "false": False}[cell] if kind is bool else kind(cell)
+
+
+def _read_record(group: list[dict[str, Any]], history: dict[str, np.ndarray]) -> Record:
+    """A record of the rows of its run, each value back at its place."""
+    content: dict[str, Any] = {"spec": {}, "result": {"references": {"floor": [], "ceiling": []}}}
+    first, num_levels = group[0], Counter()
+    for column in _OF_A_RUN:
+        _put(content, column.place, first.get(column.name))
+    for row in group:
+        if mode := row["mode"]:
+            for column in _OF_A_ROW:
+                _put(content, column.place, row[column.name], mode, num_levels[mode])
+            num_levels[mode] += 1
+    spec, result = content["spec"], content["result"]
+    if first["mode"] is None:
+        result |= {"evaluation": None, "scores": None}
+    run = result["run"]
+    spec |= {name: run[name] for name in ("algorithm", "environment", "technique")}
+    run["experiment"] = run["name"].rsplit("-", 1)[0]
+    return Record(spec, first["seed"], {"schema": SCHEMA, **result}, history, {})
+
+
+def _put(
+    content: Any, place: tuple[str, ...], value: Any, mode: str | None = None, level: int = 0
+) -> None:
+    """Lay a value at a place, where `_value` finds it."""
+    if place == (MODE,):
+        return
+    *way, last = (mode if key == MODE else key for key in place if key != LEVEL)
+    for key in way:
+        content = content.setdefault(key, {})
+    if place[-1] == LEVEL:
+        # What does not depend on the mode comes again with the next one.
+        content.setdefault(last, [])[level : level + 1] = [value]
+    else:
+        content[last] = value
 
 
 def curves_text(records: Iterable[Record]) -> str:
@@ -110,35 +250,6 @@ def curves_text(records: Iterable[Record]) -> str:
         for steps, value in zip(*(history.get(name, ()) for name in _CURVE), strict=True):
             writer.writerow((record.name, record.seed, int(steps), repr(float(value))))
     return stream.getvalue()
-
-
-def read_csv(text: str, curves: str = "") -> list[Record]:
-    """The records of a results.csv, so that `rows` of them are the rows of the text again.
-
-    They have what the columns have: no provenance, of their history the learning curve, where
-    ``curves`` (as of `curves_text`) has it, and of their spec the names, the alias and the setting.
-
-    Raises:
-        ValueError: another file, or a line that is damaged.
-    """
-    histories = read_curves(curves)
-    reader = csv.DictReader(io.StringIO(text))
-    if tuple(reader.fieldnames or ()) != CSV_COLUMNS:
-        found = ", ".join(reader.fieldnames or ()) or "nothing"
-        raise ValueError(
-            f"this is no results.csv of this version: its columns are {found}; "
-            "write it again with matrix.py --analyze"
-        )
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for number, row in enumerate(reader, 2):
-        try:
-            values = {name: _csv_parsed(name, text) for name, text in row.items()}
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"line {number} of results.csv is damaged: {error}") from None
-        groups.setdefault((row["run"], row["seed"]), []).append(values)
-    return check_records([
-        _read_record(group, histories.get(key, {})) for key, group in groups.items()
-    ])
 
 
 def read_curves(text: str) -> dict[tuple[str, str], dict[str, np.ndarray]]:
@@ -158,71 +269,6 @@ def read_curves(text: str) -> dict[tuple[str, str], dict[str, np.ndarray]]:
         except ValueError as error:
             raise ValueError(f"line {number} of the curves is damaged: {error}") from None
     return {
-        key: dict(zip(_CURVE, map(np.array, zip(*own, strict=True)), strict=True))
-        for key, own in points.items()
+        key: dict(zip(_CURVE, map(np.array, zip(*curve, strict=True)), strict=True))
+        for key, curve in points.items()
     }
-
-
-_TEXT_COLUMNS = ("run", "algorithm", "environment", "technique", "alias_of", "setting", "status",
-                 "mode", "reason")  # fmt: skip
-_WHOLE_COLUMNS = ("seed", "env_steps_requested", "env_steps", "episodes")
-_TRUTH_COLUMNS = ("quick", "grs_valid", "valid")
-
-
-def _csv_parsed(name: str, text: str) -> Any:
-    if text == "":
-        return None
-    if name in _TEXT_COLUMNS:
-        return text
-    if name in _TRUTH_COLUMNS:
-        return {"true": True, "false": False}[text]
-    return int(text) if name in _WHOLE_COLUMNS else float(text)
-
-
-def _read_record(group: list[dict[str, Any]], history: dict[str, np.ndarray]) -> Record:
-    first = group[0]
-    names = {name: first[name] for name in ("algorithm", "environment", "technique")}
-    experiment = first["run"].rsplit("-", 1)[0]
-    gas: dict[str, Any] = {"train": {}, "probe": {}}
-    for name in _GAS_COLUMNS:
-        _, source, form = name.split("_")
-        gas[source][form] = first[name]
-    by_mode: dict[str, list[dict[str, Any]]] = {}
-    for row in group:
-        if row["mode"] is not None:
-            by_mode.setdefault(row["mode"], []).append(row)
-    any_mode = next(iter(by_mode.values()), [])
-    result = {
-        "schema": SCHEMA,
-        "run": {**names, "seed": first["seed"], "experiment": experiment, "name": first["run"]},
-        "quick": first["quick"],
-        "status": first["status"],
-        "env_steps": {"requested": first["env_steps_requested"], "actual": first["env_steps"]},
-        "evaluation": _read_evaluation(by_mode) if by_mode else None,
-        "references": {name: [row[name] for row in any_mode] for name in ("floor", "ceiling")},
-        "scores": {mode: _read_scores(own) for mode, own in by_mode.items()} or None,
-        "training": {name: first[name] for name in _TRAINING_COLUMNS},
-        "gas": gas,
-    }
-    spec = {**names, "alias_of": first["alias_of"], "setting": first["setting"]}
-    return Record(spec, first["seed"], result, history, {})
-
-
-def _read_evaluation(by_mode: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    own = next(iter(by_mode.values()))
-    modes = {
-        mode: {
-            "mean": [row["return"] for row in group],
-            "standard_error": [row["standard_error"] for row in group],
-        }
-        for mode, group in by_mode.items()
-    }
-    return {
-        "levels": [row["level"] for row in own],
-        "episodes": own[0]["episodes"],
-        "modes": modes,
-    }
-
-
-def _read_scores(group: list[dict[str, Any]]) -> dict[str, Any]:
-    return {name: group[0][name] for name in _SCORE_COLUMNS} | {"s": [row["s"] for row in group]}

@@ -378,6 +378,9 @@ variation and seed, replaced every ``refresh_steps`` env steps.
 MAX_EPISODES: dict[str, tuple[int, int]] = {"starpilot": (256, 32)}
 """Evaluation episodes per level, and per point of a learning curve, where they take long."""
 
+CODED: tuple[str, ...] = ("minigrid",)
+"""Environments whose observations are codes of cells, which a network may see in several ways."""
+
 MIN_S0: dict[str, float] = {"starpilot": 0.02}
 """Least s(0) of a policy that learned, where published agents of a million steps are only there."""
 

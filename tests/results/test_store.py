@@ -323,9 +323,9 @@ def test_huge_json_is_refused_unread(tmp_path):
 WRITER = f"""
 import sys
 import numpy as np
-from jaxgen import store
+from jaxgen.results import lock, store
 results = store.open_store(sys.argv[1])
-with store.locked(results):
+with lock.locked(results):
     results.write_spec({RUN!r}, {SPEC!r})
     results.write_result({RUN!r}, 0, {RESULT!r}, {{"reward": np.arange(3.0)}}, {PROVENANCE!r})
     results.write_text("summary.txt", "summary " + sys.argv[2])

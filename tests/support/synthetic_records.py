@@ -46,13 +46,17 @@ def make_record(
         s = list(np.clip(decay + 0.05 * generator.normal(size=5), 0, 1))
     greedy = floor + np.array(s) * (ceiling - floor)
     modes = {"greedy": greedy, "sampled": floor + 0.95 * (greedy - floor)}
+    config: dict[str, Any] = {"total_steps": total_steps, "learning_rate": 3e-4}
+    if algorithm.startswith("dqn"):
+        config["encoding"] = "one_hot" if algorithm == "dqn-onehot" else "unit"
     spec: dict[str, Any] = {
         "schema": 1,
         "algorithm": algorithm,
+        "base": algorithm.split("-")[0].rstrip("+"),
         "environment": environment,
         "technique": technique,
         "levels": TRAINING_LEVELS.get(technique.split("+")[0], [0.0]),
-        "config": {"total_steps": total_steps, "learning_rate": 3e-4},
+        "config": config,
         "evaluation": {"levels": LEVELS, "episodes": 1000},
         "quick": quick,
         "alias_of": run_name(algorithm, environment, trained, digest) if is_alias else None,

@@ -38,8 +38,7 @@ def findings_of(records: Sequence[Record], making: Mapping[str, Any] | None = No
     presets = [
         cell
         for cell in arms
-        if (base := base_of(cell.algorithm)) != cell.algorithm
-        and (cell.environment, base) in present
+        if (base := base_of(cell)) != cell.algorithm and (cell.environment, base) in present
     ]
     apart = {cell.name for cell in presets}
     cells = [cell for cell in arms if cell.name not in apart]

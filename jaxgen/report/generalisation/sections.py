@@ -31,6 +31,7 @@ from jaxgen.report.generalisation.tables import (
 )
 from jaxgen.report.generalisation.words import place
 from jaxgen.report.summary import EXPECTED
+from jaxgen.report.titles import heading, phrase
 from jaxgen.results.records import Cell, algorithm_order, levels_of, technique_order
 
 
@@ -116,7 +117,7 @@ def _environment(
     findings: Findings, cells: list[Cell], best: str, illustrate: Illustrate
 ) -> Section:
     name = cells[0].environment
-    title = style.TITLES.get(name, name)
+    title = heading(name)
     records = [record for record in findings.records if record.environment == name]
     blocks: list[Block] = [
         best,
@@ -241,7 +242,7 @@ def _presets(findings: Findings, illustrate: Illustrate) -> Section:
     """Presets beside the algorithm that they change, with the same technique."""
     groups: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in findings.presets:
-        key = (cell.environment, base_of(cell.algorithm), cell.technique)
+        key = (cell.environment, base_of(cell), cell.technique)
         groups.setdefault(key, []).append(cell)
     bases = {(c.environment, c.algorithm, c.technique): c for c in findings.cells}
     blocks: list[Block] = []
@@ -321,14 +322,16 @@ def _listed(title: str, names: Sequence[str]) -> str:
 
 def _comparability(cells: Sequence[Cell]) -> list[str]:
     texts = []
-    encodings = {cell.algorithm: words.encoding_of(cell) for cell in cells
-                 if cell.environment == "minigrid"}  # fmt: skip
-    if len(set(encodings.values())) > 1:
-        parts = [f"{algorithm} {encoding}" for algorithm, encoding in encodings.items()]
-        texts.append(
-            f"On the grid the algorithms encode observations differently ({', '.join(parts)}), so "
-            "that a comparison between them would compare the encodings too."
-        )
+    for environment in dict.fromkeys(cell.environment for cell in cells):
+        encodings = {cell.algorithm: words.encoding_of(cell) for cell in cells
+                     if cell.environment == environment}  # fmt: skip
+        if len(set(encodings.values())) > 1:
+            parts = [f"{algorithm} {encoding}" for algorithm, encoding in encodings.items()]
+            texts.append(
+                f"On {phrase(environment)} the algorithms encode observations differently "
+                f"({', '.join(parts)}), so that a comparison between them would compare the "
+                "encodings too."
+            )
     if any(cell.algorithm.startswith("es") for cell in cells):
         texts.append(
             "ES has a budget of its own, counted over its whole population: comparing it with the "

@@ -14,19 +14,18 @@ from jaxgen.report.generalisation.evidence import (
     Comparison,
     Leader,
     Verdict,
-    base_of,
     estimate,
     leader,
     shown,
     values_of,
 )
 from jaxgen.report.generalisation.prediction import Prediction, Predictor, Transfer
+from jaxgen.report.titles import phrase
 from jaxgen.results.records import Cell
-from jaxgen.study.config import PRESETS, preset
+from jaxgen.study.config import CODED, preset
 
 MAX_DETAILED = 6
 """Answers about more comparisons leave the numbers to the tables."""
-TITLES = {"cartpole": "CartPole", "minigrid": "the grid", "starpilot": "Starpilot"}
 
 
 class Question(NamedTuple):
@@ -126,7 +125,7 @@ def difference_text(comparison: Comparison) -> str:
 
 def place(algorithm: str, environment: str) -> str:
     """``PPO on CartPole``."""
-    return f"{algorithm.upper()} on {TITLES.get(environment, environment)}"
+    return f"{algorithm.upper()} on {phrase(environment)}"
 
 
 def arm_name(cell: Cell) -> str:
@@ -147,7 +146,7 @@ def ranking_words(cells: Sequence[Cell], score: str) -> str:
     comparable, others = _of_one_encoding(cells)
     found = leader(comparable, score)
     environment = cells[0].environment
-    title = TITLES.get(environment, environment)
+    title = phrase(environment)
     n = len(found.cell.records)
     text = (
         f"On {title}, {arm_name(found.cell)} has the highest mean {score}: "
@@ -204,13 +203,19 @@ def _of_one_encoding(cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
 
 
 def encoding_of(cell: Cell) -> str:
-    """How the network sees the observations of a grid; "" elsewhere and where it is not known."""
-    known = cell.environment in PRESETS.get(base_of(cell.algorithm), ())
+    """How the network saw codes of cells; "" where there are none, or where it is not known.
+
+    The run says it. Rows of earlier versions do not: there it is what today's preset says.
+    """
     # A vector of numbers is what it is; scales of it are no other information.
-    if not known or cell.environment != "minigrid":
+    if cell.environment not in CODED:
         return ""
-    # Codes of cells go one-hot into a network unless its configuration says otherwise.
-    return getattr(preset(cell.algorithm, cell.environment), "encoding", "one_hot")
+    if encoding := cell.records[0].encoding:
+        return encoding
+    try:
+        return getattr(preset(cell.algorithm, cell.environment), "encoding", "one_hot")
+    except ValueError:
+        return ""
 
 
 # What differences say
@@ -232,10 +237,10 @@ def answer(comparisons: Sequence[Comparison]) -> str:
         Verdict.ABSENT: lambda found: f"Not to be had: {found}.",
     }
     parts = []
-    for verdict, phrase in phrases.items():
+    for verdict, say in phrases.items():
         own = [c for c in comparisons if c.verdict is verdict]
         if own:
-            parts.append(phrase(_found_texts(own, brief=len(comparisons) > MAX_DETAILED)))
+            parts.append(say(_found_texts(own, brief=len(comparisons) > MAX_DETAILED)))
     labels = list(dict.fromkeys(own.label for own in comparisons))
     return f"{', '.join(labels)} on {PRIMARY}. {' '.join(parts)}"
 
