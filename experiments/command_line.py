@@ -9,6 +9,7 @@ from jaxgen.study.config import PRESETS, algorithm_names
 from jaxgen.study.product import Study, make_study
 from jaxgen.study.spec import Evaluation
 from jaxgen.system import platform
+from jaxgen.system.errors import BadInput
 from jaxgen.techniques import SUITES
 
 DEFAULT_SEEDS = (0, 1, 2)
@@ -126,10 +127,10 @@ def _positive(text: str) -> int:
 def study_of(args: argparse.Namespace) -> Study:
     """The study that the command line asks for; ValueError says what is not allowed."""
     if args.env and args.all:
-        raise ValueError("--env and --all exclude each other; give one")
+        raise BadInput("--env and --all exclude each other; give one")
     environments = _environments(args)
     if args.num_seeds is not None and args.num_seeds < 1:
-        raise ValueError(f"--num-seeds {args.num_seeds} is not allowed; use 1 or more")
+        raise BadInput(f"--num-seeds {args.num_seeds} is not allowed; use 1 or more")
     seeds = range(args.num_seeds) if args.num_seeds else args.seeds or DEFAULT_SEEDS
     episodes = min(args.eval_episodes, 50) if args.quick else args.eval_episodes
     return make_study(
@@ -148,23 +149,23 @@ def _environments(args: argparse.Namespace) -> list[str]:
         ]  # fmt: skip
     for name in args.env:
         if name not in ENVIRONMENTS and name not in OTHERS:
-            raise ValueError(
+            raise BadInput(
                 f"environment {name!r} is unknown; use one of {', '.join(ENVIRONMENTS)}, or of "
                 f"procgen's other games {', '.join(OTHERS)}"
             )
         if name in unavailable() and not (args.list or args.analyze):
-            raise ValueError(f"environment {name!r} cannot be played: {unavailable()[name]}")
+            raise BadInput(f"environment {name!r} cannot be played: {unavailable()[name]}")
     return list(args.env)
 
 
 def launch_of(args: argparse.Namespace) -> Launch:
     """How its processes are to be started; ValueError says what is not allowed."""
     if args.isolated and args.launcher != "inline":
-        raise ValueError(f"--isolated and --launcher {args.launcher} exclude each other; give one")
+        raise BadInput(f"--isolated and --launcher {args.launcher} exclude each other; give one")
     if args.submit and args.launcher == "inline":
-        raise ValueError("--submit asks a cluster for something; give --launcher slurm with it")
+        raise BadInput("--submit asks a cluster for something; give --launcher slurm with it")
     if args.workers is not None and args.launcher == "inline":
-        raise ValueError(
+        raise BadInput(
             f"--workers {args.workers} is not allowed with --launcher inline or --isolated, which "
             "have no workers side by side; give --launcher local or slurm with it"
         )

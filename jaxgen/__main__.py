@@ -166,7 +166,7 @@ def _levels(args: argparse.Namespace) -> int:
     _start(args)
 
     from jaxgen.report import gallery
-    from jaxgen.report.titles import heading
+    from jaxgen.report.style import TITLES
     from jaxgen.system.files import write_bytes
     from jaxgen.training.keys import evaluation_key
 
@@ -175,7 +175,7 @@ def _levels(args: argparse.Namespace) -> int:
         task, evaluation_key(args.seed), tuple(args.levels), args.count
     )
     labels = [describe_level(task, level, args.count) for level in args.levels]
-    title = f"{heading(args.env)}: what evaluation episodes begin with"
+    title = f"{TITLES.get(args.env, args.env)}: what evaluation episodes begin with"
     rows = [gallery.Row(*row) for row in zip(labels, images, strict=True)]
     write_bytes(path, gallery.to_png(gallery.contact_sheet(title, rows)))
     print(path)

@@ -152,7 +152,7 @@ def test_doctor_works_where_nothing_is_installed(tmp_path):
         "sys.modules.update(numpy=None, jax=None)\n"
         "def version(name): raise importlib.metadata.PackageNotFoundError(name)\n"
         "importlib.metadata.version = version\n"
-        "from jaxgen import doctor\n"
+        "from jaxgen.system import doctor\n"
         "doctor.run_child = lambda *args: doctor.Child([], 'no jax')\n"
         "from jaxgen.__main__ import main\n"
         f"sys.exit(main(['doctor', '--out', {str(tmp_path)!r}]))\n"

@@ -21,6 +21,7 @@ from jaxgen.results.read import read_records
 from jaxgen.results.records import Record
 from jaxgen.results.store import open_store
 from jaxgen.results.table import csv_text, curves_text, read_csv, read_curves, rows
+from jaxgen.system.errors import BadInput
 from jaxgen.system.files import write_bytes
 
 ROWS, CURVES, MAKING = "results.csv.gz", "curves.csv.gz", "making.json"
@@ -54,7 +55,7 @@ def read_source(path: str | Path) -> Source:
         making = making_of(records)
         return Source(csv_text(rows(records)), curves_text(records), making, damaged)
     if not path.is_file():
-        raise ValueError(f"there is no {path}; give a results folder, a results.csv or .csv.gz")
+        raise BadInput(f"there is no {path}; give a results folder, a results.csv or .csv.gz")
     curves, making = path.with_name(CURVES), path.with_name(MAKING)
     return Source(
         _read_text(path, read_csv),
@@ -70,7 +71,7 @@ def _read_text(path: Path, check: Callable[[str], Any]) -> str:
         text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
         check(text)
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
+        raise BadInput(f"{path} cannot be read: {error}") from None
     return text
 
 

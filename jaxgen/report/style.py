@@ -22,6 +22,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK, GREY = (
 QUICK_BANNER = "!!! QUICK RUN: NOT A RESULT !!!"
 FLAG = "!"
 """Marks a literal score that must not be read as robustness."""
+TITLES = {"cartpole": "CartPole", "minigrid": "Grid", "starpilot": "Starpilot"}
 DPI = 150
 MANY_SEEDS = 6
 """From here on whiskers show the middle half of the seeds, not their range."""

@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jaxgen.system.errors import BadInput
 from jaxgen.system.files import remove_unfinished
 
 if TYPE_CHECKING:
     from jaxgen.results.store import Store
 
 
-class StoreError(ValueError):
+class StoreError(BadInput):
     """The results folder cannot be used as asked; the message says why and what to do."""
 
 

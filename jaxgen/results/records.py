@@ -37,6 +37,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxgen.system.errors import BadInput
+
 Array = NDArray[np.float64]
 History = Mapping[str, np.ndarray]
 
@@ -270,7 +272,7 @@ def levels_of(records: Iterable[Record]) -> tuple[float, ...]:
     """
     found = {tuple(r.result["evaluation"]["levels"]) for r in records if not r.diverged}
     if len(found) > 1:
-        raise ValueError(
+        raise BadInput(
             f"records were evaluated at different levels {sorted(found)}; analyse them apart"
         )
     return found.pop() if found else ()
@@ -293,7 +295,7 @@ def check_records(records: Iterable[Record]) -> list[Record]:
     for record in ordered:
         _check_record(record)
         if (record.name, record.seed) in seen:
-            raise ValueError(f"{record.name} seed {record.seed} occurs twice; give each run once")
+            raise BadInput(f"{record.name} seed {record.seed} occurs twice; give each run once")
         seen.add((record.name, record.seed))
     return ordered
 
@@ -342,18 +344,18 @@ def _sort_key(record: Record) -> tuple:
 def _check_record(record: Record) -> None:
     where = f"{record.name} seed {record.seed}"
     if record.result["schema"] != SCHEMA:
-        raise ValueError(
+        raise BadInput(
             f"{where} has schema {record.result['schema']}; this version reads {SCHEMA}: "
             "use another results folder, or the version that wrote this one"
         )
     for field in ("algorithm", "environment", "technique"):
         if record.spec.get(field) != record.result["run"][field]:
-            raise ValueError(
+            raise BadInput(
                 f"{where}: {field} is {record.spec.get(field)!r} in spec.json but "
                 f"{record.result['run'][field]!r} in result.json; delete the run and train it again"
             )
     if record.result["run"]["seed"] != record.seed:
-        raise ValueError(
+        raise BadInput(
             f"{where}: result.json is of seed {record.result['run']['seed']}; "
             "delete the run and train it again"
         )

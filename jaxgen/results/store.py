@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgen.results.lock import StoreError
+from jaxgen.system.errors import BadInput
 from jaxgen.system.files import (
     NAME,
     SCHEMA,
@@ -136,7 +137,7 @@ class Store:
         """
         path = self.root.joinpath(*(check_name(part) for part in name.split("/")))
         if not path.resolve().is_relative_to(self.root.resolve()):
-            raise ValueError(f"{path} leads out of {self.root}; remove the link")
+            raise BadInput(f"{path} leads out of {self.root}; remove the link")
         return path
 
     def run_dir(self, run_name: str) -> Path:

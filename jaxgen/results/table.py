@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgen.results.records import SCHEMA, Record, check_records, modes_of
+from jaxgen.system.errors import BadInput
 
 MODE, LEVEL = "<mode>", "<level>"
 """Keys of a place for which each row has its mode, and the index of its level."""
@@ -180,7 +181,7 @@ def read_csv(text: str, curves: str = "") -> list[Record]:
     reader = csv.DictReader(io.StringIO(text))
     header = tuple(reader.fieldnames or ())
     if header not in (CSV_COLUMNS, tuple(name for name in CSV_COLUMNS if name not in ADDED)):
-        raise ValueError(
+        raise BadInput(
             f"this is no results.csv of this version: its columns are "
             f"{', '.join(header) or 'nothing'}; write it again with matrix.py --analyze"
         )
@@ -189,7 +190,7 @@ def read_csv(text: str, curves: str = "") -> list[Record]:
         try:
             values = {name: _parsed(_KINDS[name], cell) for name, cell in row.items()}
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"line {number} of results.csv is damaged: {error}") from None
+            raise BadInput(f"line {number} of results.csv is damaged: {error}") from None
         groups.setdefault((row["run"], row["seed"]), []).append(values)
     return check_records([
         _read_record(group, histories.get(key, {})) for key, group in groups.items()
@@ -261,13 +262,13 @@ def read_curves(text: str) -> dict[tuple[str, str], dict[str, np.ndarray]]:
     points: dict[tuple[str, str], list[tuple[int, float]]] = {}
     reader = csv.reader(io.StringIO(text))
     if text and tuple(next(reader)) != CURVE_COLUMNS:
-        raise ValueError(f"these are no learning curves: their columns are not {CURVE_COLUMNS}")
+        raise BadInput(f"these are no learning curves: their columns are not {CURVE_COLUMNS}")
     for number, row in enumerate(reader, 2):
         try:
             name, seed, steps, value = row
             points.setdefault((name, seed), []).append((int(steps), float(value)))
         except ValueError as error:
-            raise ValueError(f"line {number} of the curves is damaged: {error}") from None
+            raise BadInput(f"line {number} of the curves is damaged: {error}") from None
     return {
         key: dict(zip(_CURVE, map(np.array, zip(*curve, strict=True)), strict=True))
         for key, curve in points.items()

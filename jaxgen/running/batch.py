@@ -20,6 +20,7 @@ from jaxgen.study.config import Config
 from jaxgen.study.product import Group
 from jaxgen.study.spec import RunSpec
 from jaxgen.system import checkpoint, platform
+from jaxgen.system.errors import BadInput
 from jaxgen.system.files import content_hash
 from jaxgen.training.device import make_program
 from jaxgen.training.fit import fit, padded
@@ -101,7 +102,7 @@ def max_batch_lanes(session: Session, shared: GroupProgram, batch: Batch) -> int
         return min(found.asked, found.fits)
     automatic = f"use --lanes-per-program auto (which takes {found.fits})"
     remedy = automatic if found.fits else found.remedy()
-    raise ValueError(f"{batch.label}: {found}; {remedy}")
+    raise BadInput(f"{batch.label}: {found}; {remedy}")
 
 
 def _example(spec: RunSpec) -> Lanes:

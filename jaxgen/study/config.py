@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_type_hints
 
+from jaxgen.system.errors import BadInput
+
 SHIFT_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The variation levels of evaluation; 0 is the training environment."""
 
@@ -231,7 +233,7 @@ class ESConfig(Config):
 
 def _require(config: Config, name: str, condition: bool, allowed: str) -> None:
     if not condition:
-        raise ValueError(
+        raise BadInput(
             f"{config.algorithm}: {name} = {getattr(config, name)!r} is not allowed; use {allowed}"
         )
 
@@ -256,7 +258,7 @@ def replace(config: Config, overrides: Mapping[str, Any]) -> Config:
     converted = {}
     for key, value in overrides.items():
         if key not in allowed:
-            raise ValueError(
+            raise BadInput(
                 f"{config.algorithm}: unknown configuration key {key!r}; "
                 f"allowed: {', '.join(allowed)}"
             )
@@ -274,7 +276,7 @@ def _convert(algorithm: str, key: str, value: Any, kind: Any) -> Any:
         return value
     if kind == tuple[int, ...] and isinstance(value, list | tuple):
         return tuple(_convert(algorithm, key, item, int) for item in value)
-    raise ValueError(f"{algorithm}: {key} = {value!r} is not a {getattr(kind, '__name__', kind)}")
+    raise BadInput(f"{algorithm}: {key} = {value!r} is not a {getattr(kind, '__name__', kind)}")
 
 
 PRESETS: dict[str, dict[str, Config]] = {
@@ -378,9 +380,6 @@ variation and seed, replaced every ``refresh_steps`` env steps.
 MAX_EPISODES: dict[str, tuple[int, int]] = {"starpilot": (256, 32)}
 """Evaluation episodes per level, and per point of a learning curve, where they take long."""
 
-CODED: tuple[str, ...] = ("minigrid",)
-"""Environments whose observations are codes of cells, which a network may see in several ways."""
-
 MIN_S0: dict[str, float] = {"starpilot": 0.02}
 """Least s(0) of a policy that learned, where published agents of a million steps are only there."""
 
@@ -404,7 +403,7 @@ def algorithm_names() -> tuple[str, ...]:
 def base_algorithm(name: str) -> str:
     """The algorithm that a name stands for; ValueError names what is allowed."""
     if name not in PRESETS and name not in VARIANTS:
-        raise ValueError(f"unknown algorithm {name!r}; allowed: {', '.join(algorithm_names())}")
+        raise BadInput(f"unknown algorithm {name!r}; allowed: {', '.join(algorithm_names())}")
     return VARIANTS[name][0] if name in VARIANTS else name
 
 
@@ -412,14 +411,14 @@ def preset(algorithm: str, environment: str) -> Config:
     """The configuration of an algorithm (or named preset) on an environment."""
     base = PRESETS[base_algorithm(algorithm)]
     if environment not in base:
-        raise ValueError(
+        raise BadInput(
             f"{algorithm} has no configuration for environment {environment!r}; "
             f"allowed: {', '.join(base)}"
         )
     overrides = dict(VARIANTS[algorithm][1]) if algorithm in VARIANTS else {}
     if "network" in overrides and base[environment].network == "mlp":
         images = [name for name, own in base.items() if own.network != "mlp"]
-        raise ValueError(
+        raise BadInput(
             f"{algorithm} reads images, which {environment} does not show; allowed: "
             f"{', '.join(images)}"
         )

@@ -18,6 +18,7 @@ from jaxgen.study.config import (
     replace,
 )
 from jaxgen.study.spec import Evaluation, RunSpec
+from jaxgen.system.errors import BadInput
 from jaxgen.techniques import (
     ES_ALIASES,
     Rule,
@@ -108,7 +109,7 @@ def make_study(
     check_seeds(seeds)
     evaluation.validate()
     if evaluation.levels[-1] != 1.0:
-        raise ValueError(f"levels {evaluation.levels!r} must end with 1 for the scores of a study")
+        raise BadInput(f"levels {evaluation.levels!r} must end with 1 for the scores of a study")
     bases = [base_algorithm(algorithm) for algorithm in algorithms]
     for name in names:
         if not any(is_defined(name, base) for base in bases):
@@ -169,7 +170,7 @@ def _affordable(evaluation: Evaluation, environment: str) -> Evaluation:
     if environment not in MAX_EPISODES:
         return evaluation
     if evaluation.probe:
-        raise ValueError(
+        raise BadInput(
             f"{environment} cannot be probed for the agreement of gradients: leave out the probe, "
             "or the environment"
         )
@@ -203,20 +204,20 @@ def _quick(config: Config, options: dict[str, Any]) -> tuple[Config, dict[str, A
 
 def _check_axis(kind: str, names: Sequence[str]) -> None:
     if not names:
-        raise ValueError(f"no {kind} given; name at least one")
+        raise BadInput(f"no {kind} given; name at least one")
     for name in names:
         if list(names).count(name) > 1:
-            raise ValueError(f"{kind} {name!r} is given twice; name each once")
+            raise BadInput(f"{kind} {name!r} is given twice; name each once")
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
     """Raise ValueError unless there are seeds, whole, in range and each once."""
     if not seeds:
-        raise ValueError("no seeds given; name at least one")
+        raise BadInput("no seeds given; name at least one")
     for seed in seeds:
         if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
-            raise ValueError(
+            raise BadInput(
                 f"seed {seed!r} is not allowed; use whole numbers from 0 to {MAX_SEED}"
             )
         if list(seeds).count(seed) > 1:
-            raise ValueError(f"seed {seed!r} is given twice; name each seed once")
+            raise BadInput(f"seed {seed!r} is given twice; name each seed once")

@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxgen.study.config import SHIFT_LEVELS, Config, base_algorithm, to_dict
 from jaxgen.system import files
+from jaxgen.system.errors import BadInput
 from jaxgen.techniques import Technique, make_technique
 
 MODES = ("greedy", "sampled")
@@ -29,13 +30,13 @@ class Evaluation:
         """Raise ValueError on levels outside [0, 1], unsorted or without 0, or too few episodes."""
         for level in self.levels:
             if not 0 <= level <= 1:
-                raise ValueError(f"variation level {level!r} is outside [0, 1]")
+                raise BadInput(f"variation level {level!r} is outside [0, 1]")
         if list(self.levels) != sorted(set(self.levels)) or 0.0 not in self.levels:
-            raise ValueError(f"levels {self.levels!r} must increase and begin with 0")
+            raise BadInput(f"levels {self.levels!r} must increase and begin with 0")
         if self.episodes < 2:
-            raise ValueError(f"episodes = {self.episodes!r} is not allowed; use 2 or more")
+            raise BadInput(f"episodes = {self.episodes!r} is not allowed; use 2 or more")
         if self.curve_episodes < 1:
-            raise ValueError(
+            raise BadInput(
                 f"curve_episodes = {self.curve_episodes!r} is not allowed; use 1 or more"
             )
 

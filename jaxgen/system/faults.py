@@ -11,6 +11,8 @@ import os
 import signal
 from collections import Counter
 
+from jaxgen.system.errors import BadInput
+
 VARIABLE = "JAXGEN_KILL_AT"
 FULL_VARIABLE = "JAXGEN_FULL_AT"
 
@@ -58,7 +60,7 @@ def _is_asked_for(variable: str, name: str) -> bool:
         return False
     point, _, count = wanted.partition(":")
     if point not in WRITE_POINTS or not (count or "1").isdecimal():
-        raise ValueError(
+        raise BadInput(
             f"{variable}={wanted!r} is no write point; use <name> or <name>:<count> with one of "
             + ", ".join(WRITE_POINTS)
         )

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxgen.system.errors import BadInput
+
 Device = Literal["auto", "cpu", "gpu", "tpu"]
 DEVICES = ("auto", "cpu", "gpu", "tpu")
 
@@ -67,9 +69,9 @@ def configure(
         RuntimeError: JAX has started already, without these settings.
     """
     if device not in DEVICES:
-        raise ValueError(f"device {device!r} is not known; use one of {', '.join(DEVICES)}")
+        raise BadInput(f"device {device!r} is not known; use one of {', '.join(DEVICES)}")
     if num_devices is not None and num_devices < 1:
-        raise ValueError(f"num_devices = {num_devices!r} is not allowed; use 1 or more")
+        raise BadInput(f"num_devices = {num_devices!r} is not allowed; use 1 or more")
     global known_bad_allowed
     known_bad_allowed = allow_known_bad
     if not allow_known_bad and _will_use_cpu(device):
@@ -105,14 +107,14 @@ def confirm_backend(
     try:
         backend = jax.default_backend()
     except RuntimeError as error:
-        raise ValueError(f"device {device!r} cannot be used ({error}); try cpu") from error
+        raise BadInput(f"device {device!r} cannot be used ({error}); try cpu") from error
     if device not in ("auto", backend):
-        raise ValueError(f"device {device!r} was not found, only {backend!r}; use that or auto")
+        raise BadInput(f"device {device!r} was not found, only {backend!r}; use that or auto")
     if backend == "cpu" and not allow_known_bad:
         check_jaxlib()
     found = jax.local_device_count()
     if num_devices is not None and num_devices > found:
-        raise ValueError(f"{num_devices} devices were asked for, and there are {found}; use fewer")
+        raise BadInput(f"{num_devices} devices were asked for, and there are {found}; use fewer")
     return backend
 
 
@@ -121,7 +123,7 @@ def check_jaxlib(version: str | None = None) -> None:
     version = version or importlib.metadata.version("jaxlib")
     fault = KNOWN_BAD.get(".".join(version.split(".")[:2]))
     if fault:
-        raise ValueError(
+        raise BadInput(
             f"jaxlib {version} {fault} on a CPU; install another one: {_REMEDY}, "
             "or go on at your own risk with --allow-known-bad"
         )

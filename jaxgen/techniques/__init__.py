@@ -6,6 +6,8 @@ Nothing here imports JAX; `jaxgen.algorithms.gradients` applies a technique.
 from enum import Enum
 from typing import NamedTuple
 
+from jaxgen.system.errors import BadInput
+
 MULTI_LEVELS = (0.0, 0.25, 0.5)
 """Variation levels that gar and dr arms train on; evaluation goes beyond them."""
 
@@ -97,17 +99,17 @@ def canonical_name(name: str) -> str:
     parts = name.split("+")
     for part in parts:
         if part not in COMPONENTS:
-            raise ValueError(
+            raise BadInput(
                 f"unknown technique {part!r} in {name!r}; allowed: {', '.join(COMPONENTS)}, "
                 "joined with + (as in gar+reg)"
             )
     if len(set(parts)) < len(parts):
-        raise ValueError(f"technique {name!r} names a component twice; name each once")
+        raise BadInput(f"technique {name!r} names a component twice; name each once")
     if len(parts) > 1 and "baseline" in parts:
-        raise ValueError(f"technique {name!r} composes baseline, which adds nothing; leave it out")
+        raise BadInput(f"technique {name!r} composes baseline, which adds nothing; leave it out")
     several = [part for part in parts if len(set(COMPONENTS[part].levels)) > 1]
     if len(several) > 1:
-        raise ValueError(
+        raise BadInput(
             f"technique {name!r} holds both {several[0]} and {several[1]}, which exclude each "
             "other; name one of the two"
         )
@@ -129,7 +131,7 @@ def check_defined(name: str, algorithm: str) -> None:
     """Raise ValueError, which names what there is, unless `is_defined`."""
     if not is_defined(name, algorithm):
         allowed = ", ".join(each for each in COMPONENTS if is_defined(each, algorithm))
-        raise ValueError(f"technique {name!r} is not defined for {algorithm}; allowed: {allowed}")
+        raise BadInput(f"technique {name!r} is not defined for {algorithm}; allowed: {allowed}")
 
 
 def make_technique(name: str) -> Technique:

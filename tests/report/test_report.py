@@ -31,6 +31,7 @@ from jaxgen.report.generalisation.evidence import (
     Comparison,
     Verdict,
     arms_of,
+    base_of,
     choose,
     compare,
     estimate,
@@ -140,7 +141,7 @@ def undrawn(monkeypatch):
         figures.append(figure)
         return PNG
 
-    monkeypatch.setattr(figures, "to_png", keep)
+    monkeypatch.setattr(style, "to_png", keep)
     return figures
 
 
@@ -150,7 +151,7 @@ def unpictured(monkeypatch):
     for name in ("ranking", "differences", "profiles", "improvement", "agreement", "learning"):
         monkeypatch.setattr(pictures, name, lambda *_: None)
     monkeypatch.setattr(figures, "degradation", lambda *_: None)
-    monkeypatch.setattr(figures, "to_png", lambda _: PNG)
+    monkeypatch.setattr(style, "to_png", lambda _: PNG)
 
 
 # Planted effects
@@ -640,6 +641,30 @@ def test_dqn_with_the_common_encoding_or_on_cartpole_is_compared():
     cartpole = cells_of(arm("dr", DR[:6]), arm("dr", DR[:6] + 0.3, "dqn"))
     text = words.ranking_words(cartpole, "A")
     assert "On CartPole, dqn dr has the highest" in text and "encoding" not in text
+
+
+def test_encoding_and_base_are_those_of_the_run_not_of_a_preset_of_today():
+    """The preset of dqn on the grid says unit; a variant that is not registered here has a base."""
+    cells = cells_of(arm("dr", DR[:3], "dqn", "minigrid"), arm("dr", DR[:3], "ppo", "minigrid"))
+    assert [words.encoding_of(cell) for cell in cells] == ["one_hot", "unit"]
+    (record, *_) = arm("dr", DR[:3], "dqn", "minigrid")
+    spec: dict[str, Any] = {**record.spec, "config": {"encoding": "raw"}}
+    (cell,) = cells_of([record._replace(spec=spec)])
+    assert words.encoding_of(cell) == "raw"
+    spec |= {"algorithm": "dqn-mine", "base": "dqn"}
+    run = {**record.result["run"], "algorithm": "dqn-mine"}
+    mine = record._replace(spec=spec, result={**record.result, "run": run})
+    assert base_of(cells_of([mine])[0]) == "dqn"
+
+
+def test_rows_of_earlier_versions_are_looked_up_among_the_presets():
+    spec = {"config": None, "encoding": None, "base": None}
+    for algorithm, expected in (("dqn", "unit"), ("dqn-onehot", "one_hot"), ("mine", "")):
+        (record, *_) = arm("dr", DR[:3], algorithm, "minigrid")
+        known = {name: value for name, value in record.spec.items() if name not in spec}
+        (cell,) = cells_of([record._replace(spec=known)])
+        assert words.encoding_of(cell) == expected
+        assert base_of(cell) == ("mine" if algorithm == "mine" else "dqn")
 
 
 def test_missing_arms_and_seeds_are_found_and_no_other_is_expected():

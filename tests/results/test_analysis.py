@@ -19,7 +19,7 @@ from jaxgen.results.best import best_scores
 from jaxgen.results.histories import MAX_POINTS, history_json
 from jaxgen.results.read import missing_runs
 from jaxgen.results.records import Record, alias_records, check_records, group_cells, levels_of
-from jaxgen.results.table import CSV_COLUMNS, csv_text, curves_text, read_csv, rows
+from jaxgen.results.table import ADDED, CSV_COLUMNS, csv_text, curves_text, read_csv, rows
 from synthetic_records import LEVELS, make_record, make_study, run_name
 
 
@@ -163,6 +163,31 @@ def test_csv_has_a_row_per_run_level_and_mode_and_reads_back_exactly():
         assert float(back["level"]) == row["level"]
         assert back["quick"] == "false" and back["status"] == "done"
     assert csv_text(rows(reversed(records))) == text
+
+
+def without(text: str, *columns: str) -> str:
+    """A results.csv without some of its columns, as an earlier version wrote it."""
+    table = list(csv.DictReader(io.StringIO(text)))
+    stream = io.StringIO()
+    names = [name for name in table[0] if name not in columns]
+    writer = csv.DictWriter(stream, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return stream.getvalue()
+
+
+def test_rows_say_how_a_run_was_configured_and_rows_that_do_not_are_read():
+    records = [make_record("dqn-onehot", "minigrid"), make_record("ppo", "minigrid")]
+    text = csv_text(rows(records))
+    facts = [(r.base, r.encoding) for r in check_records(records)]
+    assert facts == [("ppo", "one_hot"), ("dqn", "one_hot")]
+    assert [(r.base, r.encoding) for r in read_csv(text)] == facts
+    earlier = without(text, *ADDED)
+    back = read_csv(earlier)
+    assert [(r.base, r.encoding) for r in back] == [(None, None)] * 2
+    assert without(csv_text(rows(back)), *ADDED) == earlier
+    with pytest.raises(ValueError, match="is no results.csv of this version"):
+        read_csv(without(text, "base"))
 
 
 def test_csv_keeps_null_apart_from_zero():

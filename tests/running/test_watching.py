@@ -563,14 +563,14 @@ def test_wandb_itself_writes_offline_runs(tmp_path):
     """Where it is installed: the fake has its signatures, and runs appear on the disk."""
     pytest.importorskip("wandb", reason="wandb is installed by the extra 'watch' only")
     program = """
-from jaxgen import platform
+from jaxgen.system import platform
 platform.configure("cpu", num_devices=2)
 import inspect, sys
 from pathlib import Path
 import wandb
 from small_runs import small_study, run
 from test_watching import FakeRun, FakeSettings, FakeWandb
-from jaxgen.running.watching.reporter import make_sinks
+from jaxgen.running.watching.sinks import make_sinks
 
 def names(function):
     return [name for name in inspect.signature(function).parameters if name != "self"]

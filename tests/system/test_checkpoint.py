@@ -214,7 +214,7 @@ SAVERS = """
 import os, sys
 import numpy as np
 from orbax.checkpoint import v1
-from jaxgen import checkpoint, faults
+from jaxgen.system import checkpoint, faults
 for point in sys.argv[2:]:
     child = os.fork()
     if not child:

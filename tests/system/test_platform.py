@@ -25,7 +25,7 @@ def run_fresh(code, time_limit=60, **variables):
     """Run code in a process without the settings of this one; returns what it printed."""
     environment = {k: v for k, v in os.environ.items() if k not in VARIABLES} | variables
     process = subprocess.run(
-        [sys.executable, "-W", "error", "-c", f"from jaxgen import platform\n{code}"],
+        [sys.executable, "-W", "error", "-c", f"from jaxgen.system import platform\n{code}"],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=time_limit,
     )
     assert process.returncode == 0, process.stderr

@@ -24,6 +24,7 @@ from jaxgen.evaluation.statistics import (
 )
 from jaxgen.results.records import HEADLINE_MODE, Cell, Record, check_records, group_cells
 from jaxgen.study.config import PRESETS, base_algorithm
+from jaxgen.system.errors import BadInput
 from jaxgen.techniques import ES_ALIASES, is_defined
 
 MIN_SEEDS = MIN_PAIRS
@@ -75,7 +76,7 @@ def choose(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
 def _check_levels(record: Record) -> None:
     if not record.diverged and record.result["scores"][HEADLINE_MODE][PRIMARY] is None:
         levels = record.result["evaluation"]["levels"]
-        raise ValueError(
+        raise BadInput(
             f"{record.name} was evaluated at levels {levels}: {PRIMARY} needs .75 and 1; "
             "evaluate with the levels 0, .25, .5, .75, 1"
         )
@@ -220,18 +221,13 @@ def compare(cells: Sequence[Cell], pairs: Sequence[tuple[str, str]]) -> list[Com
 
 
 def _is_possible(base: str, *techniques: str) -> bool:
-    """Whether an algorithm has the techniques as arms of their own.
-
-    An algorithm or a technique that is registered only where the results were made counts as
-    possible.
-    """
-    if base not in PRESETS:
-        return True
-    if base == "es" and set(techniques) & ES_ALIASES.keys():
-        return False
+    """The algorithm has the techniques as arms of their own."""
     try:
-        return all(is_defined(name, base) for name in techniques)
+        base = base_algorithm(base)
+        own = [name for name in techniques if base != "es" or name not in ES_ALIASES]
+        return len(own) == len(techniques) and all(is_defined(name, base) for name in own)
     except ValueError:
+        # Registered where the results were made, not here.
         return True
 
 
@@ -341,14 +337,13 @@ def missing_arms(cells: Sequence[Cell]) -> list[str]:
     environments, algorithms, techniques = (
         list(dict.fromkeys(key[axis] for key in present)) for axis in range(3)
     )
-    bases = {cell.algorithm: base_of(cell) for cell in cells}
     lines = []
     for environment in environments:
         for algorithm in algorithms:
             for technique in techniques:
                 cell = present.get((environment, algorithm, technique))
                 wanted = max(len(c.records) for c in cells if c.technique == technique)
-                if cell is None and _is_expected(environment, algorithm, bases, technique):
+                if cell is None and _is_expected(environment, algorithm, technique):
                     lines.append(f"{algorithm} {technique} on {environment}: no run")
                 elif cell is not None and len(cell.records) < wanted:
                     lines.append(
@@ -358,12 +353,9 @@ def missing_arms(cells: Sequence[Cell]) -> list[str]:
     return lines
 
 
-def _is_expected(
-    environment: str, algorithm: str, bases: Mapping[str, str], technique: str
-) -> bool:
+def _is_expected(environment: str, algorithm: str, technique: str) -> bool:
     """Whether a study would run an arm: by today's presets, as no run says what was not run.
 
-    Presets with names of their own are run with a few techniques in one environment on purpose.
+    Variants of a preset are run with a few techniques in one environment on purpose.
     """
-    configured = algorithm == bases[algorithm] and environment in PRESETS.get(algorithm, ())
-    return configured and _is_possible(algorithm, technique)
+    return environment in PRESETS.get(algorithm, ()) and _is_possible(algorithm, technique)

@@ -31,7 +31,6 @@ from jaxgen.report.generalisation.tables import (
 )
 from jaxgen.report.generalisation.words import place
 from jaxgen.report.summary import EXPECTED
-from jaxgen.report.titles import heading, phrase
 from jaxgen.results.records import Cell, algorithm_order, levels_of, technique_order
 
 
@@ -117,7 +116,7 @@ def _environment(
     findings: Findings, cells: list[Cell], best: str, illustrate: Illustrate
 ) -> Section:
     name = cells[0].environment
-    title = heading(name)
+    title = style.TITLES.get(name, name)
     records = [record for record in findings.records if record.environment == name]
     blocks: list[Block] = [
         best,
@@ -322,16 +321,14 @@ def _listed(title: str, names: Sequence[str]) -> str:
 
 def _comparability(cells: Sequence[Cell]) -> list[str]:
     texts = []
-    for environment in dict.fromkeys(cell.environment for cell in cells):
-        encodings = {cell.algorithm: words.encoding_of(cell) for cell in cells
-                     if cell.environment == environment}  # fmt: skip
-        if len(set(encodings.values())) > 1:
-            parts = [f"{algorithm} {encoding}" for algorithm, encoding in encodings.items()]
-            texts.append(
-                f"On {phrase(environment)} the algorithms encode observations differently "
-                f"({', '.join(parts)}), so that a comparison between them would compare the "
-                "encodings too."
-            )
+    encodings = {cell.algorithm: words.encoding_of(cell) for cell in cells
+                 if cell.environment == "minigrid"}  # fmt: skip
+    if len(set(encodings.values())) > 1:
+        parts = [f"{algorithm} {encoding}" for algorithm, encoding in encodings.items()]
+        texts.append(
+            f"On the grid the algorithms encode observations differently ({', '.join(parts)}), so "
+            "that a comparison between them would compare the encodings too."
+        )
     if any(cell.algorithm.startswith("es") for cell in cells):
         texts.append(
             "ES has a budget of its own, counted over its whole population: comparing it with the "

@@ -11,6 +11,7 @@ from jaxgen.evaluation.statistics import (
     optimality_gap,
     probability_of_improvement,
 )
+from jaxgen.report import style
 from jaxgen.report.document import Table
 from jaxgen.report.generalisation import words
 from jaxgen.report.generalisation.evidence import (
@@ -25,7 +26,6 @@ from jaxgen.report.generalisation.evidence import (
 from jaxgen.report.generalisation.findings import RANKING, Findings
 from jaxgen.report.generalisation.prediction import PREDICTORS, Prediction
 from jaxgen.report.generalisation.words import interval_text, number, p_text, place, score_text
-from jaxgen.report.titles import heading
 from jaxgen.results.records import Cell, levels_of
 
 
@@ -39,7 +39,7 @@ def ranking_table(cells: Sequence[Cell]) -> Table:
         )
         for rank, cell in enumerate(ranked(cells, RANKING), 1)
     ]  # fmt: skip
-    title = heading(cells[0].environment)
+    title = style.TITLES.get(cells[0].environment, cells[0].environment)
     return Table(
         f"{title}: arms by mean {RANKING}",
         ("rank", "algorithm", "technique", "n", "learned", "diverged", "env steps", "A", PRIMARY,
@@ -179,7 +179,7 @@ def transfer_tables(findings: Findings) -> list[Table]:
         Table(
             "One environment left out",
             ("algorithm", "predictor",
-             *map(heading, environments), "right"),
+             *(style.TITLES.get(name, name) for name in environments), "right"),
             rows,
             ("The correlation in the environment left out, times the sign that the others have on "
              "average: above zero, the sign carries over.",),

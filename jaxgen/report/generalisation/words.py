@@ -14,18 +14,19 @@ from jaxgen.report.generalisation.evidence import (
     Comparison,
     Leader,
     Verdict,
+    base_of,
     estimate,
     leader,
     shown,
     values_of,
 )
 from jaxgen.report.generalisation.prediction import Prediction, Predictor, Transfer
-from jaxgen.report.titles import phrase
 from jaxgen.results.records import Cell
-from jaxgen.study.config import CODED, preset
+from jaxgen.study.config import PRESETS, preset
 
 MAX_DETAILED = 6
 """Answers about more comparisons leave the numbers to the tables."""
+TITLES = {"cartpole": "CartPole", "minigrid": "the grid", "starpilot": "Starpilot"}
 
 
 class Question(NamedTuple):
@@ -125,7 +126,7 @@ def difference_text(comparison: Comparison) -> str:
 
 def place(algorithm: str, environment: str) -> str:
     """``PPO on CartPole``."""
-    return f"{algorithm.upper()} on {phrase(environment)}"
+    return f"{algorithm.upper()} on {TITLES.get(environment, environment)}"
 
 
 def arm_name(cell: Cell) -> str:
@@ -146,7 +147,7 @@ def ranking_words(cells: Sequence[Cell], score: str) -> str:
     comparable, others = _of_one_encoding(cells)
     found = leader(comparable, score)
     environment = cells[0].environment
-    title = phrase(environment)
+    title = TITLES.get(environment, environment)
     n = len(found.cell.records)
     text = (
         f"On {title}, {arm_name(found.cell)} has the highest mean {score}: "
@@ -207,15 +208,13 @@ def encoding_of(cell: Cell) -> str:
 
     The run says it. Rows of earlier versions do not: there it is what today's preset says.
     """
+    known = cell.environment in PRESETS.get(base_of(cell), ())
     # A vector of numbers is what it is; scales of it are no other information.
-    if cell.environment not in CODED:
+    if not known or cell.environment != "minigrid":
         return ""
     if encoding := cell.records[0].encoding:
         return encoding
-    try:
-        return getattr(preset(cell.algorithm, cell.environment), "encoding", "one_hot")
-    except ValueError:
-        return ""
+    return getattr(preset(cell.algorithm, cell.environment), "encoding", "one_hot")
 
 
 # What differences say
@@ -237,10 +236,10 @@ def answer(comparisons: Sequence[Comparison]) -> str:
         Verdict.ABSENT: lambda found: f"Not to be had: {found}.",
     }
     parts = []
-    for verdict, say in phrases.items():
+    for verdict, phrase in phrases.items():
         own = [c for c in comparisons if c.verdict is verdict]
         if own:
-            parts.append(say(_found_texts(own, brief=len(comparisons) > MAX_DETAILED)))
+            parts.append(phrase(_found_texts(own, brief=len(comparisons) > MAX_DETAILED)))
     labels = list(dict.fromkeys(own.label for own in comparisons))
     return f"{', '.join(labels)} on {PRIMARY}. {' '.join(parts)}"
 

@@ -3,6 +3,8 @@
 import importlib
 from types import ModuleType
 
+from jaxgen.system.errors import BadInput
+
 REMEDY = "pip install tensorboardX 'wandb>=0.19.10'"
 
 
@@ -11,4 +13,4 @@ def import_package(module: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ValueError(f"{name} needs a package that is missing: {error}; {REMEDY}") from error
+        raise BadInput(f"{name} needs a package that is missing: {error}; {REMEDY}") from error

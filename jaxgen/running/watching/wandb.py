@@ -10,6 +10,7 @@ from typing import Any, Literal
 from jaxgen.running.watching.packages import import_package
 from jaxgen.running.watching.rows import Row, Run
 from jaxgen.study.spec import RunSpec
+from jaxgen.system.errors import BadInput
 
 WANDB_MODES = ("offline", "online")
 WANDB_PROJECT = "jaxgen"
@@ -31,7 +32,7 @@ class WandB:
 
     def __init__(self, root: Path, mode: Literal["offline", "online"] = "offline"):
         if mode not in WANDB_MODES:
-            raise ValueError(f"W&B mode {mode!r} is unknown; use one of {', '.join(WANDB_MODES)}")
+            raise BadInput(f"W&B mode {mode!r} is unknown; use one of {', '.join(WANDB_MODES)}")
         if mode == "offline":
             # Reports on itself W&B sends whatever the mode of a run is.
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -112,6 +113,6 @@ class WandB:
         try:
             known = self._wandb.login()
         except self._wandb.Error as error:
-            raise ValueError(f"W&B knows no account to upload to: {error}; {remedy}") from error
+            raise BadInput(f"W&B knows no account to upload to: {error}; {remedy}") from error
         if not known:
-            raise ValueError(f"W&B knows no account to upload to; {remedy}")
+            raise BadInput(f"W&B knows no account to upload to; {remedy}")

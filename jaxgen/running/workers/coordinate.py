@@ -20,6 +20,7 @@ from jaxgen.running.workers.units import CLAIMS, LOGS, Unit, read_units, write_p
 from jaxgen.running.workers.view import failures
 from jaxgen.running.workers.worker import Worker, WorkerReporter, is_over, worker_name
 from jaxgen.study.product import Study
+from jaxgen.system.errors import BadInput
 
 PATIENCE_SECONDS = 1.0
 """How long workers take to end once all units are over."""
@@ -151,7 +152,7 @@ def work(
     if only is not None:
         units = [unit for unit in units if unit.name == only]
         if not units:
-            raise ValueError(f"there is no unit {only!r} in the plan of {store.root}")
+            raise BadInput(f"there is no unit {only!r} in the plan of {store.root}")
     claims = _claims(store, how, worker_name())
     watched, episodes = WorkerReporter(reporter), {}
 

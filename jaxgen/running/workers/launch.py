@@ -21,6 +21,7 @@ from jaxgen.running.workers.settings import Launcher
 from jaxgen.running.workers.units import Unit
 from jaxgen.running.workers.view import failures, progress_lines
 from jaxgen.running.workers.worker import is_over
+from jaxgen.system.errors import BadInput
 
 POLL_SECONDS = 1.0
 QUEUE_SECONDS = 5.0
@@ -124,7 +125,7 @@ def make_executor(launcher: Launcher, folder: Path, settings: Mapping[str, Any])
     try:
         import submitit
     except ImportError:
-        raise ValueError(
+        raise BadInput(
             f"--launcher {launcher} needs the package submitit; install it: {INSTALL}"
         ) from None
     try:
@@ -132,7 +133,7 @@ def make_executor(launcher: Launcher, folder: Path, settings: Mapping[str, Any])
         defaults = {"name": "jaxgen", "timeout_min": MINUTES[launcher]}
         executor.update_parameters(**defaults | dict(settings))
     except (RuntimeError, NameError, TypeError, ValueError) as error:
-        raise ValueError(f"--launcher {launcher}: {error}") from error
+        raise BadInput(f"--launcher {launcher}: {error}") from error
     return executor
 
 
@@ -151,7 +152,7 @@ def start(
         # In the place of submitit's process: signals reach the worker itself.
         jobs = executor.map_array(os.execvp, *zip(*[(words[0], words)] * num_workers, strict=True))
     except RuntimeError as error:
-        raise ValueError(f"--launcher {launcher}: {error}") from error
+        raise BadInput(f"--launcher {launcher}: {error}") from error
     finally:
         signal.signal(signal.SIGINT, handler)
     return SubmititWorkers(launcher, jobs)

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from jaxgen.system.errors import BadInput
+
 Launcher = Literal["inline", "local", "slurm"]
 LAUNCHERS: tuple[Launcher, ...] = ("inline", "local", "slurm")
 
@@ -24,7 +26,7 @@ class Launch:
     def validate(self) -> None:
         """Raise ValueError where something is not allowed."""
         if not self.stale_seconds >= 1:
-            raise ValueError(f"stale seconds {self.stale_seconds!r} are not allowed; use 1 or more")
+            raise BadInput(f"stale seconds {self.stale_seconds!r} are not allowed; use 1 or more")
 
 
 def read_settings(words: Sequence[str]) -> dict[str, Any]:
@@ -33,6 +35,6 @@ def read_settings(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         name, equals, value = word.partition("=")
         if not (equals and name.isidentifier() and value):
-            raise ValueError(f"{word!r} is not allowed; use NAME=VALUE, as in timeout_min=600")
+            raise BadInput(f"{word!r} is not allowed; use NAME=VALUE, as in timeout_min=600")
         settings[name] = int(value) if value.isdecimal() else value
     return settings
