@@ -90,6 +90,7 @@ def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
 
 def _train(args: argparse.Namespace, study: Study, store: Store) -> int:
     from jaxgen.running.console import Console
+    from jaxgen.running.kinds.matrix import KIND
     from jaxgen.running.runner import run_study
     from jaxgen.running.session import Interrupted
     from jaxgen.running.workers.units import write_plan
@@ -111,7 +112,7 @@ def _train(args: argparse.Namespace, study: Study, store: Store) -> int:
             _begun(lambda: under_way), _stop_flag() as should_stop,
             _watched(console, sinks, store, study) as reporter,
         ):
-            run_study(study, store, make_task, reporter, _options(args, ask))
+            run_study(study, store, make_task, reporter, KIND, _options(args, ask))
     except Interrupted as interrupted:
         console.note(f"{interrupted}; {_how_to_go_on(args)}")
         return INTERRUPTED
@@ -125,6 +126,7 @@ def _train(args: argparse.Namespace, study: Study, store: Store) -> int:
 def _launch(args: argparse.Namespace, study: Study, how: "Launch", argv: Sequence[str]) -> int:
     """Train in workers."""
     from jaxgen.running.console import Console
+    from jaxgen.running.kinds.matrix import KIND
     from jaxgen.running.session import Interrupted
     from jaxgen.running.workers.coordinate import planned, wait_alone, what_failed
     from jaxgen.running.workers.launch import make_executor
@@ -136,7 +138,7 @@ def _launch(args: argparse.Namespace, study: Study, how: "Launch", argv: Sequenc
     executor = None
     if not how.isolated:
         executor = make_executor(how.launcher, store.path(JOBS), how.settings)
-    with planned(study, store, how, args.fresh, console.note) as (lock, units):
+    with planned(study, store, KIND, how, args.fresh, console.note) as (lock, units):
         try:
             with _watched(console, sinks, store, study):
                 _coordinate(args, study, store, how, executor, argv, units, console)
@@ -193,6 +195,7 @@ def _num_missing(store: Store, study: Study) -> int:
 def _work(args: argparse.Namespace, study: Study, how: "Launch") -> int:
     """Be a worker: a process that a launcher has started, here or on another machine."""
     from jaxgen.running.console import Console
+    from jaxgen.running.kinds.matrix import KIND
     from jaxgen.running.session import Interrupted
     from jaxgen.running.workers.coordinate import work
     from jaxgen.running.workers.worker import own_log
@@ -210,7 +213,7 @@ def _work(args: argparse.Namespace, study: Study, how: "Launch") -> int:
         # Of a machine's memory each takes its share too.
         share = 1 / neighbours if backend == "cpu" else 1.0
         try:
-            wrong = work(study, store, make_task, Console(args.quiet),
+            wrong = work(study, store, make_task, Console(args.quiet), KIND,
                          _options(args, should_stop, share), how, log, args.unit)
         except Interrupted as interrupted:
             print(interrupted)
@@ -306,12 +309,11 @@ def _stop_flag(patient: bool = False) -> Iterator[Callable[[], bool]]:
 
 def _conclude(args: argparse.Namespace, store: Store, study: Study) -> None:
     """Write all tables and figures, print the summary and where everything is."""
-    from jaxgen.report.outputs import write_outputs
+    from jaxgen.running.kinds.matrix import KIND
     from jaxgen.running.workers.units import expected_runs
 
     plan = expected_runs(study)
-    _, damaged = write_outputs(store, plan, plots=not args.no_plots)
-    for line in damaged:
+    for line in KIND.derive(store, plan, not args.no_plots):
         print(f"damaged, not read: {line}", file=sys.stderr)
     print(store.path("experiment_summary.txt").read_text())
     for name, what in (

@@ -1,5 +1,6 @@
 """Train and evaluate from Python: the same functions that the matrix runs."""
 
+from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import Any
@@ -25,8 +26,8 @@ from jaxgen.training.device import make_program
 from jaxgen.training.fit import fit, in_turns, padded
 from jaxgen.training.host import make_host_program
 from jaxgen.training.keys import evaluation_key
+from jaxgen.training.loop import iterate
 from jaxgen.training.program import Program, stack_lanes
-from jaxgen.training.segments import budget_spent, segments
 from jaxgen.types import Array, Environment, HostTask, Task, is_host
 
 
@@ -64,9 +65,8 @@ def train(
         program = make_host_program(task, ALGORITHMS[base], stack_lanes([arm], [0]))
     else:
         program = _program(task, base, config.curve_iterations)
-    refresh_steps = None if is_host(task) else task.refresh_steps
     params = [
-        _train_together(program, arm, turn, refresh_steps)
+        _train_together(program, arm, turn)
         for turn in _turns(program, arm, seeds, f"{algorithm} on {task.spec.name}")
     ]
     spec = task.spec.stacked(config.num_frames)
@@ -163,20 +163,13 @@ def _turns(
 
 
 def _train_together(
-    program: Program, arm: tuple[Config, Technique], seeds: list[int], refresh_steps: int | None
+    program: Program, arm: tuple[Config, Technique], seeds: list[int]
 ) -> np.ndarray:
     """The parameters ``[L, D]`` at the end of the training of these seeds."""
-    config, own = arm[0], padded(seeds, program)
-    lanes = stack_lanes([arm] * len(own), own)
-    content = program.content(lanes, 0)
-    carry = program.init(lanes, content)
-    for segment in segments(config, refresh_steps, program.chunk):
-        if segment.start and segment.fresh_content:
-            content = program.content(lanes, segment.epoch)
-        carry, metrics = program.train(lanes, carry, content, segment.start, segment.stop)
-        if budget_spent(config, metrics, segment):
-            break
-    return np.asarray(program.params(lanes, carry))[: len(seeds)]
+    padded_seeds = padded(seeds, program)
+    lanes = stack_lanes([arm] * len(padded_seeds), padded_seeds)
+    last = deque(iterate(program, lanes), maxlen=1)[0]
+    return np.asarray(program.params(lanes, last.carry))[: len(seeds)]
 
 
 def _check_platform() -> None:

@@ -26,8 +26,8 @@ from jaxgen.training.device import make_program
 from jaxgen.training.fit import fit, padded
 from jaxgen.training.host import make_host_program
 from jaxgen.training.keys import evaluation_key
+from jaxgen.training.loop import Start, Step, iterate
 from jaxgen.training.program import Carry, Lanes, Program, stack_lanes
-from jaxgen.training.segments import Segment, segments
 from jaxgen.types import HostTask, PyTree, Task, is_host
 
 
@@ -139,38 +139,29 @@ def train(trainer: Trainer) -> Progress:
     Raises:
       Interrupted: ``should_stop`` said so; the checkpoint is on the disk.
     """
-    config, options = trainer.config, trainer.session.options
+    options, program = trainer.session.options, trainer.program
     path = trainer.batch.checkpoint_path(trainer.session.store)
-    state = _restore(trainer, path)
-    if state is not None and state.finished(config):
-        return state
-    start = 0 if state is None else state.iteration
-    content, clock = None, _Clock(0.0 if state is None else state.env_steps)
-    refresh_steps = getattr(trainer.shared.task, "refresh_steps", None)
-    for segment in segments(config, refresh_steps, trainer.program.chunk, start):
-        if content is None or segment.fresh_content:
-            content = trainer.program.content(trainer.lanes, np.int32(segment.epoch))  # pyright: ignore
-            if state is not None and state.iteration == start:
-                trainer.program.thaw(content, state.world)
-            state = _note_seen(trainer, state or _start(trainer, content), content)
-        assert state is not None
-        state = _advance(trainer, state, content, segment, clock)
-        finished = state.finished(config)
-        if segment.curve_point or finished:
+    state = _restore(trainer, path) or _nothing(trainer)
+    clock = _Clock(state.env_steps)
+
+    def train_chunk(*args: Any) -> tuple[Carry, dict[str, np.ndarray]]:
+        return _train_chunk(trainer, state.seconds, clock, *args)
+
+    start = None if state.carry is None else Start(state.iteration, state.carry, state.world)
+    for step in iterate(program, trainer.lanes, start, train_chunk):
+        state = _after(trainer, state, step, clock)
+        if step.segment.curve_point or step.finished:
             state = _curve_point(trainer, state)
-        if finished:
+        if step.finished:
             lanes = range(len(trainer.batch.lanes))
-            played = [trainer.program.episodes(content, lane) for lane in lanes]
+            played = [program.episodes(step.content, lane) for lane in lanes]
             state = state._replace(episodes=played)
         stopping = options.should_stop()
-        if stopping or finished or clock.checkpoint_due(options.checkpoint_seconds):
-            carry, world = trainer.program.freeze(state.carry, content)
+        if stopping or step.finished or clock.checkpoint_due(options.checkpoint_seconds):
+            carry, world = program.freeze(step.carry, step.content)
             progress.save(path, trainer.batch, state._replace(carry=carry, world=world))
-        if finished:
-            break
-        if stopping:
+        if stopping and not step.finished:
             raise Interrupted(f"stopped at iteration {state.iteration} of {trainer.batch.label}")
-    assert state is not None, "a valid configuration has at least one iteration"
     return state
 
 
@@ -212,52 +203,49 @@ def _restore(trainer: Trainer, path: Path) -> Progress | None:
     return state._replace(carry=trainer.program.place(state.carry))
 
 
-def _start(trainer: Trainer, content: PyTree) -> Progress:
-    carry = trainer.program.init(trainer.lanes, content)
+def _nothing(trainer: Trainer) -> Progress:
+    """The state before training begins."""
     prints = trainer.references.prints
     shape = (0, 0) if prints is None else prints.shape
     seen = np.zeros((len(trainer.batch.lanes), *shape), bool)
     seconds = {"compile": 0.0, "train": 0.0, "evaluate": 0.0, "probe": 0.0}
     episodes = [{} for _ in trainer.batch.lanes]
-    return Progress(carry, 0, {}, {}, seen, {}, episodes, seconds)
+    return Progress(None, 0, {}, {}, seen, {}, episodes, seconds)  # pyright: ignore
 
 
-def _note_seen(trainer: Trainer, state: Progress, content: PyTree) -> Progress:
-    prints = trainer.references.prints
-    if prints is None:
-        return state
-    seen = trainer.real(trainer.program.overlap(trainer.lanes, content, prints))
-    return state._replace(seen=state.seen | seen)
+def _train_chunk(
+    trainer: Trainer, seconds: dict[str, float], clock: _Clock, lanes: Lanes, carry: Carry,
+    content: PyTree, start: Any, stop: Any,
+) -> tuple[Carry, dict[str, np.ndarray]]:
+    """As ``program.train``, compiled ahead; metrics of the batch's own lanes and iterations."""
+    programs, num_lanes = trainer.shared.compiled, len(lanes.seed)
+    if num_lanes not in programs:
+        with timed(seconds, "compile"):
+            programs[num_lanes] = trainer.program.compile(lanes, carry, content)
+        # A kill from here on costs no compilation.
+        platform.seal_cache()
+        clock.start()
+    with timed(seconds, "train"):
+        carry, metrics = programs[num_lanes](lanes, carry, content, start, stop)
+        return carry, {
+            name: trainer.real(values)[:, : stop - start] for name, values in metrics.items()
+        }
 
 
-def _advance(
-    trainer: Trainer, state: Progress, content: PyTree, segment: Segment, clock: _Clock
-) -> Progress:
-    """Train one chunk and tell the reporter."""
-    compiled = _compiled(trainer, state, content, clock)
-    start, stop = np.int32(segment.start), np.int32(segment.stop)
-    with timed(state.seconds, "train"):
-        carry, metrics = compiled(trainer.lanes, state.carry, content, start, stop)
-        new = {name: trainer.real(values)[:, : stop - start] for name, values in metrics.items()}
-    history = append(state.history, new)
-    state = state._replace(carry=carry, iteration=segment.stop, history=history)
+def _after(trainer: Trainer, state: Progress, step: Step, clock: _Clock) -> Progress:
+    """The state after a step; tells the reporter."""
+    history = append(state.history, step.metrics)
+    seen, prints = state.seen, trainer.references.prints
+    if step.fresh and prints is not None:
+        overlap = trainer.program.overlap(trainer.lanes, step.content, prints)
+        seen = seen | trainer.real(overlap)
+    state = state._replace(
+        carry=step.carry, iteration=step.segment.stop, history=history, seen=seen
+    )
     total = float(trainer.config.total_steps * len(trainer.batch.lanes))
     rate = clock.rate(state.env_steps)
     trainer.session.reporter.progress(trainer.batch.label, state.env_steps, total, rate)
     return state
-
-
-def _compiled(
-    trainer: Trainer, state: Progress, content: PyTree, clock: _Clock
-) -> Callable[..., tuple[Carry, dict[str, Any]]]:
-    programs, num_lanes = trainer.shared.compiled, len(trainer.lanes.seed)
-    if num_lanes not in programs:
-        with timed(state.seconds, "compile"):
-            programs[num_lanes] = trainer.program.compile(trainer.lanes, state.carry, content)
-        # A kill from here on costs no compilation.
-        platform.seal_cache()
-        clock.start()
-    return programs[num_lanes]
 
 
 def _curve_point(trainer: Trainer, state: Progress) -> Progress:

@@ -65,12 +65,13 @@ def lost_best(store: Store, group: Group) -> tuple[Lane, str] | None:
         return None
     lane = lanes[best["run"], best["seed"]]
     model, scores = _best_names(group.algorithm, group.environment)
+    missing = f"the best model of {group.algorithm} {group.environment} is missing"
     if _kept_run(store, scores) != (best["run"], best["seed"]):
-        return lane, "it was not saved"
+        return lane, f"{missing} (it was not saved)"
     try:
         checkpoint.read_meta(store.path(model))
     except checkpoint.DamagedCheckpoint as damage:
-        return lane, f"damaged: {damage}"
+        return lane, f"{missing} (damaged: {damage})"
     return None
 
 

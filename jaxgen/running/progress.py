@@ -11,7 +11,6 @@ import numpy as np
 
 from jaxgen.running.reporter import History
 from jaxgen.running.session import Batch
-from jaxgen.study.config import Config
 from jaxgen.system import checkpoint
 from jaxgen.training.program import Carry
 from jaxgen.types import PyTree
@@ -21,6 +20,7 @@ class Progress(NamedTuple):
     """The state of a batch between two chunks; everything but the carry is without padded lanes."""
 
     carry: Carry
+    """None before training begins."""
     iteration: int
     """The next one."""
     history: History
@@ -39,14 +39,6 @@ class Progress(NamedTuple):
     def env_steps(self) -> float:
         """Env steps of all lanes so far."""
         return float(self.history["env_steps"][:, -1].sum()) if self.history else 0.0
-
-    def finished(self, config: Config) -> bool:
-        """Whether nothing is left to train: a population may use its budget early."""
-        if self.iteration >= config.num_iterations:
-            return True
-        if "active" not in self.history:
-            return False
-        return bool((self.history["env_steps"][:, -1] >= config.total_steps).all())
 
 
 def append(history: History, new: History) -> History:

@@ -24,8 +24,7 @@ from jaxgen.running.batch import (
     max_batch_lanes,
     train,
 )
-from jaxgen.running.best_model import lost_best
-from jaxgen.running.finish import finish
+from jaxgen.running.kinds.base import Kind
 from jaxgen.running.reporter import Lane, Reporter
 from jaxgen.running.session import Batch, Interrupted, Options, Session
 from jaxgen.study.product import Group, Study
@@ -40,6 +39,7 @@ def run_study(
     store: Store,
     make_task: Callable[..., Task | HostTask],
     reporter: Reporter,
+    kind: Kind,
     options: Options | None = None,
 ) -> None:
     """Train and evaluate what the store lacks of a study.
@@ -49,12 +49,13 @@ def run_study(
       store: where results lie; the caller holds its lock.
       make_task: (registry name, **options) -> Task.
       reporter: is told of progress.
+      kind: what is made of the batches that are trained.
       options: how to run; None: the defaults.
 
     Raises:
       Interrupted: ``options.should_stop`` said so; nothing is lost.
     """
-    session = Session(store, make_task, options or Options(), reporter, {})
+    session = Session(store, make_task, options or Options(), reporter, kind, {})
     if session.options.fresh:
         discard(study, store)
     for group in study.groups:
@@ -114,7 +115,7 @@ def run_lanes(session: Session, group: Group, lanes: Sequence[Lane]) -> None:
     program = cache(partial(make_group_program, session, group))
     batches = _batches(session, group, lanes, pending, program)
     # Lazily: the second is a question about what the first has left.
-    for batch in chain(batches, _lost_best(session, group, lanes)):
+    for batch in chain(batches, _lost(session, group, lanes)):
         if session.options.should_stop():
             raise Interrupted(f"stopped before {batch.label}")
         _run_batch(session, program(), batch)
@@ -126,7 +127,7 @@ def run_lanes(session: Session, group: Group, lanes: Sequence[Lane]) -> None:
 def _run_batch(session: Session, shared: GroupProgram, batch: Batch) -> None:
     start = time.perf_counter()
     trainer = make_trainer(session, shared, batch)
-    finish(trainer, train(trainer))
+    session.kind.finish(trainer, train(trainer))
     seconds = time.perf_counter() - start
     session.reporter.note(f"{batch.label}: {len(batch.lanes)} runs done in {seconds:.0f} s")
 
@@ -159,9 +160,9 @@ def _batches(
         yield from map(Batch, in_turns(part, most))
 
 
-def _lost_best(session: Session, group: Group, lanes: Sequence[Lane]) -> Iterator[Batch]:
-    """What brings back the model of the group's best run; asked when all these runs are done."""
-    lost = lost_best(session.store, group)
+def _lost(session: Session, group: Group, lanes: Sequence[Lane]) -> Iterator[Batch]:
+    """A batch that brings back what is lost of the group; asked when all these runs are done."""
+    lost = session.kind.lost(session.store, group)
     if lost is None or lost[0] not in lanes:
         return
     lane, why = lost
@@ -171,8 +172,7 @@ def _lost_best(session: Session, group: Group, lanes: Sequence[Lane]) -> Iterato
             return
     spec, seed = lane
     session.reporter.note(
-        f"the best model of {group.algorithm} {group.environment} is missing ({why}); "
-        f"{spec.experiment} seed {seed} is trained again for it"
+        f"{why}; {spec.experiment} seed {seed} is trained again for it"
     )
     yield Batch([lane])
 

@@ -9,6 +9,7 @@ from jaxgen.evaluation.episodes import Suite
 from jaxgen.evaluation.host_episodes import HostSuite
 from jaxgen.evaluation.references import References
 from jaxgen.results.store import Store
+from jaxgen.running.kinds.base import Kind
 from jaxgen.running.reporter import Lane, Reporter
 from jaxgen.system.files import content_hash
 from jaxgen.techniques import Rule
@@ -75,6 +76,8 @@ class Session(NamedTuple):
     make_task: Callable[..., Task | HostTask]
     options: Options
     reporter: Reporter
+    kind: Kind
+    """What is made of trained batches."""
     episodes: dict[str, tuple[References, Suite | HostSuite]]
     """Those of final evaluations and of learning curves by environment: laid out once."""
     alone: bool = True

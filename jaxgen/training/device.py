@@ -54,6 +54,7 @@ def make_program(
     content, init = over_lanes(lane_functions.content, 1), over_lanes(lane_functions.init, 2)
     train, zero = over_lanes(lane_functions.train, 3, donate=(1,)), np.int32(0)
     return Program(
+        refresh_steps=task.refresh_steps,
         content=content,
         init=init,
         train=train,

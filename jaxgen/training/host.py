@@ -218,6 +218,7 @@ def make_host_program(
     config = example.config
     program = _HostProgram(task, functions, study_seed, bridge)
     return Program(
+        refresh_steps=None,
         content=program.content,
         init=program.init,
         train=program.train,

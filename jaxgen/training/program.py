@@ -42,6 +42,8 @@ class Carry(NamedTuple):
 class Program(NamedTuple):
     """The compiled functions of one (environment, algorithm, static configuration)."""
 
+    refresh_steps: int | None
+    """Env steps of a lane between fresh environment parameters; None: never."""
     content: Callable[[Lanes, int], PyTree]
     """(lanes, epoch) -> environment parameters ``[L, V]``, or a `jaxgen.types.HostVecEnv`."""
     init: Callable[[Lanes, PyTree], Carry]
@@ -121,6 +123,11 @@ def stack_lanes(arms: list[tuple[Config, Technique]], seeds: list[int]) -> Lanes
     return Lanes(np.asarray(seeds, np.uint32), config, technique)  # pyright: ignore
 
 
+def has_budget(total_steps: int, env_steps: Any) -> Any:
+    """Whether a lane trains on after so many env steps, int32 ``[...]`` -> bool ``[...]``."""
+    return env_steps < total_steps
+
+
 def learn(
     algorithm: Algorithm, total_steps: int, num_steps: int, carry: Carry, actor: PyTree,
     episodes: Episodes, rollout: PyTree, iteration: Array, key: Array,
@@ -148,7 +155,7 @@ def learn(
     after = Carry(state, episodes, carry.env_steps + steps)
     if algorithm.count_steps is not None:
         # A population may reach its budget in a lane before the others: it rests from then on.
-        active = carry.env_steps < total_steps
+        active = has_budget(total_steps, carry.env_steps)
         after = jax.tree.map(lambda new, old: jnp.where(active, new, old), after, carry)
         metrics = metrics | {"active": active.astype(jnp.float32)}
     return after, metrics | {"env_steps": after.env_steps}

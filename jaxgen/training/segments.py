@@ -3,10 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
-
 from jaxgen.study.config import Config
-from jaxgen.types import Metrics
 
 
 class Segment(NamedTuple):
@@ -35,11 +32,3 @@ def segments(
         fresh = refresh is not None and start % refresh == 0
         yield Segment(start, stop, epoch, fresh, stop % curve == 0 or stop == end)
         start = stop
-
-
-def budget_spent(config: Config, metrics: Metrics, segment: Segment) -> bool:
-    """Whether all lanes rest: a population may use its budget before the last iteration."""
-    if "active" not in metrics:
-        return segment.stop == config.num_iterations
-    last = np.asarray(metrics["env_steps"])[:, segment.stop - segment.start - 1]
-    return bool((last >= config.total_steps).all())

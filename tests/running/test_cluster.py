@@ -21,6 +21,7 @@ from experiments import matrix
 from jaxgen.results.lock import InUse, StoreError, in_use, locked
 from jaxgen.results.store import open_store
 from jaxgen.running import runner
+from jaxgen.running.kinds.matrix import KIND
 from jaxgen.running.session import Interrupted, Options
 from jaxgen.running.workers import claims as claims_module
 from jaxgen.running.workers import coordinate, cut, launch, status, worker
@@ -231,7 +232,7 @@ def lanes_in(units: list[Unit]) -> list[tuple[str, int]]:
 @pytest.mark.parametrize(("num_parts", "sizes"), [(1, [6, 4]), (2, [3, 3, 2, 2]), (9, [2] * 5)])
 def test_units_hold_every_lane_once(study, tmp_path, num_parts, sizes):
     store = open_store(tmp_path)
-    units = make_units(study, store, num_parts)
+    units = make_units(study, store, KIND, num_parts)
     every = sorted((spec.name, seed) for group in study.groups for spec, seed in group.lanes)
     assert lanes_in(units) == every
     assert sorted((len(unit.lanes) for unit in units), reverse=True) == sizes
@@ -251,11 +252,11 @@ def test_what_is_in_flight_comes_first_and_what_is_done_not_at_all(study, tmp_pa
         run(study, tmp_path, max_lanes=3, should_stop=lambda: next(calls) == 60)
     store = open_store(tmp_path)
     done = {(run[0], run[1]) for run, kind in kinds_of(store)[0].items() if kind == "done"}
-    flying = make_units(study, store, 2)[0]
+    flying = make_units(study, store, KIND, 2)[0]
     assert 0 < len(done) < 10
     assert len(flying.lanes) == 3
-    assert not done & set(lanes_in(make_units(study, store, 2)))
-    assert len(lanes_in(make_units(study, store, 2))) + len(done) == 10
+    assert not done & set(lanes_in(make_units(study, store, KIND, 2)))
+    assert len(lanes_in(make_units(study, store, KIND, 2))) + len(done) == 10
 
 
 def test_the_log_of_a_unit_with_a_long_name_is_a_name(study, tmp_path):
@@ -278,14 +279,14 @@ def test_a_plan_of_another_study_is_refused(study, tmp_path):
 def be_a_worker(study, root: Path, make=make_task, **changes) -> list[str]:
     store, how = open_store(root), Launch("local", 2, stale_seconds=1.0)
     options = Options(checkpoint_seconds=1e9, **changes)
-    return work(study, store, make, Recorder(), options, how, "its.log")
+    return work(study, store, make, Recorder(), KIND, options, how, "its.log")
 
 
 @pytest.mark.slow
 def test_workers_one_after_the_other_make_what_one_process_makes(study, inline, tmp_path):
     store, how = open_store(tmp_path), Launch("local", 2, stale_seconds=1.0)
     calls = iter(range(1000))
-    with planned(study, store, how, fresh=False) as (_, units):
+    with planned(study, store, KIND, how, fresh=False) as (_, units):
         assert len(units) == 4
         with pytest.raises(Interrupted):
             be_a_worker(study, tmp_path, should_stop=lambda: next(calls) == 30)
@@ -306,7 +307,7 @@ def test_a_unit_that_fails_is_reported_and_the_others_are_done(study, tmp_path):
 
     failed: list[str] = []
     store, how = open_store(tmp_path), Launch("local", 2, stale_seconds=1.0)
-    with planned(study, store, how, fresh=False) as (_, units):
+    with planned(study, store, KIND, how, fresh=False) as (_, units):
         wrong = be_a_worker(study, tmp_path, make)
     assert len(wrong) == 1
     assert "failed: RuntimeError: the first unit; its log: its.log" in wrong[0]
@@ -315,7 +316,7 @@ def test_a_unit_that_fails_is_reported_and_the_others_are_done(study, tmp_path):
     assert counts == [10 - len(units[0].lanes), len(units[0].lanes), 0]
     assert notes == wrong
     # The next start tries again.
-    with planned(study, store, how, fresh=False) as (_, units):
+    with planned(study, store, KIND, how, fresh=False) as (_, units):
         assert len(units) == 2
         assert be_a_worker(study, tmp_path) == []
 
@@ -398,7 +399,7 @@ def test_the_memory_of_a_failed_unit_is_freed_before_the_next(study, tmp_path, m
 
     monkeypatch.setattr(coordinate, "run_lanes", run_lanes)
     store, how = open_store(tmp_path), Launch("local", 1, stale_seconds=1.0)
-    with planned(study, store, how, fresh=False):
+    with planned(study, store, KIND, how, fresh=False):
         assert len(be_a_worker(study, tmp_path)) == 2
     assert told == ["release", "run"] * 2
 
@@ -445,7 +446,7 @@ def test_the_lock_names_workers_where_only_they_are_left(study, tmp_path):
     store, how = open_store(tmp_path), Launch("local", 2)
     name = rf"\(started by pid {os.getpid()} on {re.escape(socket.gethostname())}\)"
     with (
-        planned(study, store, how, fresh=False),
+        planned(study, store, KIND, how, fresh=False),
         pytest.raises(InUse, match=f"in use by workers {name}; wait until"),
         locked(store),
     ):
@@ -457,13 +458,13 @@ def test_a_plan_that_is_exhausted_is_not_joined(study, tmp_path, monkeypatch):
     store, how = open_store(tmp_path), Launch("local", 1)
     monkeypatch.setattr(coordinate, "PATIENCE_SECONDS", 0.0)
     with ExitStack() as other:
-        _, units = other.enter_context(planned(study, store, how, fresh=False))
+        _, units = other.enter_context(planned(study, store, KIND, how, fresh=False))
         for unit in units:
             claim = claims_of(tmp_path).take(unit.name, None)
             assert claim is not None
             claim.write(FAILED, error="no")
         monkeypatch.setattr(coordinate.time, "sleep", lambda seconds: other.close())
-        with planned(study, store, how, fresh=False) as (_, again):
+        with planned(study, store, KIND, how, fresh=False) as (_, again):
             assert again == units
             assert claims_of(tmp_path).attempts() == {}
 
@@ -471,10 +472,10 @@ def test_a_plan_that_is_exhausted_is_not_joined(study, tmp_path, monkeypatch):
 def test_a_plan_that_is_not_is_joined(study, tmp_path, monkeypatch):
     store, how = open_store(tmp_path), Launch("local", 1)
     monkeypatch.setattr(coordinate, "PATIENCE_SECONDS", 0.0)
-    with planned(study, store, how, fresh=False) as (_, units):
+    with planned(study, store, KIND, how, fresh=False) as (_, units):
         claim = claims_of(tmp_path).take(units[0].name, None)
         assert claim is not None
-        with planned(study, store, Launch("local", 9), fresh=False) as (_, joined):
+        with planned(study, store, KIND, Launch("local", 9), fresh=False) as (_, joined):
             assert joined == units
             assert claims_of(tmp_path).attempts().keys() == {units[0].name}
 

@@ -26,6 +26,7 @@ from jaxgen.results.lock import locked
 from jaxgen.results.store import Store, open_store
 from jaxgen.running import progress
 from jaxgen.running.best_model import lost_best
+from jaxgen.running.kinds.matrix import KIND
 from jaxgen.running.progress import Progress
 from jaxgen.running.session import Batch, Interrupted
 from jaxgen.running.workers.cut import make_units, remove_useless
@@ -477,9 +478,9 @@ def test_a_checkpoint_that_holds_the_lost_best_model_is_gone_on_from(copied):
     batch = Batch(STUDY.groups[0].lanes)
     path, store = saved_by(copied, batch), Store(copied)
     shutil.rmtree(copied / BEST)
-    remove_useless(STUDY, store, pytest.fail)
+    remove_useless(STUDY, store, KIND, pytest.fail)
     assert path.exists()
-    (unit,) = make_units(STUDY, store, 2)
+    (unit,) = make_units(STUDY, store, KIND, 2)
     assert unit.lanes_of(STUDY) == batch.lanes
 
 
@@ -494,7 +495,7 @@ def test_checkpoints_from_which_nothing_goes_on_are_removed_before_workers_start
     if not whole_file:
         damage_file(largest_file(path), flip)
         Store(copied).discard(STUDY.groups[0].specs[0].name, 0)
-    remove_useless(STUDY, Store(copied), notes.append)
+    remove_useless(STUDY, Store(copied), KIND, notes.append)
     assert checkpoints_of(copied) == [kept]
     assert [note.split(",")[0] for note in notes] == (
         [] if whole_file else ["damaged checkpoint removed"]

@@ -15,6 +15,7 @@ from jaxgen.results.read import read_records
 from jaxgen.results.store import Store, open_store
 from jaxgen.running.batch import make_group_program
 from jaxgen.running.finish import why_diverged
+from jaxgen.running.kinds.matrix import KIND
 from jaxgen.running.session import Interrupted, Options, Session
 from jaxgen.study.config import preset
 from jaxgen.study.product import Study, make_study
@@ -221,7 +222,7 @@ def test_the_estimate_of_memory_is_what_the_program_takes(algorithm, environment
     """At most a tenth less than the compiler's figure and a checkpoint, and not much more."""
     study = make_study([environment], [algorithm], ["dr"], [0, 1, 2])
     group = study.groups[0]
-    session = Session(Store(Path("unused")), make_task, Options(), Recorder(), {})
+    session = Session(Store(Path("unused")), make_task, Options(), Recorder(), KIND, {})
     program = make_group_program(session, group).program
     arms = [(spec.config, spec.technique_values) for spec, _ in group.lanes]
     lanes = stack_lanes([*arms, arms[-1]], [0, 1, 2, 2])

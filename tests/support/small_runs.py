@@ -9,16 +9,17 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from envs_jax import make_task
-from jaxgen.report.outputs import write_outputs
 from jaxgen.results.lock import locked
 from jaxgen.results.store import Store, open_store
 from jaxgen.running import runner
 from jaxgen.running.batch import GroupProgram, make_group_program
+from jaxgen.running.kinds.matrix import KIND
 from jaxgen.running.reporter import History, Lane
 from jaxgen.running.session import Options, Session
 from jaxgen.running.watching.reporter import Watched
@@ -112,7 +113,7 @@ def _kept_program(session: Session, group: Group) -> GroupProgram:
 
 def memory_of(study: Study) -> Memory:
     """What the lanes of a study of one group take."""
-    session = Session(Store(Path("unused")), make_task, Options(), Recorder(), {})
+    session = Session(Store(Path("unused")), make_task, Options(), Recorder(), KIND, {})
     spec = study.groups[0].specs[0]
     example = stack_lanes([(spec.config, spec.technique_values)], [0])
     return _kept_program(session, study.groups[0]).program.memory(example)
@@ -125,17 +126,23 @@ def run(study: Study, root: Path, sinks: Sequence[Sink] = (), **options: Any) ->
     store = open_store(root)
     lanes = [lane for group in study.groups for lane in group.lanes]
     plan = [(spec.name, seed) for spec, seed in lanes]
+    with kept_programs(), locked(store):
+        settings = dataclasses.replace(Options(checkpoint_seconds=1e9), **options)
+        with Watched(recorder, sinks, store, lanes) as reporter:
+            runner.run_study(study, store, make_task, reporter, KIND, settings)
+        KIND.derive(store, plan, False)
+    return recorder
+
+
+@contextmanager
+def kept_programs() -> Iterator[None]:
+    """What runs inside finds the programs that were compiled before, and leaves its own."""
     originals = runner.make_group_program, runner.release
     runner.make_group_program, runner.release = _kept_program, lambda: None
     try:
-        with locked(store):
-            settings = dataclasses.replace(Options(checkpoint_seconds=1e9), **options)
-            with Watched(recorder, sinks, store, lanes) as reporter:
-                runner.run_study(study, store, make_task, reporter, settings)
-            write_outputs(store, plan, plots=False)
+        yield
     finally:
         runner.make_group_program, runner.release = originals
-    return recorder
 
 
 def files_of(root: Path) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from jaxgen.study.config import replace
 from jaxgen.techniques import SUITES, make_technique
 from jaxgen.training.keys import STREAMS, evaluation_key, iteration_keys, stream_key
 from jaxgen.training.program import stack_lanes
-from jaxgen.training.segments import budget_spent, segments
+from jaxgen.training.segments import segments
 from probe_envs import (
     ARMS,
     NUM_ITERATIONS,
@@ -212,18 +212,6 @@ def test_the_last_iteration_is_a_curve_point():
     config = replace(tiny_config("ppo"), {"total_steps": 103 * 24})
     cut = list(segments(config, None, 64))
     assert (cut[-1].stop, cut[-1].curve_point) == (103, True)
-
-
-def test_a_budget_is_spent_when_every_lane_rests():
-    """A population counts its own steps: 2000 in both lanes, or the other goes on."""
-    config = tiny_config("es")
-    segment = next(segments(config, None, 2))
-    for last, spent in ((2000, True), (1999, False)):
-        steps = jnp.array([[5, 2100, 0], [5, last, 0]])
-        assert budget_spent(config, {"active": steps, "env_steps": steps}, segment) is spent
-    config = tiny_config("ppo")
-    cut = list(segments(config, None, 64))
-    assert [budget_spent(config, {}, segment) for segment in cut][-2:] == [False, True]
 
 
 def test_a_technique_without_a_level_for_each_variation_is_refused():

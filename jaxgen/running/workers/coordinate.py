@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxgen.results.lock import InUse, Lock, locked
 from jaxgen.results.store import Store
+from jaxgen.running.kinds.base import Kind
 from jaxgen.running.reporter import Reporter
 from jaxgen.running.runner import discard, release, run_lanes
 from jaxgen.running.session import Options, Session
@@ -32,7 +33,7 @@ QUIET_SECONDS = 5.0
 
 @contextmanager
 def planned(
-    study: Study, store: Store, how: Launch, fresh: bool,
+    study: Study, store: Store, kind: Kind, how: Launch, fresh: bool,
     note: Callable[[str], None] = lambda text: None,
 ) -> Iterator[tuple[Lock, list[Unit]]]:
     """Share the folder with workers, with the units that they work on.
@@ -55,19 +56,19 @@ def planned(
         else:
             joined = False
         if not joined:
-            _plan(study, store, how, fresh, note)
+            _plan(study, store, kind, how, fresh, note)
             lock.share()
         # Between being alone and sharing, another process may have planned.
         yield lock, read_units(store, study)
 
 
 def _plan(
-    study: Study, store: Store, how: Launch, fresh: bool, note: Callable[[str], None]
+    study: Study, store: Store, kind: Kind, how: Launch, fresh: bool, note: Callable[[str], None]
 ) -> None:
     if fresh:
         discard(study, store)
-    remove_useless(study, store, note)
-    units = make_units(study, store, 1 if how.isolated else how.num_workers)
+    remove_useless(study, store, kind, note)
+    units = make_units(study, store, kind, 1 if how.isolated else how.num_workers)
     write_plan(store, study, units)
     _claims(store, how, "launcher").clear()
 
@@ -128,7 +129,7 @@ def what_failed(units: Sequence[Unit], store: Store, how: Launch) -> list[str]:
 
 
 def work(
-    study: Study, store: Store, make_task: Callable[..., Any], reporter: Reporter,
+    study: Study, store: Store, make_task: Callable[..., Any], reporter: Reporter, kind: Kind,
     options: Options, how: Launch, log: str, only: str | None = None,
 ) -> list[str]:
     """Be a worker for all units of the folder's plan, or for one; returns what went wrong.
@@ -138,6 +139,7 @@ def work(
       store: its lock is held, shared.
       make_task: (registry name, **options) -> Task.
       reporter: is told of progress.
+      kind: what is made of trained batches.
       options: how to run.
       how: the launcher's.
       log: the path of this process's log.
@@ -158,7 +160,7 @@ def work(
 
     def run(unit: Unit, should_stop: Callable[[], bool]) -> None:
         own = replace(options, should_stop=should_stop)
-        session = Session(store, make_task, own, watched, episodes, alone=False)
+        session = Session(store, make_task, own, watched, kind, episodes, alone=False)
         # First: the unit before may have failed.
         release()
         run_lanes(session, study.groups[unit.group], unit.lanes_of(study))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from jaxgen.results.store import Store
-from jaxgen.running.best_model import lost_best
+from jaxgen.running.kinds.base import Kind
 from jaxgen.running.runner import in_flight
 from jaxgen.running.workers.units import Run, Unit
 from jaxgen.study.estimate import estimated_seconds
@@ -12,18 +12,19 @@ from jaxgen.system import checkpoint
 from jaxgen.training.fit import MIN_LANES
 
 
-def make_units(study: Study, store: Store, num_parts: int) -> list[Unit]:
+def make_units(study: Study, store: Store, kind: Kind, num_parts: int) -> list[Unit]:
     """Cut what a store lacks of a study; the longest first, what is in flight before all else.
 
     Args:
       study: what to run.
       store: what is there already.
+      kind: of the study.
       num_parts: of each group at most; 1: a unit is a whole program.
     """
     found: list[tuple[float, int, list[Run]]] = []
     for index, group in enumerate(study.groups):
         per_lane = estimated_seconds(group) / len(group.lanes)
-        for flying, lanes in _parts(group, store, num_parts):
+        for flying, lanes in _parts(group, store, kind, num_parts):
             seconds = float("inf") if flying else per_lane * len(lanes)
             found.append((seconds, index, lanes))
     found.sort(key=lambda part: -part[0])
@@ -37,7 +38,9 @@ def _name(number: int, group: Group) -> str:
     return f"{number:04d}-{group.name}"[:60]
 
 
-def _parts(group: Group, store: Store, num_parts: int) -> Iterator[tuple[bool, list[Run]]]:
+def _parts(
+    group: Group, store: Store, kind: Kind, num_parts: int
+) -> Iterator[tuple[bool, list[Run]]]:
     """Whether in flight, and lanes of each part."""
     own = [(spec.name, seed) for spec, seed in group.lanes]
     rest = [lane for lane in own if not store.is_done(*lane)]
@@ -51,28 +54,31 @@ def _parts(group: Group, store: Store, num_parts: int) -> Iterator[tuple[bool, l
     if rest:
         size = max(MIN_LANES, -(-len(rest) // num_parts))
         yield from ((False, rest[i : i + size]) for i in range(0, len(rest), size))
-    elif (lane := _lost_lane(store, group)) is not None and lane not in taken:
+    elif (lane := _lost_lane(store, kind, group)) is not None and lane not in taken:
         # Killed between its last result and its best model, a batch is all there.
         yield next(((True, lanes) for lanes in flying if lane in lanes), (False, [lane]))
 
 
-def remove_useless(study: Study, store: Store, note: Callable[[str], None]) -> None:
+def remove_useless(
+    study: Study, store: Store, kind: Kind, note: Callable[[str], None]
+) -> None:
     """Remove the checkpoints of a study from which nothing can go on; only while nobody works.
 
     Args:
       study: what to run.
       store: where they lie.
+      kind: of the study.
       note: is told of those that are damaged.
     """
     for group in study.groups:
         own = {(spec.name, seed) for spec, seed in group.lanes}
         for path, lanes in in_flight(store, f"{group.name}-", remove_damaged=note):
             done = set(lanes) <= own and all(store.is_done(*lane) for lane in lanes)
-            if done and _lost_lane(store, group) not in lanes:
+            if done and _lost_lane(store, kind, group) not in lanes:
                 checkpoint.remove(path)
 
 
-def _lost_lane(store: Store, group: Group) -> Run | None:
-    """The best run of a group where its model is lost."""
-    lost = lost_best(store, group)
+def _lost_lane(store: Store, kind: Kind, group: Group) -> Run | None:
+    """The run of a group that has to be trained again."""
+    lost = kind.lost(store, group)
     return None if lost is None else (lost[0][0].name, lost[0][1])

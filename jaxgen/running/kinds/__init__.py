@@ -1,0 +1,1 @@
+"""Kinds of study: what is made of a trained batch, as data."""

@@ -1,0 +1,31 @@
+"""What a kind of study is."""
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, NamedTuple
+
+from jaxgen.results.store import Store
+from jaxgen.running.reporter import Lane
+from jaxgen.study.product import Group
+
+if TYPE_CHECKING:
+    from jaxgen.running.batch import Trainer
+    from jaxgen.running.progress import Progress
+
+Plan = Collection[tuple[str, int]]
+"""(run name, seed) of every run that is expected."""
+
+
+class Kind(NamedTuple):
+    """What is made of trained batches; training itself is the same for every kind."""
+
+    finish: Callable[["Trainer", "Progress"], None]
+    """(batch, its state at the end) -> None: writes the results, and removes the checkpoint last.
+
+    What is there already is not written again, so that a kill at any moment leaves only the rest
+    to do.
+    """
+    lost: Callable[[Store, Group], tuple[Lane, str] | None]
+    """(store, group whose runs are done) -> a lane that has to be trained again, and why."""
+    derive: Callable[[Store, Plan | None, bool], list[str]]
+    """(store, plan or None, whether to draw) -> writes everything that follows from the results;
+    returns the damaged files in words."""
