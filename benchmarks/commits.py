@@ -19,10 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jaxgen.config import preset
-
 from checkouts import NotRun, checkout, find_commit, run_matrix, short
 from harness import HERE, PACKAGES, hardware, write_records
+from jaxgen.study.config import preset
 from matrix import program_seconds
 from worker import timed, versions
 
