@@ -35,7 +35,7 @@ def find_commit(name: str | None) -> str:
 
 
 def short(commit: str) -> str:
-    """What tables call it."""
+    """The name that tables use."""
     return commit if commit == WORKING_TREE else commit[:9]
 
 

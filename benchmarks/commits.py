@@ -60,7 +60,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def flags(program: str) -> list[str]:
-    """What ``matrix.py`` is told: the default suite and seeds, little evaluation."""
+    """Arguments of ``matrix.py``: the default suite and seeds, little evaluation."""
     algorithm, environment = program.split("-")
     steps = preset(algorithm, environment).total_steps // SHARE
     return ["--algo", algorithm, "--env", environment, "--total-steps", str(steps),

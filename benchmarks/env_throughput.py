@@ -15,7 +15,7 @@ FIRST_PERSON = "symbolic_first_person"
 
 
 def contenders(environment: str, num_envs: int) -> list[Contender]:
-    """Who has an environment of this kind, jaxgen first."""
+    """Contenders with an environment of this kind, jaxgen first."""
     module, numpy_module = "contenders.jax_environments", "contenders.numpy_environments"
     own = Contender(OWN, f"{module}:jaxgen", args={"environment": environment})
     if environment == "cartpole":

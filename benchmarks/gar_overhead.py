@@ -1,4 +1,4 @@
-"""What gar costs: the time of an update with a gradient per variation, their agreement and their
+"""The cost of gar: the time of an update with a gradient per variation, their agreement and their
 combination, over that of an update with one gradient of the pooled batch, equal samples.
 
 All arms of the matrix share one program, so that comparing arms would show nothing. On images both
@@ -15,7 +15,7 @@ from worker import Run, timed
 
 UPDATE = "contenders.own_training:update"
 NUM_LANES = 18
-"""As in the default matrix: 6 arms x 3 seeds."""
+"""Lanes of the default matrix: 6 arms x 3 seeds."""
 
 UPDATES = {"ppo cartpole": 30, "ppo minigrid": 3, "dqn cartpole": 80, "dqn minigrid": 15}
 """Calls of ``update``, or whole iterations, in a turn of about a second."""
@@ -38,7 +38,7 @@ def _both(function: str) -> list[Contender]:
 
 
 def update_args(label: str, quick: bool) -> dict[str, Any]:
-    """What a contender of updates or of whole iterations is asked for."""
+    """The request to a contender of updates or of whole iterations."""
     algorithm, environment = label.split()
     return {
         "algorithm": algorithm, "environment": environment,
@@ -47,7 +47,7 @@ def update_args(label: str, quick: bool) -> dict[str, Any]:
 
 
 def image_overrides(quick: bool) -> dict[str, Any]:
-    """What shortens the preset's rollouts: to one of `PARTS`, or to a single small minibatch."""
+    """Overrides that shorten rollouts: to one of `PARTS`, or to a single small minibatch."""
     if quick:
         return {"num_steps": 4, "num_minibatches": 1, "num_epochs": 1}
     config: Any = preset("ppo", "starpilot")

@@ -1,4 +1,4 @@
-"""What the benchmarks share: contenders in processes of their own, interleaved runs, records.
+"""Parts that the benchmarks share: contenders in processes of their own, interleaved runs, records.
 
 Machines are noisy, so that a figure means little alone: contenders take turns, a figure is the
 median of its turns, and what is reported is the ratio to the peer of the same minutes.
@@ -32,7 +32,7 @@ PACKAGES = [
 
 
 class Contender(NamedTuple):
-    """Who runs: a function of a module under ``contenders``, see `worker`."""
+    """The contender: a function of a module under ``contenders``, see `worker`."""
 
     name: str
     function: str
@@ -179,7 +179,7 @@ def _record(benchmark: str, case: Case, process: Process, quick: bool) -> dict[s
 
 
 def hardware() -> dict[str, Any]:
-    """What it was measured on."""
+    """The machine of the measurement."""
     return {"cpu": platform.cpu_model(), "num_cores": platform.num_cores()}
 
 

@@ -18,7 +18,7 @@ CEILINGS = {"small products": "small_products", "stream": "stream"}
 
 
 class Work(NamedTuple):
-    """What one iteration of one lane has to do."""
+    """The least work of one iteration of one lane."""
 
     collect_flops: float
     update_flops: float

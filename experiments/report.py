@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _folder_of(path: Path) -> Path:
-    """Where the report goes unless told: beside what it is made of, or over the last one."""
+    """The default folder of a report: beside what it is made of, or over the last one."""
     if is_report(path):
         return path
     return (path if path.is_dir() else path.parent) / "report"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MAX_PICTURES = 32
 """Levels and columns of a contact sheet, at most."""
 MAX_EPISODES = 10
-"""Of one animation: of CartPole these are five minutes, and half a gigabyte of memory."""
+"""Episodes of one animation: five minutes of CartPole, and half a gigabyte of memory."""
 PLAY_STEPS = 20
 """Steps of each game of procgen in a check."""
 
@@ -110,7 +110,7 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def procgen_to_check() -> doctor.Games:
-    """What doctor asks of procgen."""
+    """The questions of doctor about procgen."""
     from envs_jax import procgen_games
 
     code = "from jaxgen.__main__ import {0}; {0}()"
@@ -307,7 +307,7 @@ def _check_count(name: str, count: int, most: int) -> None:
 
 
 def _path(given: Path | None, default: str) -> Path:
-    """Where the file goes; ValueError: it cannot be written there, said before any work."""
+    """The path of a file to be written; ValueError, before any work: it cannot be written there."""
     path = given or Path(default)
     suffix = Path(default).suffix
     if path.suffix.lower() != suffix or path.is_dir():

@@ -1,4 +1,4 @@
-"""What the machine can do at most: matrix products of a network's sizes, memory traffic."""
+"""Ceilings of the machine: matrix products of a network's sizes, memory traffic."""
 
 from typing import Any
 

@@ -190,7 +190,7 @@ def _config(
 
 
 def _pooled(algorithm: str, environment: str) -> dict[str, Any]:
-    """What makes one variation of three: as many samples in a rollout and in a batch."""
+    """Overrides that make one variation of three: as many samples in a rollout and in a batch."""
     config = configuration.preset(algorithm, environment)
     changes = {"num_variations": 1, "num_envs": config.num_variations * config.num_envs}
     if isinstance(config, configuration.DQNConfig):

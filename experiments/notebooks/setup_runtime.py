@@ -30,7 +30,7 @@ GAMES = (
 
 
 class Runtime(NamedTuple):
-    """Where a notebook runs."""
+    """The place in which a notebook runs."""
 
     root: Path
     """The checkout."""
@@ -95,7 +95,7 @@ def install_missing(games: bool) -> list[str]:
 def missing_packages(
     required: Iterable[Requirement], found: Mapping[str, str], pins: Mapping[str, str], gpu: bool
 ) -> list[str]:
-    """What pip is asked for; empty: all is here.
+    """Arguments of pip; empty: all is here.
 
     What stays is named with its version, so that pip's resolver cannot replace it. With a jax of
     the machine's own, other packages are those that go with it; without one, all are as locked.
@@ -130,7 +130,7 @@ def missing_packages(
 
 
 def missing_games(found: Mapping[str, str], pins: Mapping[str, str]) -> list[str]:
-    """What procgen lacks, as locked; empty: nothing, or there is no procgen for this machine."""
+    """Packages that procgen lacks, as locked; none where there is no procgen for this machine."""
     if "procgen-mirror" not in pins:
         return []
     return [f"{name}=={pins[name]}" for name in GAMES if name in pins and name not in found]
@@ -196,7 +196,7 @@ def start_jax() -> str:
 
 
 def remedy(fault: str, pins: Mapping[str, str]) -> str:
-    """What to do in a notebook about a fault that jaxgen has found."""
+    """The remedy in a notebook for a fault that jaxgen has found."""
     if not fault.startswith("jaxlib"):
         return fault
     packages = " ".join(f"{name}=={pins[name]}" for name in ("jax", "jaxlib", "flax"))

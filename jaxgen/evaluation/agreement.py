@@ -32,8 +32,8 @@ class Agreement(NamedTuple):
     last: float | None
     """Over the last quarter."""
     corrected: float | None
-    """As ``raw``, with the cosines of the true gradients; null where all is noise, and where
-    halves share it."""
+    """The same as ``raw``, with the cosines of the true gradients; null where all is noise,
+    and where halves share it."""
     reliability: float | None
     """Mean share of the signal in the squared length of an estimated gradient."""
 

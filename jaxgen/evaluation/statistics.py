@@ -190,10 +190,10 @@ class PairedDifference(NamedTuple):
     """First arm minus second over common seeds."""
 
     interval: Interval
-    """Of the mean difference."""
+    """Interval of the mean difference."""
     num_pairs: int
     standard_deviation: float | None
-    """Of the differences; null with one pair."""
+    """Standard deviation of the differences; null with one pair."""
     correlation: float | None
     """Pearson's, of the arms over seeds: what pairing gains; null where an arm is constant."""
     p_value: float | None
