@@ -198,9 +198,11 @@ def _config(policy: str, num_envs: int) -> Config:
 
 def _random_policy(config: Config, technique: "Technique", spec: "EnvSpec") -> "Algorithm":
     """Actions from the numbers drawn for them, whatever is observed; it has nothing to learn."""
-    import jax.numpy as jnp
-
     from jaxgen.algorithms.base import Algorithm
+    from jaxgen.evaluation.policy import random_play
+    from jaxgen.types import Policy
+
+    acting = random_play(spec.actions)
 
     def nothing(*_: Any) -> Any:
         raise NotImplementedError("it is only acted with")
@@ -208,10 +210,10 @@ def _random_policy(config: Config, technique: "Technique", spec: "EnvSpec") -> "
     return Algorithm(
         init=lambda key: (),
         prepare=lambda state, iteration, key: (),
-        act=lambda actor, obs, uniform: ((uniform * spec.num_actions).astype(jnp.int32), ()),
-        preferences=nothing, params=nothing, record=lambda transition: transition, update=nothing,
-        half_gradients=nothing, sample=nothing, num_envs=config.num_envs,
-        num_steps=config.num_steps,
+        act=lambda actor, obs, words: (acting.choose(obs, words), ()),
+        policy=Policy(best=nothing, draw=nothing, num_words=acting.num_words), params=nothing,
+        record=lambda transition: transition, update=nothing, half_gradients=nothing,
+        num_envs=config.num_envs, num_steps=config.num_steps,
     )
 
 

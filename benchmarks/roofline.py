@@ -13,6 +13,7 @@ from envs_jax import make_task
 from gar_overhead import UPDATES, update_args
 from harness import Case, Contender, parse, parser, run_benchmark
 from jaxgen.study.config import DQNConfig, PPOConfig, preset
+from jaxgen.types import Codes, Discrete
 
 CEILINGS = {"small products": "small_products", "stream": "stream"}
 
@@ -31,12 +32,15 @@ def work_of(algorithm: str, environment: str) -> Work:
     config = preset(algorithm, environment)
     spec = make_task(environment).spec
     one_hot = config.algorithm == "ppo" or getattr(config, "encoding", "") == "one_hot"
-    codes = spec.num_codes - spec.first_code if one_hot and spec.num_codes else 1
+    observation, actions = spec.observation, spec.actions
+    assert isinstance(actions, Discrete)
+    coded = one_hot and isinstance(observation, Codes)
+    codes = observation.num - observation.first if coded else 1
     elements = math.prod(spec.obs_shape)
     # Of one-hot inputs the first code's take no part in a product.
     inputs = max(1, codes - 1) * elements
     unused = (codes * elements - inputs) * config.hidden[0]
-    policy = _products(inputs, config.hidden, spec.num_actions)
+    policy = _products(inputs, config.hidden, actions.num)
     first = inputs * config.hidden[0]
     samples = config.steps_per_iteration
     if isinstance(config, PPOConfig):

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxgen.types import Array, EnvSpec, PyTree, Task
+from jaxgen.types import Array, Discrete, EnvSpec, PyTree, Task
 
 __all__ = ["Environment", "Task", "check_levels"]
 
@@ -77,8 +77,14 @@ class Environment:
 
     @property
     def num_actions(self) -> int:
-        """The number of discrete actions."""
-        return self.spec.num_actions
+        """The number of discrete actions.
+
+        Raises AttributeError where actions are a `jaxgen.types.Box`.
+        """
+        actions = self.spec.actions
+        if not isinstance(actions, Discrete):
+            raise AttributeError(f"the actions of {self.name} are {actions}; see spec.actions")
+        return actions.num
 
     def reset(self, key: Array, params: PyTree | None = None) -> tuple[Array, PyTree]:
         """Start one episode -> obs, state."""

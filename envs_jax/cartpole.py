@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs_jax.base import Environment, check_levels
-from jaxgen.types import Array, EnvSpec
+from jaxgen.types import Array, Discrete, EnvSpec, Numbers
 
 MASS_POLE = 0.1
 FORCE = 10.0
@@ -71,13 +71,10 @@ class CartPole(Environment):
 
     spec = EnvSpec(
         name="cartpole",
-        obs_shape=(4,),
-        obs_dtype="float32",
-        num_actions=2,
-        max_episode_steps=MAX_STEPS,
         # Ends of the track and the angle; velocities have no bounds: nominal ones.
-        obs_low=(-2.4, -3.0, -0.21, -3.5),
-        obs_high=(2.4, 3.0, 0.21, 3.5),
+        observation=Numbers(low=(-2.4, -3.0, -0.21, -3.5), high=(2.4, 3.0, 0.21, 3.5)),
+        actions=Discrete(2),
+        max_episode_steps=MAX_STEPS,
     )
     reset_words = 2
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from envs_jax.base import Environment, check_levels
 from envs_jax.layouts import FRAME, Layout, bit, last_index, optimal_steps, sample_layouts
-from jaxgen.types import Array, EnvSpec
+from jaxgen.types import Array, Codes, Discrete, EnvSpec
 
 VIEW = 7
 """Cells per side of what the agent sees."""
@@ -129,12 +129,9 @@ class GridWorld(Environment):
 
     spec = EnvSpec(
         name="minigrid",
-        obs_shape=(VIEW * VIEW,),
-        obs_dtype="uint8",
-        num_actions=3,
+        observation=Codes((VIEW * VIEW,), num=5),
+        actions=Discrete(3),
         max_episode_steps=MAX_STEPS,
-        num_codes=5,
-        obs_high=(4.0,),
     )
     reset_words = 1
 
@@ -142,7 +139,8 @@ class GridWorld(Environment):
         self.see_through_walls = see_through_walls
         if see_through_walls:
             # Nothing is unseen.
-            self.spec = replace(GridWorld.spec, first_code=EMPTY)
+            codes = Codes((VIEW * VIEW,), num=5, first=EMPTY)
+            self.spec = replace(GridWorld.spec, observation=codes)
 
     @property
     def default_params(self) -> GridParams:

@@ -9,6 +9,7 @@ and the environment has advanced by then, so that the run goes on from its last 
 The protocols are `jaxgen.types.HostVecEnv` and `jaxgen.types.HostTask`.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -30,20 +31,29 @@ Fields = tuple[Array, Array, Array, Array, Array]
 class CallbackBridge:
     """Implements `jaxgen.types.Bridge` by an ordered callback, on a single device."""
 
-    max_envs = MAX_ARGUMENT_BYTES // np.dtype(np.int32).itemsize - 1
-
     def __init__(self, spec: EnvSpec):
         self._spec = spec
         self._env: HostVecEnv | None = None
         self._error: BaseException | None = None
         self._step = _over_lanes(self._call)
 
+    @property
+    def max_envs(self) -> int:
+        """How many environments one step takes, by the bytes of their actions."""
+        actions = self._spec.actions
+        num_bytes = math.prod(actions.shape) * np.dtype(actions.dtype).itemsize
+        return (MAX_ARGUMENT_BYTES - 1) // num_bytes
+
     def connect(self, env: HostVecEnv) -> None:
         """Step this environment from now on."""
         self._env, self._error = env, None
 
     def step(self, action: Array) -> Fields:
-        """Action int32 ``[*S]`` -> obs, reward, terminated, truncated, true successor.
+        """Step the environment -> obs, reward, terminated, truncated, true successor.
+
+        Args:
+          action: int32 ``[*S]``, or float32 ``[*S, A]`` in [-1, 1], which the environment gets
+            within its `jaxgen.types.Box`.
 
         Raises:
           ValueError: while tracing; too many environments for one callback.
@@ -63,14 +73,15 @@ class CallbackBridge:
             raise self._error from None
 
     def _call(self, action: Array) -> tuple[Array, ...]:
-        num_bytes = action.size * action.dtype.itemsize
+        shape = action.shape[: action.ndim - len(self._spec.actions.shape)]
+        num_envs, num_bytes = math.prod(shape), action.size * action.dtype.itemsize
         if num_bytes >= MAX_ARGUMENT_BYTES:
             raise ValueError(
-                f"{action.size} environments of {self._spec.name} are too many for one callback "
+                f"{num_envs} environments of {self._spec.name} are too many for one callback "
                 f"({num_bytes} bytes of actions); at most {self.max_envs} are "
                 "allowed: train fewer lanes at a time, or lower num_envs"
             )
-        shapes = self._shapes(action.shape)
+        shapes = self._shapes(shape)
         return io_callback(self._host_step, shapes, action, ordered=True)
 
     def _shapes(self, shape: tuple[int, ...]) -> tuple[jax.ShapeDtypeStruct, ...]:
@@ -82,7 +93,8 @@ class CallbackBridge:
     def _host_step(self, action: Array) -> tuple[np.ndarray, ...]:
         try:
             assert self._env is not None, "no environment is connected"
-            fields = self._env.step(np.asarray(action))
+            # Scaled in numpy, as a loop in Python does it: compiled, it might round otherwise.
+            fields = self._env.step(self._spec.actions.scale(np.asarray(action)))
         except BaseException as error:
             self._error = error
             raise

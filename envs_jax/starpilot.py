@@ -17,7 +17,7 @@ import numpy as np
 from envs_jax import procgen_games
 from envs_jax.host import CallbackBridge
 from envs_jax.procgen_games import Block, Levels, Slots
-from jaxgen.types import EnvSpec, EpisodeKinds, HostStep
+from jaxgen.types import Discrete, EnvSpec, EpisodeKinds, HostStep, Image
 
 UNSEEN_START = 200
 """Unseen training levels begin here, or after the seen ones if these are more."""
@@ -53,7 +53,7 @@ class ProcgenTask:
         self.game, self.num_levels = game, num_levels
         limit = procgen_games.TIME_LIMIT.get(game, 1000)
         self.spec = EnvSpec(
-            game, procgen_games.OBS_SHAPE, "uint8", procgen_games.NUM_ACTIONS, limit,
+            game, Image(*procgen_games.OBS_SHAPE), Discrete(procgen_games.NUM_ACTIONS), limit,
             truncates=False,
         )
         self.bridge = CallbackBridge(self.spec)

@@ -12,8 +12,9 @@ import numpy as np
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.evaluation.agent import Agent
-from jaxgen.evaluation.episodes import Suite, episode_returns, greedy
+from jaxgen.evaluation.episodes import Suite, episode_returns
 from jaxgen.evaluation.host_episodes import HostSuite, play, suite_of
+from jaxgen.evaluation.policy import acting
 from jaxgen.evaluation.references import make_references
 from jaxgen.evaluation.returns import normalised_by_kind
 from jaxgen.evaluation.scores import check_levels, score_curve
@@ -188,13 +189,7 @@ def _returns(
 
 
 def _host_returns(agent: Agent, task: Any, suite: Any, mode: str) -> np.ndarray:
-    sample = jax.jit(agent.functions().sample)
-
-    def act(obs: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        preferences = agent.preferences(obs)
-        return np.asarray(greedy(preferences) if mode == "greedy" else sample(preferences, uniform))
-
-    return play(task.spec, suite, act, agent.config.num_frames)
+    return play(task.spec, suite, agent.acting(mode == "sampled"), agent.config.num_frames)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -202,11 +197,8 @@ def _run(
     algorithm: Algorithm, environment: Environment, limit: int, mode: str, params: Array,
     suite: Suite,
 ) -> Array:
-    def act(obs: Array, uniform: Array) -> Array:
-        preferences = algorithm.preferences(params, obs)
-        return greedy(preferences) if mode == "greedy" else algorithm.sample(preferences, uniform)
-
-    return episode_returns(environment, suite, act, limit)
+    chosen = acting(algorithm.policy, params, mode == "sampled")
+    return episode_returns(environment, suite, chosen, limit)
 
 
 def _trained_name(algorithm: str, technique: str) -> str:

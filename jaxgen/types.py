@@ -11,6 +11,7 @@ P     members of an ES population
 N     parallel environments per variation
 B     minibatch per variation
 E     evaluation episodes
+A     dimensions of a continuous action
 ====  ==========================================================
 
 A *cell* is (environment, algorithm, technique), a *run* is a cell with a seed,
@@ -18,6 +19,7 @@ an *arm* is a technique (or a set of hyper-parameters).
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -50,30 +52,122 @@ class Transition(NamedTuple):
     """What the algorithm keeps of the choice of the action; leaves ``[T, V, N, ...]``."""
 
 
+class Discrete(NamedTuple):
+    """Numbered choices: actions int32 ``[*S]`` in [0, num)."""
+
+    num: int
+    dtype = "int32"
+    shape = ()
+    """Shape of one action."""
+
+    def scale(self, action: Any) -> Any:
+        """Return the action that an environment takes: the same one."""
+        return action
+
+
+class Box(NamedTuple):
+    """Actions that are A numbers, float32 ``[*S, A]``, each within bounds of its own.
+
+    Algorithms choose in [-1, 1]; environments take low to high.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    dtype = "float32"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one action."""
+        return (len(self.low),)
+
+    def scale(self, action: Any) -> Any:
+        """Map [-1, 1] to low..high, float32 ``[..., A]`` of numpy or JAX, in either to either.
+
+        What lies beyond acts at the edge. It is called where an action that was chosen meets an
+        environment, and nowhere else.
+        """
+        low, high = (
+            np.asarray(edge, np.float32).reshape((1,) * (action.ndim - 1) + self.shape)
+            for edge in self
+        )
+        return ((low + high) / 2 + (high - low) / 2 * action).clip(low, high)
+
+
+class Image(NamedTuple):
+    """Observations that are images, uint8 ``[*S, height, width, channels]``."""
+
+    height: int
+    width: int
+    channels: int
+    dtype = "uint8"
+    low, high = (0.0,), (255.0,)
+    """Ends of every number's range."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one observation."""
+        return tuple(self)
+
+
+class Codes(NamedTuple):
+    """Observations that are codes without an order, uint8 ``[*S, *shape]`` in [first, num)."""
+
+    shape: tuple[int, ...]
+    num: int
+    first: int = 0
+    """The lowest code that occurs: a one-hot encoding spends no inputs on those below it."""
+    dtype = "uint8"
+    low = (0.0,)
+    """Lower end of every code's range, that of the first one's included."""
+
+    @property
+    def high(self) -> tuple[float, ...]:
+        """Upper end of every code's range."""
+        return (self.num - 1.0,)
+
+
+class Numbers(NamedTuple):
+    """Observations that are numbers, float32 ``[*S, F]``.
+
+    ``(obs - low) / (high - low)`` brings them into [0, 1]; a range is nominal where a number has
+    no bounds.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    dtype = "float32"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one observation."""
+        return (len(self.low),)
+
+
 @dataclass(frozen=True)
 class EnvSpec:
     """What an algorithm may know about an environment; all static."""
 
     name: str
-    obs_shape: tuple[int, ...]
-    obs_dtype: str
-    num_actions: int
+    observation: Image | Codes | Numbers
+    actions: Discrete | Box
     max_episode_steps: int
-    num_codes: int | None = None
-    """Observations are integer codes in [0, num_codes), for a one-hot encoding; None: numbers."""
-    first_code: int = 0
-    """The lowest code that occurs: a one-hot encoding spends no inputs on those below it."""
-    obs_low: tuple[float, ...] = (0.0,)
-    """Lower end of each number's range, or one for all; nominal where it has no bounds."""
-    obs_high: tuple[float, ...] = (1.0,)
-    """Upper end; (obs - low) / (high - low) brings an observation into [0, 1]."""
     truncates: bool = True
-    """False: episodes only ever terminate, so that nobody asks for the successor of a last step."""
+    """False: episodes only ever terminate, and the successor of a last step is not asked for."""
+
+    @property
+    def obs_shape(self) -> tuple[int, ...]:
+        """Shape of one observation."""
+        return self.observation.shape
+
+    @property
+    def obs_dtype(self) -> str:
+        """Type of an observation's numbers."""
+        return self.observation.dtype
 
     @property
     def is_image(self) -> bool:
-        """Whether observations are images, uint8 ``[H, W, C]``."""
-        return len(self.obs_shape) == 3 and self.obs_dtype == "uint8"
+        """Whether observations are images."""
+        return isinstance(self.observation, Image)
 
     def stacked(self, num_frames: int) -> "EnvSpec":
         """What an algorithm sees that is shown the last ``num_frames`` images at once.
@@ -82,13 +176,31 @@ class EnvSpec:
         """
         if num_frames == 1:
             return self
-        if not self.is_image:
+        image = self.observation
+        if not isinstance(image, Image):
             raise ValueError(
                 f"num_frames = {num_frames!r} is not allowed: observations of {self.name} are "
                 "no images; use 1"
             )
-        height, width, channels = self.obs_shape
-        return dataclasses.replace(self, obs_shape=(height, width, channels * num_frames))
+        stack = image._replace(channels=image.channels * num_frames)
+        return dataclasses.replace(self, observation=stack)
+
+
+class Policy(NamedTuple):
+    """What episodes, films and saved agents need of an algorithm: how to act with a vector.
+
+    Actions for a `Box` are in [-1, 1]; see `Box.scale`.
+    """
+
+    best: Callable[[PyTree, Array], Array]
+    """(params, obs ``[..., *obs_shape]``) -> the preferred actions ``[..., *action shape]``."""
+    draw: Callable[[PyTree, Array, Array], Array]
+    """(params, obs, words uint32 ``[..., W]``) -> actions drawn at random."""
+    num_words: int = 1
+    """W: how many uint32 words the choice of one action consumes, in training too."""
+    scores: Callable[[PyTree, Array], Array] | None = None
+    """(params, obs) -> a logit or a value for each `Discrete` action ``[..., num]``; None: the
+    actions are not discrete."""
 
 
 class Environment(Protocol):
@@ -105,7 +217,10 @@ class Environment(Protocol):
     def advance(
         self, state: PyTree, action: Array, params: PyTree
     ) -> tuple[Array, PyTree, Array, Array, Array]:
-        """Step without auto-reset -> obs, state, reward (float32), terminated, truncated (bool)."""
+        """Step without auto-reset: actions int32 ``[*S]``, or float32 ``[*S, A]`` within a `Box`.
+
+        Returns obs, state, reward (float32), terminated, truncated (bool).
+        """
         ...
 
 
@@ -175,7 +290,7 @@ class HostVecEnv(Protocol):
         ...
 
     def step(self, action: np.ndarray) -> HostStep:
-        """Step with auto-reset: action int32 ``[*S]``."""
+        """Step with auto-reset: actions int32 ``[*S]``, or float32 ``[*S, A]`` within a `Box`."""
         ...
 
     def episodes(self, lane: int) -> dict[str, np.ndarray]:
@@ -200,11 +315,14 @@ class HostEpisodes(Protocol):
     """Which instance each episode plays, int32 ``[K, E]``."""
 
     def start(self, slots: np.ndarray, episodes: np.ndarray) -> np.ndarray:
-        """Begin episodes (flat numbers below K x E) in these slots -> obs of all slots ``[W]``."""
+        """Begin episodes (flat numbers below K x E) in these slots -> obs ``[slots, ...]``."""
         ...
 
     def step(self, action: np.ndarray) -> HostStep:
-        """Step all slots: action int32 ``[W]``; a slot whose episode ended shows what it likes."""
+        """Step all slots: actions int32 ``[slots]``, or float32 ``[slots, A]`` within a `Box`.
+
+        What a slot shows whose episode ended is undefined.
+        """
         ...
 
 
@@ -272,7 +390,9 @@ class Bridge(Protocol):
     def step(self, action: Array) -> tuple[Array, Array, Array, Array, Array]:
         """Traceable, and vmappable over leading axes: one call of the host for all.
 
-        Action int32 ``[*S]`` -> the fields of a `HostStep`.
+        Actions as an algorithm chooses them, int32 ``[*S]`` or float32 ``[*S, A]`` in [-1, 1] ->
+        the fields of a `HostStep`. The environment gets them scaled, by `Box.scale` in numpy, so
+        that they have the bits of those of a loop in Python.
         """
         ...
 

@@ -27,7 +27,7 @@ from jaxgen.system import checkpoint, platform
 from jaxgen.training.keys import evaluation_key
 from jaxgen.training.memory import Memory
 from jaxgen.training.program import Program
-from jaxgen.types import EnvSpec
+from jaxgen.types import Discrete, EnvSpec, Image
 from probe_envs import MATCH, PROBES, ProbeTask, tiny_config
 
 ROOT = Path(__file__).parents[1]
@@ -318,11 +318,11 @@ def test_actions_have_the_leading_shape(algorithm, task, shape):
     draws = np.random.default_rng(0).uniform(low, high, (*shape, *task.spec.obs_shape))
     obs = draws.astype(task.spec.obs_dtype)
     preferences = agent.preferences(obs)
-    assert preferences.shape == (*shape, task.spec.num_actions)
+    assert preferences.shape == (*shape, task.spec.actions.num)
     for key in (None, jax.random.key(0)):
         action = agent.act(obs, key)
         assert (action.shape, action.dtype) == (shape, jnp.int32)
-        assert ((action >= 0) & (action < task.spec.num_actions)).all()
+        assert ((action >= 0) & (action < task.spec.actions.num)).all()
     np.testing.assert_array_equal(agent.act(obs), np.asarray(preferences).argmax(-1))
 
 
@@ -446,7 +446,7 @@ def test_an_environment_without_a_configuration_needs_one():
 
 def test_an_example_of_a_configuration_sees_what_the_environment_shows():
     images = ProbeTask(*PROBES.values())
-    images.spec = EnvSpec("frames", (64, 64, 3), "uint8", 15, 1000)
+    images.spec = EnvSpec("frames", Image(64, 64, 3), Discrete(15), 1000)
     with pytest.raises(ValueError, match=r"jaxgen.preset\('ppo-published', 'starpilot'\)"):
         train(images, "ppo-published")
 

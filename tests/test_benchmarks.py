@@ -279,8 +279,8 @@ def test_rollouts_of_starpilot_count_the_steps_of_all_seeds(policy, monkeypatch)
 def test_random_actions_are_all_of_them_and_no_others():
     spec = make_task("starpilot").spec
     policy = bridge._random_policy(bridge._config("random", 4), Technique(), spec)
-    uniform = np.linspace(0, np.nextafter(np.float32(1), np.float32(0)), 1000, dtype=np.float32)
-    actions, _ = policy.act((), jnp.zeros(()), jnp.asarray(uniform))
+    words = np.linspace(0, 2**32 - 1, 1000).astype(np.uint32)[:, None]
+    actions, _ = policy.act((), jnp.zeros(()), jnp.asarray(words))
     assert np.array_equal(np.unique(actions), np.arange(15))
 
 

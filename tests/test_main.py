@@ -22,8 +22,9 @@ from envs_jax import make_task, procgen_games
 from jaxgen import evaluate, preset, save_agent
 from jaxgen.__main__ import describe_level, main, procgen_to_check
 from jaxgen.evaluation.agent import Agent
-from jaxgen.evaluation.episodes import greedy
 from jaxgen.evaluation.host_episodes import make_host_suite, play
+from jaxgen.evaluation.policy import Acting
+from jaxgen.nn.ops import greedy
 from jaxgen.report import gallery
 from jaxgen.system import doctor
 from jaxgen.system.doctor import Finding, Games
@@ -575,9 +576,8 @@ def test_watching_starpilot(folder, tmp_path, capsys):
     agent, task = random_agent("starpilot"), make_task("starpilot")
     suite = make_host_suite(task, evaluation_key(0), (1.0,), 2)  # pyright: ignore
     first = suite.episodes.start(np.arange(2), np.arange(2))[0]
-    returns = play(
-        task.spec, suite, lambda obs, _: np.asarray(greedy(agent.preferences(obs))), 4
-    )
+    choose = lambda obs, words: greedy(agent.preferences(obs))  # noqa: E731
+    returns = play(task.spec, suite, Acting(choose), 4)
     assert [total for total, _ in episodes] == returns[0].tolist()
     # The last step shows the next episode, which is left out.
     assert len(images) == sum(length for _, length in episodes)

@@ -19,7 +19,7 @@ def jaxgen(environment: str, num_envs: int, all_devices: bool) -> tuple[Run, dic
     from jaxgen.nn.random import random_words
 
     task = make_task(environment)
-    env, num_actions = task.environment, task.spec.num_actions
+    env, num_actions = task.environment, task.spec.actions.num
     banks = task.training_params(jax.random.key(1), jnp.full(1, 1 / 3))
     params = jax.tree.map(lambda leaf: leaf[0], banks)
 

@@ -11,7 +11,7 @@ import optax
 from jaxgen.algorithms.gradients import Combined
 from jaxgen.study.config import Config, DQNConfig, ESConfig, PPOConfig
 from jaxgen.techniques import Technique
-from jaxgen.types import Array, Metrics, PyTree, Transition
+from jaxgen.types import Array, Discrete, EnvSpec, Metrics, Policy, PyTree, Transition
 
 
 class Algorithm(NamedTuple):
@@ -28,10 +28,11 @@ class Algorithm(NamedTuple):
     prepare: Callable[[PyTree, Array, Array], PyTree]
     """(state, iteration, key) -> actor, once per iteration, outside the time scan."""
     act: Callable[[PyTree, Array, Array], tuple[Array, PyTree]]
-    """(actor, obs ``[V, N, ...]``, uniform float32 ``[V, N]``) -> actions int32 ``[V, N]`` and
-    the transition's ``extras``, leaves ``[V, N, ...]``."""
-    preferences: Callable[[PyTree, Array], Array]
-    """(params, obs ``[..., *obs_shape]``) -> logits or Q-values ``[..., A]``."""
+    """(actor, obs ``[V, N, ...]``, words uint32 ``[V, N, W]``) -> actions
+    ``[V, N, *action shape]`` and the transition's ``extras``, leaves ``[V, N, ...]``. Actions for
+    a `Box` are in [-1, 1], and stay so in the rollout."""
+    policy: Policy
+    """How a vector of ``params`` acts when it is evaluated; says how many words W ``act`` takes."""
     params: Callable[[PyTree], PyTree]
     """state -> the flat parameter vector that is evaluated and saved."""
     record: Callable[[Transition], PyTree]
@@ -45,8 +46,6 @@ class Algorithm(NamedTuple):
     half_gradients: Callable[[PyTree, PyTree, PyTree], Array]
     """(state, actor, rollout ``[T, V, N]``) -> gradients of the loss on two halves of each
     variation's samples, float32 ``[2, V, D]``: what the probe of agreement measures."""
-    sample: Callable[[Array, Array], Array]
-    """(preferences ``[..., A]``, uniform ``[...]``) -> actions, the sampled mode of evaluation."""
     num_envs: int
     num_steps: int
     keeps_obs: bool = True
@@ -116,6 +115,19 @@ def register_config(cls: type[Config]) -> type[Config]:
 
 for _config in (PPOConfig, DQNConfig, ESConfig):
     register_config(_config)
+
+
+def discrete_actions(algorithm: str, spec: EnvSpec) -> Discrete:
+    """Return the actions of an environment for an algorithm that chooses among numbered ones.
+
+    Raises ValueError if they are others.
+    """
+    if not isinstance(spec.actions, Discrete):
+        raise ValueError(
+            f"{algorithm} is not allowed on {spec.name}, whose actions are {spec.actions}: it "
+            "needs Discrete ones; use an algorithm that takes a Box"
+        )
+    return spec.actions
 
 
 def decay_of(technique: Technique) -> Array:

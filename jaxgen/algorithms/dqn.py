@@ -13,15 +13,23 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.algorithms import replay
-from jaxgen.algorithms.base import Adam, Algorithm, Optimizer, decay_of, mean_metrics
+from jaxgen.algorithms.base import (
+    Adam,
+    Algorithm,
+    Optimizer,
+    decay_of,
+    discrete_actions,
+    mean_metrics,
+)
 from jaxgen.algorithms.gradients import half_gradients, variation_gradient
 from jaxgen.algorithms.image_replay import is_possible, of_images
 from jaxgen.algorithms.replay import Replay
 from jaxgen.nn import networks, ops
 from jaxgen.nn.networks import Network
+from jaxgen.nn.random import uniform_of
 from jaxgen.study.config import DQNConfig
 from jaxgen.techniques import Technique
-from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
+from jaxgen.types import Array, EnvSpec, Metrics, Policy, PyTree, Transition
 
 EVALUATION_EPSILON = 0.05
 """Exploration of the sampled mode of evaluation."""
@@ -55,8 +63,9 @@ class Batch(NamedTuple):
 def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
     """Build DQN; see `jaxgen.algorithms.base.Algorithm` for the contract."""
     network = networks.single(
-        spec, spec.num_actions, config.hidden, network=config.network, encoding=config.encoding,
-        head_scale=1.0, activation=networks.ACTIVATIONS[config.activation],
+        spec, discrete_actions("dqn", spec).num, config.hidden, network=config.network,
+        encoding=config.encoding, head_scale=1.0,
+        activation=networks.ACTIVATIONS[config.activation],
     )
     store = _make_replay(config, spec)
     adam = Adam(config.learning_rate, decay_of(technique), config.adam_eps, config.max_grad_norm)
@@ -70,7 +79,8 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         epsilon = linear_epsilon(config, iteration * config.steps_per_iteration)
         return Actor(network.unravel(state.online.params), epsilon)
 
-    def act(actor: Actor, obs: Array, uniform: Array) -> tuple[Array, PyTree]:
+    def act(actor: Actor, obs: Array, words: Array) -> tuple[Array, PyTree]:
+        uniform = uniform_of(words.squeeze(-1))
         return ops.epsilon_greedy(network.apply(actor.tree, obs), uniform, actor.epsilon), ()
 
     # Compiled as a function of its own only so that it is traced once, not twice.
@@ -101,16 +111,28 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         init=init,
         prepare=prepare,
         act=act,
-        preferences=lambda params, obs: network.apply(network.unravel(params), obs),
+        policy=_policy(network),
         params=lambda state: state.online.params,
         record=store.record,
         update=update,
         half_gradients=partial(_half_gradients, config, spec, network),
-        sample=lambda values, uniform: ops.epsilon_greedy(values, uniform, EVALUATION_EPSILON),
         num_envs=config.num_envs,
         num_steps=config.num_steps,
         in_turn=config.network != "mlp",
     )
+
+
+def _policy(network: Network) -> Policy:
+    """Take the action of the highest value, or with `EVALUATION_EPSILON` a uniform one."""
+
+    def values(params: PyTree, obs: Array) -> Array:
+        return network.apply(network.unravel(params), obs)
+
+    def draw(params: PyTree, obs: Array, words: Array) -> Array:
+        uniform = uniform_of(words.squeeze(-1))
+        return ops.epsilon_greedy(values(params, obs), uniform, EVALUATION_EPSILON)
+
+    return Policy(lambda params, obs: ops.greedy(values(params, obs)), draw, scores=values)
 
 
 def _learn(
@@ -261,7 +283,8 @@ def _example(config: DQNConfig, spec: EnvSpec) -> Transition:
     obs = jnp.zeros(spec.obs_shape, spec.obs_dtype)
     flag = jnp.zeros((), bool)
     extras = jnp.float32(0) if config.n_step > 1 else ()
-    return Transition(obs, jnp.int32(0), jnp.float32(0), flag, flag, obs, extras)
+    action = jnp.zeros(spec.actions.shape, spec.actions.dtype)
+    return Transition(obs, action, jnp.float32(0), flag, flag, obs, extras)
 
 
 def _map_observations(

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxgen.algorithms.base import Adam, Algorithm, Optimizer, decay_of
 from jaxgen.algorithms.gradients import combine
 from jaxgen.nn import networks, ops
+from jaxgen.nn.distributions import policy_of, preferred
 from jaxgen.study.config import ESConfig
 from jaxgen.techniques import Rule, Technique
 from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
@@ -43,8 +44,9 @@ class Outcome(NamedTuple):
 
 def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
     """Build ES; see `jaxgen.algorithms.base.Algorithm` for the contract."""
+    head = preferred(spec.actions)
     network = networks.single(
-        spec, spec.num_actions, config.hidden, network=config.network, encoding="one_hot",
+        spec, head.num_outputs, config.hidden, network=config.network, encoding="one_hot",
         head_scale=config.head_scale,
     )
     # Convolutions with the kernels of one member after the other.
@@ -57,10 +59,10 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
         members = state.params[None] + config.sigma * noise
         return Population(jax.vmap(network.unravel)(members), noise)
 
-    def act(population: Population, obs: Array, uniform: Array) -> tuple[Array, PyTree]:
+    def act(population: Population, obs: Array, words: Array) -> tuple[Array, PyTree]:
         members = obs.reshape(obs.shape[0], config.population, -1, *obs.shape[2:])
-        logits = over_members(network.apply, in_axes=(0, 1), out_axes=1)(population.tree, members)
-        return logits.argmax(-1).astype(jnp.int32).reshape(obs.shape[:2]), ()
+        outputs = over_members(network.apply, in_axes=(0, 1), out_axes=1)(population.tree, members)
+        return head.of(outputs).best().reshape(*obs.shape[:2], *spec.actions.shape), ()
 
     def update(
         state: Optimizer, population: Population, rollout: Outcome, iteration: Array, key: Array
@@ -86,13 +88,14 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
         init=lambda key: adam.init(network.init(key)),
         prepare=prepare,
         act=act,
-        preferences=lambda params, obs: network.apply(network.unravel(params), obs),
+        policy=policy_of(
+            head, lambda params, obs: network.apply(network.unravel(params), obs)
+        ),
         params=lambda state: state.params,
         record=_outcome,
         keeps_obs=False,
         update=update,
         half_gradients=partial(_half_gradients, config),
-        sample=ops.categorical,
         num_envs=config.num_envs,
         num_steps=config.num_steps,
         fresh=True,

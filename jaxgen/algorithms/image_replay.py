@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxgen.algorithms import replay
 from jaxgen.algorithms.replay import Replay
 from jaxgen.nn import frames
-from jaxgen.types import Array, EnvSpec, Transition
+from jaxgen.types import Array, EnvSpec, Image, Transition
 
 
 class Entry(NamedTuple):
@@ -49,7 +49,7 @@ def of_images(
       size: entries of each variation at most; whole time steps of N are kept.
     """
     *height_width, channels = spec.obs_shape
-    single = dataclasses.replace(spec, obs_shape=(*height_width, channels // num_frames))
+    single = dataclasses.replace(spec, observation=Image(*height_width, channels // num_frames))
     images = _Images(single, num_frames, num_variations, num_envs, size // num_envs)
     return Replay(
         images.record, images.init, replay.insert, images.draw,
@@ -74,7 +74,8 @@ class _Images(NamedTuple):
 
     def init(self) -> Entry:
         image = replay.pack(self.spec, jnp.zeros(self.spec.obs_shape, jnp.uint8))
-        example = Entry(image, jnp.int32(0), jnp.float32(0), jnp.zeros((), bool))
+        action = jnp.zeros(self.spec.actions.shape, self.spec.actions.dtype)
+        example = Entry(image, action, jnp.float32(0), jnp.zeros((), bool))
         ring = replay.init(example, self.num_variations, self.capacity * self.num_envs)
         # Before the first entry lies the end of an episode.
         return ring._replace(terminated=jnp.ones_like(ring.terminated))

@@ -14,9 +14,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen.algorithms.base import Adam, Algorithm, Optimizer, decay_of, mean_metrics
+from jaxgen.algorithms.base import (
+    Adam,
+    Algorithm,
+    Optimizer,
+    decay_of,
+    discrete_actions,
+    mean_metrics,
+)
 from jaxgen.algorithms.gradients import half_gradients, variation_gradient
 from jaxgen.nn import networks, ops, random
+from jaxgen.nn.distributions import Distribution, Head, categorical, policy_of
 from jaxgen.nn.networks import ActorCritic
 from jaxgen.study.config import PPOConfig
 from jaxgen.techniques import Technique
@@ -56,8 +64,9 @@ class Batch(NamedTuple):
 
 def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
     """Build PPO; see `jaxgen.algorithms.base.Algorithm` for the contract."""
+    head = categorical(discrete_actions("ppo", spec))
     network = networks.actor_critic(
-        spec, config.hidden, encoding="one_hot", network=config.network
+        spec, head.num_outputs, config.hidden, encoding="one_hot", network=config.network
     )
     adam = Adam(
         config.learning_rate, decay_of(technique), config.adam_eps, config.max_grad_norm
@@ -67,11 +76,12 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
         scale = ops.init_reward_scale((config.num_variations, config.num_envs))
         return State(adam.init(network.init(key)), scale if config.scale_rewards else ())
 
-    def act(tree: PyTree, obs: Array, uniform: Array) -> tuple[Array, Choice]:
-        logits, value = network.apply(tree, obs)
-        action = ops.categorical(logits, uniform)
-        log_prob = ops.chosen(jax.nn.log_softmax(logits), action)
-        return action, Choice(log_prob, value if network.shares_trunk else ())
+    def act(tree: PyTree, obs: Array, words: Array) -> tuple[Array, Choice]:
+        outputs, value = network.apply(tree, obs)
+        distribution = head.of(outputs)
+        action = distribution.sample(words)
+        kept_value = value if network.shares_trunk else ()
+        return action, Choice(distribution.log_prob(action), kept_value)
 
     def update(
         state: State, actor: PyTree, rollout: Transition, iteration: Array, key: Array
@@ -86,7 +96,7 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
             # Over the whole minibatch, before variations part, alike in every arm.
             batch = batch._replace(advantage=_normalise(batch.advantage))
             tree = network.unravel(optimizer.params)
-            loss = partial(_loss, config, network)
+            loss = partial(_loss, config, network, head)
             combined, metrics = variation_gradient(
                 technique, loss, tree, batch, in_turn=network.shares_trunk
             )
@@ -100,12 +110,13 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
         init=init,
         prepare=lambda state, iteration, key: network.unravel(state.params),
         act=act,
-        preferences=lambda params, obs: network.apply(network.unravel(params), obs)[0],
+        policy=policy_of(
+            head, lambda params, obs: network.apply(network.unravel(params), obs)[0]
+        ),
         params=lambda state: state.params,
         record=lambda transition: transition,
         update=update,
-        half_gradients=partial(_half_gradients, config, network, spec),
-        sample=ops.categorical,
+        half_gradients=partial(_half_gradients, config, network, head, spec),
         num_envs=config.num_envs,
         num_steps=config.num_steps,
         in_turn=network.shares_trunk,
@@ -124,16 +135,16 @@ def _scaled(
 
 
 def _loss(
-    config: PPOConfig, network: ActorCritic, tree: PyTree, batch: Batch
+    config: PPOConfig, network: ActorCritic, head: Head[Distribution], tree: PyTree, batch: Batch
 ) -> tuple[Array, Metrics]:
     """The loss of one variation's minibatch, leaves ``[B, ...]``."""
-    logits, value = network.apply(tree, batch.obs)
-    logits = jax.nn.log_softmax(logits)
-    log_ratio = ops.chosen(logits, batch.action) - batch.log_prob
+    outputs, value = network.apply(tree, batch.obs)
+    distribution = head.of(outputs)
+    log_ratio = distribution.log_prob(batch.action) - batch.log_prob
     ratio = jnp.exp(log_ratio)
     policy_loss = clipped_surrogate(ratio, batch.advantage, config.clip).mean()
     value_loss = 0.5 * jnp.square(value - batch.target).mean()
-    entropy = -(jnp.exp(logits) * logits).sum(-1).mean()
+    entropy = distribution.entropy().mean()
     total = policy_loss + config.value_weight * value_loss - config.entropy * entropy
     return total, {
         "loss": total,
@@ -146,14 +157,14 @@ def _loss(
 
 
 def _half_gradients(
-    config: PPOConfig, network: ActorCritic, spec: EnvSpec,
+    config: PPOConfig, network: ActorCritic, head: Head[Distribution], spec: EnvSpec,
     state: State, tree: PyTree, rollout: Transition,
 ) -> Array:
     """Of the loss on a whole rollout as one minibatch; see `Algorithm`."""
     rollout, _ = _scaled(config, state.scale, rollout)
     batch, _ = _make_batch(config, network, spec, tree, rollout)
     batch = batch._replace(advantage=_normalise(batch.advantage))
-    return half_gradients(partial(_loss, config, network), tree, batch)
+    return half_gradients(partial(_loss, config, network, head), tree, batch)
 
 
 def _make_batch(

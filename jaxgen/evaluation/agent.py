@@ -10,7 +10,9 @@ import numpy as np
 
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.algorithms.base import Algorithm
-from jaxgen.evaluation.episodes import greedy
+from jaxgen.evaluation.policy import Acting, acting
+from jaxgen.evaluation.specs import spec_from_dict, spec_to_dict
+from jaxgen.nn.random import evaluation_words
 from jaxgen.study.config import PRESETS, Config, base_algorithm, replace, to_dict
 from jaxgen.study.spec import RunSpec
 from jaxgen.system import checkpoint
@@ -42,49 +44,64 @@ class Agent(NamedTuple):
         return _functions(self.algorithm, self.technique, self.config, self.spec)
 
     def preferences(self, obs: Array | np.ndarray) -> Array:
-        """Logits or Q-values: obs ``[..., *obs_shape]`` -> float32 ``[..., A]``.
+        """Logits or Q-values: obs ``[..., *obs_shape]`` -> float32 ``[..., num]``.
 
         Raises:
-          ValueError: the observation has another shape than the agent's environment gives.
+          ValueError: the observation has another shape than the agent's environment gives, or
+            its actions are no numbered choices.
         """
-        shape, own = np.shape(obs), self.spec.obs_shape
-        if shape[len(shape) - len(own) :] != own:
+        self._lead(obs)
+        if self.functions().policy.scores is None:
             raise ValueError(
-                f"an observation of shape {shape} is not allowed; the agent was trained on "
-                f"{self.spec.name}: pass [..., {', '.join(map(str, own))}]"
+                f"an agent of {self.spec.name} has no preferences, as its actions are no numbered "
+                "choices; use act"
             )
         return _preferences(self.functions(), jnp.asarray(self.params), jnp.asarray(obs))
 
     def act(self, obs: Array | np.ndarray, key: Array | None = None) -> Array:
-        """Choose actions: obs ``[..., *obs_shape]`` -> int32 ``[...]``.
+        """Choose actions that the agent's environment takes: obs ``[..., *obs_shape]`` ->
+        int32 ``[...]``, or float32 ``[..., A]`` within a `Box`.
 
         Args:
           obs: observations of the agent's environment.
           key: samples the policy (PPO, ES: its distribution; DQN: epsilon .05); None: greedy.
 
         Raises:
-          ValueError: see `preferences`.
+          ValueError: the observation has another shape than the agent's environment gives.
         """
-        preferences = self.preferences(obs)
-        if key is None:
-            return greedy(preferences)
-        return self.functions().sample(preferences, jax.random.uniform(key, preferences.shape[:-1]))
+        chosen_by = self.acting(sampled=key is not None)
+        shape = (*self._lead(obs), chosen_by.num_words)
+        words = np.zeros(shape, np.uint32) if key is None else evaluation_words(key, shape)
+        return self.spec.actions.scale(chosen_by.choose(jnp.asarray(obs), words))
+
+    def acting(self, sampled: bool) -> Acting:
+        """The agent as what plays episodes, compiled; actions for a `Box` are in [-1, 1]."""
+        functions = self.functions()
+        choose = partial(_choose, functions, sampled, jnp.asarray(self.params))
+        return Acting(choose, functions.policy.num_words)
+
+    def _lead(self, obs: Array | np.ndarray) -> tuple[int, ...]:
+        """The axes in front of an observation's own."""
+        shape, expected = np.shape(obs), self.spec.obs_shape
+        num_lead = len(shape) - len(expected)
+        if num_lead < 0 or shape[num_lead:] != expected:
+            raise ValueError(
+                f"an observation of shape {shape} is not allowed; the agent was trained on "
+                f"{self.spec.name}: pass [..., {', '.join(map(str, expected))}]"
+            )
+        return shape[:num_lead]
 
 
 def save_agent(path: str | Path, agent: Agent) -> None:
     """Write an agent to a folder, with checksums; an agent that is there is replaced."""
     network_params = {"params": np.asarray(agent.params)}
-    spec = {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in vars(agent.spec).items()
-    }
     meta = {
         "kind": KIND,
         "algorithm": agent.algorithm,
         "base": base_algorithm(agent.algorithm),
         "technique": agent.technique,
         "config": to_dict(agent.config),
-        "spec": spec,
+        "spec": spec_to_dict(agent.spec),
         "seed": agent.seed,
     }
     checkpoint.save(path, network_params, meta)
@@ -101,8 +118,8 @@ def load_agent(path: str | Path) -> Agent:
     if meta.get("kind") != KIND:
         raise ValueError(f"{path} holds no agent; use a folder of best_models")
     return Agent(
-        meta["algorithm"], meta["technique"], _config(meta), _spec(meta["spec"]), tree["params"],
-        meta["seed"],
+        meta["algorithm"], meta["technique"], _config(meta), spec_from_dict(meta["spec"]),
+        tree["params"], meta["seed"],
     )
 
 
@@ -116,16 +133,18 @@ def _functions(algorithm: str, technique: str, config: Config, spec: EnvSpec) ->
 
 @partial(jax.jit, static_argnums=0)
 def _preferences(functions: Algorithm, params: Array, obs: Array) -> Array:
-    return functions.preferences(params, obs)
+    scores = functions.policy.scores
+    assert scores is not None, "the caller has looked"
+    return scores(params, obs)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _choose(
+    functions: Algorithm, sampled: bool, params: Array, obs: Array, words: Array
+) -> Array:
+    return acting(functions.policy, params, sampled).choose(obs, words)
 
 
 def _config(meta: dict[str, Any]) -> Config:
     any_preset = next(iter(PRESETS[meta["base"]].values()))
     return replace(any_preset, meta["config"])
-
-
-def _spec(fields: dict[str, Any]) -> EnvSpec:
-    hashable: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
-    }
-    return EnvSpec(**hashable)

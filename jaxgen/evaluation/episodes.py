@@ -5,7 +5,6 @@ outcome depends neither on the batch it runs in nor on which levels run beside
 it, and is common to all arms, algorithms and training seeds.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -13,10 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.evaluation.policy import Acting, random_play
+from jaxgen.nn.random import evaluation_words
 from jaxgen.types import Array, Environment, PyTree, Task
-
-Act = Callable[[Array, Array], Array]
-"""(obs ``[..., *obs_shape]``, uniform float32 ``[...]``) -> actions."""
 
 
 class Suite(NamedTuple):
@@ -49,13 +47,15 @@ def _suite(task: Task, level_keys: Array, levels: Array, num_episodes: int) -> S
     return jax.vmap(one_level)(level_keys, levels)
 
 
-def episode_returns(environment: Environment, suite: Suite, act: Act, max_steps: int) -> Array:
+def episode_returns(
+    environment: Environment, suite: Suite, acting: Acting, max_steps: int
+) -> Array:
     """Run every episode once, to its end or to ``max_steps``.
 
     Args:
       environment: pure JAX environment.
       suite: the episodes.
-      act: the policy.
+      acting: the policy.
       max_steps: the environment's time limit; the loop is never longer.
 
     Returns:
@@ -71,8 +71,8 @@ def episode_returns(environment: Environment, suite: Suite, act: Act, max_steps:
 
     def step(carry: tuple[Array, Array, PyTree, Array, Array]):
         time, obs, state, total, alive = carry
-        draw = jax.vmap(jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, time))))
-        action = act(obs, draw(suite.keys))
+        draw = jax.vmap(jax.vmap(lambda key: step_words(key, time, acting.num_words)))
+        action = environment.spec.actions.scale(acting.choose(obs, draw(suite.keys)))
         obs, state, reward, terminated, truncated = jax.vmap(environment.advance)(
             state, action, suite.params
         )
@@ -82,20 +82,18 @@ def episode_returns(environment: Environment, suite: Suite, act: Act, max_steps:
     return jax.lax.while_loop(running, step, (jnp.int32(0), obs, state, total, alive))[3]
 
 
-def greedy(preferences: Array) -> Array:
-    """The action with the highest preference ``[..., A]`` -> int32 ``[...]``."""
-    return preferences.argmax(-1).astype(jnp.int32)
+def step_words(key: Array, time: Array, num_words: int) -> Array:
+    """Draw the words ``[W]`` of a step of the episode with this key."""
+    return evaluation_words(jax.random.fold_in(key, time), (num_words,))
 
 
 @partial(jax.jit, static_argnums=0)
 def random_returns(task: Task, suite: Suite) -> Array:
     """Returns ``[K, E]`` of the uniform random policy: the floor of the scores."""
-    num_actions = task.spec.num_actions
-
-    def act(obs: Array, uniform: Array) -> Array:
-        return (uniform * num_actions).astype(jnp.int32)
-
-    return episode_returns(task.environment, suite, act, task.spec.max_episode_steps)
+    spec = task.spec
+    return episode_returns(
+        task.environment, suite, random_play(spec.actions), spec.max_episode_steps
+    )
 
 
 def level_ids(levels: tuple[float, ...]) -> Array:

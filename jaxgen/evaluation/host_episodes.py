@@ -14,7 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.evaluation.episodes import Suite, level_ids, make_suite
+from jaxgen.evaluation.policy import Acting, random_play
 from jaxgen.nn import frames
+from jaxgen.nn.random import evaluation_words
 from jaxgen.types import Array, EnvSpec, HostEpisodes, HostTask, Task, is_host
 
 NUM_SLOTS = 64
@@ -28,8 +30,8 @@ class HostSuite(NamedTuple):
 
     episodes: HostEpisodes
     num_slots: int
-    uniform: np.ndarray
-    """float32 ``[K x E, T]``, for each step of each episode."""
+    words: Callable[[int], np.ndarray]
+    """W -> uint32 ``[K x E, T, W]``, for each step of each episode."""
 
 
 def host_words(key: Array) -> np.ndarray:
@@ -43,11 +45,14 @@ def make_host_suite(
     """Build the evaluation episodes of each level from ``key``."""
     num_slots = min(NUM_SLOTS, len(levels) * num_episodes)
     level_keys = [jax.random.split(jax.random.fold_in(key, level)) for level in level_ids(levels)]
-    words = np.stack([host_words(own[0]) for own in level_keys])
-    draw = partial(_uniform, num_episodes, task.spec.max_episode_steps)
-    uniform = np.concatenate([np.asarray(draw(own[1])) for own in level_keys])
-    episodes = task.evaluation(words, levels, num_episodes, num_slots)
-    return HostSuite(episodes, num_slots, uniform)
+    contents = np.stack([host_words(content_key) for content_key, _ in level_keys])
+    episodes = task.evaluation(contents, levels, num_episodes, num_slots)
+
+    def words(num_words: int) -> np.ndarray:
+        draw = partial(_words, num_episodes, task.spec.max_episode_steps, num_words)
+        return np.concatenate([np.asarray(draw(policy_key)) for _, policy_key in level_keys])
+
+    return HostSuite(episodes, num_slots, words)
 
 
 def suite_of(
@@ -59,40 +64,37 @@ def suite_of(
     return make_suite(task, key, levels, num_episodes)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _uniform(num_episodes: int, num_steps: int, key: Array) -> Array:
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _words(num_episodes: int, num_steps: int, num_words: int, key: Array) -> Array:
     def one(number: Array) -> Array:
-        return jax.random.uniform(jax.random.fold_in(key, number), (num_steps,))
+        return evaluation_words(jax.random.fold_in(key, number), (num_steps, num_words))
 
     return jax.vmap(one)(jnp.arange(num_episodes))
 
 
-def play(
-    spec: EnvSpec,
-    suite: HostSuite,
-    act: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    num_frames: int = 1,
-) -> np.ndarray:
+def play(spec: EnvSpec, suite: HostSuite, acting: Acting, num_frames: int = 1) -> np.ndarray:
     """Run every episode once, to its end or to the time limit.
 
     Args:
       spec: the environment's.
       suite: the episodes.
-      act: the policy: obs ``[W, ...]``, uniform float32 ``[W]`` -> actions ``[W]``.
+      acting: the policy.
       num_frames: images that the policy sees at once.
 
     Returns:
       Undiscounted returns float32 ``[K, E]``.
     """
     episodes, num_slots = suite.episodes, suite.num_slots
-    total = np.zeros(len(suite.uniform), np.float32)
+    words = suite.words(acting.num_words)
+    total = np.zeros(len(words), np.float32)
     running, time = np.arange(num_slots), np.zeros(num_slots, int)
     waiting = num_slots
     live = np.ones(num_slots, bool)
     obs = frames.begin(episodes.start(running, running), num_frames)
     while live.any():
-        action = act(obs, suite.uniform[running, time])
-        shown, reward, terminated, truncated, _ = episodes.step(np.asarray(action, np.int32))
+        chosen = acting.choose(obs, words[running, time])
+        action = spec.actions.scale(np.asarray(chosen, spec.actions.dtype))
+        new_obs, reward, terminated, truncated, _ = episodes.step(action)
         total[running[live]] += reward[live]
         time += 1
         ended = live & (terminated | truncated | (time >= spec.max_episode_steps))
@@ -104,14 +106,14 @@ def play(
             live[slots[len(following) :]] = False
             slots = slots[: len(following)]
             running[slots] = following
-            shown = episodes.start(slots, following)
+            new_obs = episodes.start(slots, following)
             first[slots] = True
         # A slot with nothing left to play goes on, unseen.
         time[ended | ~live] = 0
-        obs = frames.push(spec, obs, shown, first)
+        obs = frames.push(spec, obs, new_obs, first)
     return total.reshape(episodes.shape)
 
 
 def random_host_returns(spec: EnvSpec, suite: HostSuite) -> np.ndarray:
     """Returns ``[K, E]`` of the uniform random policy: the floor of the scores."""
-    return play(spec, suite, lambda obs, uniform: (uniform * spec.num_actions).astype(np.int32))
+    return play(spec, suite, random_play(spec.actions))

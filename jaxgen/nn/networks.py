@@ -16,7 +16,7 @@ from flax import linen
 from jax.flatten_util import ravel_pytree
 
 from jaxgen.nn.vision import ENCODERS
-from jaxgen.types import Array, EnvSpec, PyTree
+from jaxgen.types import Array, Codes, EnvSpec, PyTree
 
 
 class Network(NamedTuple):
@@ -27,7 +27,7 @@ class Network(NamedTuple):
     unravel: Callable[[Array], PyTree]
     """parameters ``[D]`` -> the tree that ``apply`` takes."""
     apply: Callable[[PyTree, Array], Array]
-    """(tree, observations ``[..., *obs_shape]``) -> outputs ``[..., A]``."""
+    """(tree, observations ``[..., *obs_shape]``) -> outputs ``[..., O]``."""
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh}
@@ -44,7 +44,9 @@ def encode(spec: EnvSpec, encoding: str) -> Callable[[Array], Array]:
     if encoding not in ENCODINGS:
         raise ValueError(f"unknown encoding {encoding!r}; allowed: {', '.join(ENCODINGS)}")
     batch_end = -len(spec.obs_shape)
-    low, high = np.asarray(spec.obs_low, np.float32), np.asarray(spec.obs_high, np.float32)
+    low, high = (
+        np.asarray(end, np.float32) for end in (spec.observation.low, spec.observation.high)
+    )
     codes = _one_hot_codes(spec, encoding)
 
     def one_hot(obs: Array) -> Array:
@@ -64,9 +66,10 @@ def encode(spec: EnvSpec, encoding: str) -> Callable[[Array], Array]:
 
 def _one_hot_codes(spec: EnvSpec, encoding: str) -> range:
     """The codes that get an input for each element of an observation; none for numbers."""
-    if encoding != "one_hot" or spec.num_codes is None:
+    codes = spec.observation
+    if encoding != "one_hot" or not isinstance(codes, Codes):
         return range(0)
-    return range(spec.first_code, spec.num_codes)
+    return range(codes.first, codes.num)
 
 
 class _MLP(linen.Module):
@@ -249,20 +252,26 @@ class ActorCritic(NamedTuple):
     init: Callable[[Array], Array]
     unravel: Callable[[Array], PyTree]
     apply: Callable[[PyTree, Array], tuple[Array, Array]]
-    """(tree, observations ``[..., *obs_shape]``) -> logits ``[..., A]``, values ``[...]``."""
+    """(tree, observations ``[..., *obs_shape]``) -> policy's outputs ``[..., O]``, values
+    ``[...]``."""
     shares_trunk: bool = False
-    """Logits and values come out of the same features, so that one costs as much as both."""
+    """Both outputs come out of the same features, so that one costs as much as both."""
 
 
 def actor_critic(
-    spec: EnvSpec, hidden: tuple[int, ...], *, encoding: str, network: str = "mlp"
+    spec: EnvSpec,
+    num_outputs: int,
+    hidden: tuple[int, ...],
+    *,
+    encoding: str,
+    network: str = "mlp",
 ) -> ActorCritic:
     """A policy and a value network: MLPs apart that read the same encoded observations, or two
     outputs of one encoder of images."""
     if network != "mlp":
-        return _shared_actor_critic(spec, hidden, network)
+        return _shared_actor_critic(spec, num_outputs, hidden, network)
     num_codes = len(_one_hot_codes(spec, encoding))
-    actor = _MLP(hidden, spec.num_actions, 0.01, jnp.tanh, num_codes)
+    actor = _MLP(hidden, num_outputs, 0.01, jnp.tanh, num_codes)
     critic = _MLP(hidden, 1, 1.0, jnp.tanh, num_codes)
     inputs = encode(spec, encoding)
 
@@ -280,8 +289,10 @@ def actor_critic(
     return ActorCritic(init, unravel, apply)
 
 
-def _shared_actor_critic(spec: EnvSpec, hidden: tuple[int, ...], network: str) -> ActorCritic:
-    module = _Convolutional(ENCODERS[network](hidden), ((spec.num_actions, 0.01), (1, 1.0)))
+def _shared_actor_critic(
+    spec: EnvSpec, num_outputs: int, hidden: tuple[int, ...], network: str
+) -> ActorCritic:
+    module = _Convolutional(ENCODERS[network](hidden), ((num_outputs, 0.01), (1, 1.0)))
 
     def apply(tree: PyTree, obs: Array) -> tuple[Array, Array]:
         logits, values = _of_images(module, tree, obs)

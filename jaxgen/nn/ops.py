@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -119,15 +120,22 @@ def centred_ranks(fitness: Array) -> Array:
     return (rank / (fitness.shape[0] - 1) - 0.5).astype(jnp.float32)
 
 
+def greedy(values: Array) -> Array:
+    """Take the action of the highest value, of equals the first: ``[..., num]`` -> int32 ``[...]``.
+    """
+    chex.assert_type(values, float)
+    return values.argmax(-1).astype(jnp.int32)
+
+
 def categorical(logits: Array, uniform: Array) -> Array:
     """Sample actions by inverting the cumulative distribution.
 
     Args:
-      logits: float32 ``[..., A]``.
+      logits: float32 ``[..., num]``.
       uniform: float32 ``[...]`` in [0, 1).
 
     Returns:
-      int32 ``[...]`` in [0, A).
+      int32 ``[...]`` in [0, num).
     """
     cumulative = jnp.cumsum(jax.nn.softmax(logits), axis=-1)[..., :-1]
     return (uniform[..., None] >= cumulative).sum(-1).astype(jnp.int32)
@@ -139,22 +147,22 @@ def epsilon_greedy(values: Array, uniform: Array, epsilon: Array | float) -> Arr
     One number serves both choices: below epsilon it is uniform on [0, epsilon).
 
     Args:
-      values: float32 ``[..., A]``.
+      values: float32 ``[..., num]``.
       uniform: float32 ``[...]`` in [0, 1).
       epsilon: probability of a uniform action.
 
     Returns:
-      int32 ``[...]`` in [0, A).
+      int32 ``[...]`` in [0, num).
     """
     num_actions = values.shape[-1]
     explore = uniform < epsilon
     drawn = uniform / jnp.maximum(epsilon, 1e-8) * num_actions
     random_action = jnp.clip(drawn.astype(jnp.int32), 0, num_actions - 1)
-    return jnp.where(explore, random_action, values.argmax(-1).astype(jnp.int32))
+    return jnp.where(explore, random_action, greedy(values))
 
 
 def chosen(values: Array, action: Array) -> Array:
-    """Pick the value of each action: values ``[..., A]``, action int ``[...]`` -> ``[...]``."""
+    """Pick the value of each action: values ``[..., num]``, action int ``[...]`` -> ``[...]``."""
     # Compare and sum: a gather of one of a few columns is slower, in the gradient above all.
     column = jax.lax.broadcasted_iota(action.dtype, values.shape, values.ndim - 1)
     return jnp.where(column == action[..., None], values, 0.0).sum(-1)

@@ -1,9 +1,12 @@
 """Random numbers in bulk: words, uniforms and permutations from one key."""
 
 import math
+from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.random import threefry_2x32
 
 from jaxgen.types import Array
@@ -21,9 +24,22 @@ def random_words(key: Array, shape: tuple[int, ...]) -> Array:
     return threefry_2x32((first, second), counter).reshape(shape)
 
 
-def random_uniform(key: Array, shape: tuple[int, ...]) -> Array:
-    """Uniform numbers float32 ``[*shape]`` in [0, 1), multiples of 2^-24, from `random_words`."""
-    return (random_words(key, shape) >> 8).astype(jnp.float32) * 2.0**-24
+def evaluation_words(key: Array, shape: tuple[int, ...]) -> Array:
+    """Uniform random words uint32 ``[*shape]``: what sampled policies draw from in evaluation.
+
+    One bit of each is 0, so that `uniform_of` gives what `jax.random.uniform` does, multiples of
+    2^-23, bit by bit; earlier results were drawn by it.
+    """
+    return jax.random.bits(key, shape, "uint32") & np.uint32(0xFFFF_FEFF)
+
+
+def uniform_of(words: Any) -> Any:
+    """Uniform numbers float32 in [0, 1), multiples of 2^-24: one of each word uint32 ``[...]``.
+
+    It takes numpy or JAX arrays and gives the same.
+    """
+    chex.assert_type(words, np.uint32)
+    return (words >> 8).astype(np.float32) * 2.0**-24
 
 
 def random_permutation(key: Array, size: int) -> Array:

@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jaxgen.evaluation.agent import Agent
-from jaxgen.evaluation.episodes import greedy, make_suite
+from jaxgen.evaluation.episodes import make_suite, step_words
 from jaxgen.evaluation.host_episodes import make_host_suite, play
+from jaxgen.evaluation.policy import Acting
 from jaxgen.types import Array, Environment, HostEpisodes, HostStep, HostTask, Task, is_host
 
 SHEET_SIDE = 120
@@ -34,9 +35,6 @@ FRAME_TIMES = (70, 70, 60)
 """Milliseconds, in turn: 15 frames a second in the hundredths that GIF knows."""
 LAST_TIME = 1000
 """Milliseconds for which the last frame of an episode stays."""
-
-Policy = Callable[[Any, Any], Array]
-"""(obs ``[*S, ...]``, uniform float32 ``[*S]``) -> actions int32 ``[*S]``."""
 
 
 class Row(NamedTuple):
@@ -157,12 +155,11 @@ def film(
       ValueError: the agent was trained on something else, or its training diverged.
     """
     _check(agent, task)
-    policy = _policy(agent, sampled)
     if is_host(task):
-        return _film_host(agent, task, key, level, num_episodes, policy)
+        return _film_host(agent, task, key, level, num_episodes, sampled)
     suite = make_suite(task, key, (level,), num_episodes)
     params = jax.tree.map(lambda leaf: leaf[0], suite.params)
-    begin, step = _episode_functions(task.environment, params, policy)
+    begin, step = _episode_functions(task.environment, params, agent.acting(sampled))
     draw = partial(_draw, task, params=_at(params))
     return [
         _film_episode(begin(words), partial(step, key=own), draw)
@@ -184,16 +181,8 @@ def _check(agent: Agent, task: Task | HostTask) -> None:
         )
 
 
-def _policy(agent: Agent, sampled: bool) -> Policy:
-    def act(obs: Any, uniform: Any) -> Array:
-        preferences = agent.preferences(obs)
-        return agent.functions().sample(preferences, uniform) if sampled else greedy(preferences)
-
-    return act
-
-
 def _episode_functions(
-    environment: Environment, params: Any, policy: Policy
+    environment: Environment, params: Any, acting: Acting
 ) -> tuple[Callable, Callable]:
     """Compiled starts and steps of an episode as `jaxgen.evaluation.episodes` has it, key for key.
 
@@ -201,8 +190,8 @@ def _episode_functions(
     """
 
     def step(obs: Array, state: Any, time: Array, key: Array):
-        uniform = jax.random.uniform(jax.random.fold_in(key, time))
-        return environment.advance(state, policy(obs, uniform), params)
+        action = acting.choose(obs, step_words(key, time, acting.num_words))
+        return environment.advance(state, environment.spec.actions.scale(action), params)
 
     return jax.jit(lambda words: environment.reset_from(words, params)), jax.jit(step)
 
@@ -223,16 +212,12 @@ def _film_episode(
 
 
 def _film_host(
-    agent: Agent, task: HostTask, key: Array, level: float, num_episodes: int, policy: Policy
+    agent: Agent, task: HostTask, key: Array, level: float, num_episodes: int, sampled: bool
 ) -> list[Clip]:
     suite = make_host_suite(task, key, (level,), num_episodes)
     filmed = _Filmed(suite.episodes)
-
-    def act(obs: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        return np.asarray(policy(obs, uniform))
-
-    own = suite._replace(episodes=filmed)
-    returns = play(task.spec, own, act, agent.config.num_frames)[0]
+    suite = suite._replace(episodes=filmed)
+    returns = play(task.spec, suite, agent.acting(sampled), agent.config.num_frames)[0]
     clips = [filmed.clips[number] for number in range(num_episodes)]
     for clip, total in zip(clips, returns, strict=True):
         clip.total = float(total)

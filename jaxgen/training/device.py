@@ -16,7 +16,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.algorithms.gradients import dot_products
-from jaxgen.evaluation.episodes import Suite, episode_returns, greedy
+from jaxgen.evaluation.episodes import Suite, episode_returns
+from jaxgen.evaluation.policy import acting
 from jaxgen.study.spec import MODES
 from jaxgen.training.fit import MAX_LANES_ON_CPU, MIN_LANES
 from jaxgen.training.keys import iteration_keys, stream_key
@@ -186,13 +187,9 @@ class _LaneFunctions(NamedTuple):
         algorithm = self.algorithm(lane)
 
         def mode_returns(sampled: Array) -> Array:
-            def act(obs: Array, uniform: Array) -> Array:
-                preferences = algorithm.preferences(params, obs)
-                drawn = algorithm.sample(preferences, uniform)
-                return jnp.where(sampled, drawn, greedy(preferences))
-
+            chosen = acting(algorithm.policy, params, sampled)
             limit = self.task.spec.max_episode_steps
-            return episode_returns(self.task.environment, suite, act, limit)
+            return episode_returns(self.task.environment, suite, chosen, limit)
 
         return jax.lax.map(mode_returns, jnp.asarray([mode == "sampled" for mode in MODES]))
 

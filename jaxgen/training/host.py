@@ -17,8 +17,8 @@ import numpy as np
 from jax.custom_batching import sequential_vmap
 
 from jaxgen.algorithms.base import Algorithm
-from jaxgen.evaluation.episodes import greedy
 from jaxgen.evaluation.host_episodes import HostSuite, host_words, play
+from jaxgen.evaluation.policy import Acting, acting
 from jaxgen.nn import frames
 from jaxgen.study.spec import MODES
 from jaxgen.system import platform
@@ -32,7 +32,7 @@ from jaxgen.training.host_rollout import (
 from jaxgen.training.keys import IterationKeys, iteration_keys, stream_key
 from jaxgen.training.memory import SHARED_BYTES, Memory, num_bytes
 from jaxgen.training.program import Carry, Lanes, MakeAlgorithm, Program, learn
-from jaxgen.training.rollout import Ended, Episodes, action_randomness
+from jaxgen.training.rollout import Ended, Episodes, action_words
 from jaxgen.types import Array, EnvSpec, HostTask, HostVecEnv, Metrics, PyTree
 
 BridgeKind = Literal["callback", "loop"]
@@ -58,13 +58,13 @@ class HostFunctions(NamedTuple):
     init: Callable[[Lanes, np.ndarray], tuple[PyTree, Episodes, Array]]
     """(lane, first observations ``[V, N, ...]``) -> state, episodes, env steps."""
     prepare: Callable[[Lanes, PyTree, Array, int], tuple[PyTree, Array]]
-    """(lane, state, running sums of rewards ``[V, N]``, iteration) -> actor, uniform
-    ``[T, V, N]``."""
+    """(lane, state, running sums of rewards ``[V, N]``, iteration) -> actor, words
+    ``[T, V, N, W]``."""
     rollout: Callable[[Lanes, PyTree, Episodes, Array, Any], tuple[Episodes, Recording, Ended]]
-    """(lanes, actor, episodes, uniform, images) -> episodes, recording, returns and ends of its
+    """(lanes, actor, episodes, words, images) -> episodes, recording, returns and ends of its
     episodes ``[T, L, V, N]``; consumes the images, the buffer that it writes into."""
     act: Callable[[Lanes, PyTree, np.ndarray, np.ndarray], tuple[Array, PyTree]]
-    """(lanes, actor, obs ``[L, V, N, ...]``, uniform ``[L, V, N]``) -> actions, extras."""
+    """(lanes, actor, obs ``[L, V, N, ...]``, words ``[L, V, N, W]``) -> actions, extras."""
     assemble: Callable[[Lanes, Recording], PyTree]
     """(lane, recording) -> what the algorithm keeps of its transitions."""
     update: Callable[[Lanes, PyTree, Array, PyTree, Recording, int], tuple[PyTree, Array, Metrics]]
@@ -72,9 +72,10 @@ class HostFunctions(NamedTuple):
     the state."""
     params: Callable[[Lanes, PyTree], Array]
     """(lane, state) -> flat parameters ``[D]``."""
-    choose: Callable[[Lanes, Array, np.ndarray, np.ndarray, bool], Array]
-    """(lane, parameters ``[D]``, obs ``[W, ...]``, uniform ``[W]``, sampled or greedy) -> actions
-    ``[W]``."""
+    choose: Callable[[Lanes, Array, bool, np.ndarray, np.ndarray], Array]
+    """(lane, parameters ``[D]``, sampled or greedy, obs ``[slots, ...]``, words ``[slots, W]``) ->
+    actions ``[slots, *action shape]``; W is ``num_words``."""
+    num_words: int
     keeps_obs: bool
     spare: list[Any]
     """The images of the last recording, to write the next one into: memory that is new has to be
@@ -108,6 +109,7 @@ def make_host_functions(
         update=jax.jit(own.update, donate_argnums=1),
         params=jax.jit(own.params),
         choose=jax.jit(own.choose),
+        num_words=shown.policy.num_words,
         keeps_obs=shown.keeps_obs,
         spare=[],
         fresh=shown.fresh,
@@ -146,7 +148,7 @@ def train_host_iteration(
         for lane, state, total in zip(each, carry.state, carry.episodes.total, strict=True)
     ]
     actors = [actor for actor, _ in prepared]
-    actor, uniform = _stacked(prepared)
+    actor, words = _stacked(prepared)
     episodes = carry.episodes
     if functions.fresh:
         obs = frames.begin(env.reset(iteration), lanes.config.num_frames)
@@ -154,13 +156,13 @@ def train_host_iteration(
     if bridge == "loop":
         episodes, recording, ended = collect_host(
             env, task.spec, lambda *args: functions.act(lanes, actor, *args), functions.keeps_obs,
-            episodes, np.asarray(uniform),
+            episodes, np.asarray(words),
         )
     else:
         task.bridge.connect(env)
-        images = room_for_images(task.spec, functions, episodes, uniform)
+        images = room_for_images(task.spec, functions, episodes, words)
         episodes, recording, ended = task.bridge.run(
-            functions.rollout, lanes, actor, episodes, uniform, images
+            functions.rollout, lanes, actor, episodes, words, images
         )
         functions.spare[:] = [recording.obs]
     updated = [
@@ -175,7 +177,7 @@ def train_host_iteration(
 
 
 def room_for_images(
-    spec: EnvSpec, functions: HostFunctions, episodes: Episodes, uniform: Array
+    spec: EnvSpec, functions: HostFunctions, episodes: Episodes, words: Array
 ) -> Any:
     """A buffer ``[L, T + 1, V, N, ...]`` for the images of a recording; the spare one, if it fits.
 
@@ -183,21 +185,21 @@ def room_for_images(
       spec: of the environment.
       functions: what they hold to spare is theirs no longer.
       episodes: where the rollout starts.
-      uniform: ``[L, T, V, N]``.
+      words: ``[L, T, V, N, W]``.
     """
     if not functions.keeps_obs:
         return ()
-    wanted = _image_shapes(spec, functions.keeps_obs, episodes, uniform)
+    wanted = _image_shapes(spec, functions.keeps_obs, episodes, words)
     spare = functions.spare.pop() if functions.spare else None
     if spare is not None and spare.shape == wanted.shape:
         return spare
     return jnp.zeros(wanted.shape, wanted.dtype)
 
 
-def _image_shapes(spec: EnvSpec, keeps_obs: bool, episodes: Episodes, uniform: Array) -> Any:
+def _image_shapes(spec: EnvSpec, keeps_obs: bool, episodes: Episodes, words: Array) -> Any:
     if not keeps_obs:
         return ()
-    num_lanes, num_steps, *_ = uniform.shape
+    num_lanes, num_steps, *_ = words.shape
     newest = jax.eval_shape(partial(frames.newest, spec), episodes.obs)
     return jax.ShapeDtypeStruct((num_lanes, num_steps + 1, *newest.shape[1:]), newest.dtype)
 
@@ -300,8 +302,8 @@ def estimate_memory(task: HostTask, functions: HostFunctions, lanes: Lanes) -> M
     one, lane = np.int32(0), _lane(lanes, 0)
     first = _first_observations(task, lanes)
     state, episodes, _ = jax.eval_shape(functions.init, lane, first)
-    actor, uniform = jax.eval_shape(functions.prepare, lane, state, episodes.total, one)
-    inputs = _with_lanes((actor, episodes, uniform), 1)
+    actor, words = jax.eval_shape(functions.prepare, lane, state, episodes.total, one)
+    inputs = _with_lanes((actor, episodes, words), 1)
     images = _image_shapes(task.spec, functions.keeps_obs, *inputs[1:])
     recording = jax.eval_shape(functions.rollout, _with_lanes(lane, 1), *inputs, images)[1]
     one_lane = jax.eval_shape(partial(lane_of, index=0), recording)
@@ -332,12 +334,12 @@ def _compiled(
     one, lane, num = np.int32(0), _lane(lanes, 0), len(lanes.seed)
     state, steps = carry.state[0], carry.env_steps[0]
     shapes = jax.eval_shape(functions.prepare, lane, state, carry.episodes.total[0], one)
-    actor, uniform = _with_lanes(shapes, num)
+    actor, words = _with_lanes(shapes, num)
     if bridge == "loop":
         return functions
     rollout: Any = functions.rollout
-    images = _image_shapes(spec, functions.keeps_obs, carry.episodes, uniform)
-    lowered = rollout.lower(lanes, actor, carry.episodes, uniform, images)
+    images = _image_shapes(spec, functions.keeps_obs, carry.episodes, words)
+    lowered = rollout.lower(lanes, actor, carry.episodes, words, images)
     kept = jax.eval_shape(partial(lane_of, index=0), lowered.out_info[1])
     update: Any = functions.update
     compiled_update = update.lower(lane, state, steps, shapes[0], kept, one).compile()
@@ -350,9 +352,9 @@ def _evaluate(
     """Returns ``[modes, K, E]`` of one lane."""
 
     def returns(sampled: bool) -> np.ndarray:
-        choose = partial(functions.choose, lane, params)
-        act = lambda obs, uniform: np.asarray(choose(obs, uniform, sampled))  # noqa: E731
-        return play(task.spec, suite, act, lane.config.num_frames)
+        choose = partial(functions.choose, lane, params, sampled)
+        chosen = Acting(choose, functions.num_words)
+        return play(task.spec, suite, chosen, lane.config.num_frames)
 
     return np.stack([returns(mode == "sampled") for mode in MODES])
 
@@ -387,19 +389,19 @@ class _LaneFunctions(NamedTuple):
     ) -> tuple[PyTree, Array]:
         algorithm, keys = self.algorithm(lane), self.keys(lane, iteration)
         actor = algorithm.prepare(state, iteration, keys.prepare)
-        return actor, action_randomness(algorithm, total, keys.collect)[0]
+        return actor, action_words(algorithm, total, keys.collect)[0]
 
     def rollout(
-        self, lane: Lanes, actor: PyTree, episodes: Episodes, uniform: Array, images: Any
+        self, lane: Lanes, actor: PyTree, episodes: Episodes, words: Array, images: Any
     ) -> tuple[Episodes, Recording, Ended]:
         algorithm, task = self.algorithm(lane), self.task
-        return collect_bridged(task.bridge, task.spec, algorithm, actor, episodes, uniform, images)
+        return collect_bridged(task.bridge, task.spec, algorithm, actor, episodes, words, images)
 
     def assemble(self, lane: Lanes, recording: Recording) -> PyTree:
         return assemble(self.task.spec, self.algorithm(lane), recording)
 
-    def act(self, lane: Lanes, actor: PyTree, obs: Array, uniform: Array) -> tuple[Array, PyTree]:
-        return self.algorithm(lane).act(actor, obs, uniform)
+    def act(self, lane: Lanes, actor: PyTree, obs: Array, words: Array) -> tuple[Array, PyTree]:
+        return self.algorithm(lane).act(actor, obs, words)
 
     def update(
         self, lane: Lanes, state: PyTree, env_steps: Array, actor: PyTree, recording: Recording,
@@ -419,11 +421,9 @@ class _LaneFunctions(NamedTuple):
         return self.algorithm(lane).params(state)
 
     def choose(
-        self, lane: Lanes, params: Array, obs: Array, uniform: Array, sampled: Array
+        self, lane: Lanes, params: Array, sampled: Array, obs: Array, words: Array
     ) -> Array:
-        algorithm = self.algorithm(lane)
-        preferences = algorithm.preferences(params, obs)
-        return jnp.where(sampled, algorithm.sample(preferences, uniform), greedy(preferences))
+        return acting(self.algorithm(lane).policy, params, sampled).choose(obs, words)
 
 
 def _lane(tree: PyTree, index: int) -> Any:

@@ -46,7 +46,7 @@ class Recording(NamedTuple):
 
 def collect_bridged(
     bridge: Bridge, spec: EnvSpec, algorithm: Algorithm, actor: PyTree, episodes: Episodes,
-    uniform: Array, images: Any,
+    words: Array, images: Any,
 ) -> tuple[Episodes, Recording, Ended]:
     """As `collect`, of the host environment that is connected to the bridge.
 
@@ -56,7 +56,7 @@ def collect_bridged(
       algorithm: as in `collect`.
       actor: as in `collect`.
       episodes: where the last rollout ended.
-      uniform: randomness of the actions ``[T, V, N]``.
+      words: randomness of the actions, uint32 ``[T, V, N, W]``.
       images: a buffer for the recording's ``obs``, whatever is in it.
 
     Returns:
@@ -70,9 +70,9 @@ def collect_bridged(
 
     def step(carry: tuple[PyTree, PyTree, Array], inputs: tuple[Array, Array]):
         images, stack, total = carry
-        time, uniform_t = inputs
+        time, words_t = inputs
         seen = lax.dynamic_index_in_dim(images, time, keepdims=False) if alone else stack
-        action, extras = algorithm.act(actor, seen, uniform_t)
+        action, extras = algorithm.act(actor, seen, words_t)
         obs, reward, terminated, truncated, next_obs = bridge.step(action)
         done, total = terminated | truncated, total + reward
         if algorithm.keeps_obs:
@@ -87,7 +87,7 @@ def collect_bridged(
 
     stack = () if alone else episodes.obs
     (images, stack, total), (kept, ended) = lax.scan(
-        step, (images, stack, episodes.total), (jnp.arange(len(uniform)), uniform)
+        step, (images, stack, episodes.total), (jnp.arange(len(words)), words)
     )
     after = Episodes(images[-1] if alone else stack, (), total)  # pyright: ignore
     return after, Recording(episodes.obs, images, *kept), ended
@@ -134,18 +134,18 @@ def collect_host(
     act: Callable[[np.ndarray, np.ndarray], tuple[Array, PyTree]],
     keeps_obs: bool,
     episodes: Episodes,
-    uniform: np.ndarray,
+    words: np.ndarray,
 ) -> tuple[Episodes, Recording, tuple[np.ndarray, np.ndarray]]:
     """As `collect_bridged`, by a Python loop, for all lanes at once.
 
     Args:
       env: the environment, of shape S.
       spec: its specification.
-      act: (obs ``[*S, ...]``, uniform ``[*S]``) -> actions and extras, compiled, closed over the
-        actor.
+      act: (obs ``[*S, ...]``, words uint32 ``[*S, W]``) -> actions and extras, compiled, closed
+        over the actor.
       keeps_obs: the algorithm's.
       episodes: where the last rollout ended; its ``state`` stays inside ``env``.
-      uniform: randomness of the actions, ``[T, V, N]`` or ``[L, T, V, N]``.
+      words: randomness of the actions, uint32 ``[T, V, N, W]`` or ``[L, T, V, N, W]``.
 
     Returns:
       As `collect_bridged`, in numpy, for lanes with the axes of `Recording`.
@@ -153,9 +153,10 @@ def collect_host(
     start, total = np.array(episodes.obs), np.array(episodes.total)
     time_axis, stack = total.ndim - 2, start
     images, kept, ended = [np.array(frames.newest(spec, start))], [], []
-    for uniform_t in np.moveaxis(uniform, time_axis, 0):
-        action, extras = jax.tree.map(np.asarray, act(stack, uniform_t))
-        obs, reward, terminated, truncated, next_obs = map(np.array, env.step(action))
+    for words_t in np.moveaxis(words, time_axis, 0):
+        action, extras = jax.tree.map(np.asarray, act(stack, words_t))
+        fields = env.step(spec.actions.scale(action))
+        obs, reward, terminated, truncated, next_obs = map(np.array, fields)
         reward = reward.astype(np.float32)
         done, total = terminated | truncated, total + reward
         images += [obs] if keeps_obs else []

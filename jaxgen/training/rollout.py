@@ -65,21 +65,25 @@ def collect(
       episodes: where the last rollout ended.
       key: randomness of the actions and the resets, drawn in bulk before the scan.
 
+    Actions for a `Box` are in [-1, 1] as the algorithm chose them, in the rollout too; only the
+    environment gets them scaled.
+
     Returns:
       The running episodes, the rollout (what ``record`` kept, leaves ``[T, V, N, ...]``)
       and the metrics ``reward`` (mean return of the episodes that ended; NaN if none
       did) and ``episodes`` (their number).
     """
-    uniform, reset_key = action_randomness(algorithm, episodes.total, key)
-    words = _reset_words(environment, reset_key, uniform.shape)
+    words, reset_key = action_words(algorithm, episodes.total, key)
+    reset_words = _reset_words(environment, reset_key, words.shape[:-1])
+    scale = environment.spec.actions.scale
 
     def step(episodes: Episodes, inputs: tuple[Array, Array]):
-        uniform_t, words_t = inputs
-        action, extras = algorithm.act(actor, episodes.obs, uniform_t)
+        words_t, reset_words_t = inputs
+        action, extras = algorithm.act(actor, episodes.obs, words_t)
         next_obs, state, reward, terminated, truncated = jax.vmap(environment.advance)(
-            episodes.state, action, params
+            episodes.state, scale(action), params
         )
-        fresh = jax.vmap(environment.reset_from)(words_t, params)
+        fresh = jax.vmap(environment.reset_from)(reset_words_t, params)
         transition = Transition(
             episodes.obs, action, reward, terminated, truncated, next_obs, extras
         )
@@ -92,18 +96,16 @@ def collect(
         kept = algorithm.record(transition), ended
         return Episodes(obs, state, jnp.where(done, 0.0, total)), kept
 
-    episodes, (rollout, ended) = lax.scan(step, episodes, (uniform, words))
+    episodes, (rollout, ended) = lax.scan(step, episodes, (words, reset_words))
     return episodes, rollout, episode_metrics(*ended)
 
 
-def action_randomness(
-    algorithm: Algorithm, total: Array, key: Array
-) -> tuple[Array, Array]:
-    """Draw what the actions of a rollout need -> uniform ``[T, V, N]``, a key for the resets;
-    ``total`` is of `Episodes`."""
+def action_words(algorithm: Algorithm, total: Array, key: Array) -> tuple[Array, Array]:
+    """Draw what the actions of a rollout need -> words uint32 ``[T, V, N, W]``, a key for the
+    resets; ``total`` is of `Episodes`."""
     act_key, reset_key = jax.random.split(key)
-    shape = (algorithm.num_steps, *total.shape)
-    return random.random_uniform(act_key, shape), reset_key
+    shape = (algorithm.num_steps, *total.shape, algorithm.policy.num_words)
+    return random.random_words(act_key, shape), reset_key
 
 
 def episode_metrics(returns: Array, counts: Array) -> Metrics:

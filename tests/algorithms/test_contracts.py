@@ -12,12 +12,15 @@ import pytest
 
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.algorithms.base import Algorithm
+from jaxgen.nn.random import random_words
 from jaxgen.study import config as configs
 from jaxgen.study.config import PRESETS, VARIANTS, preset
 from jaxgen.techniques import COMPONENTS, SUITES, canonical_name, make_technique
 from jaxgen.training.rollout import collect, start_episodes
+from jaxgen.types import Image
 from probe_envs import (
     ARMS,
+    NUM_ACTIONS,
     NUM_ITERATIONS,
     NUM_LANES,
     PROBES,
@@ -68,15 +71,17 @@ def abstract_iteration(algorithm: Algorithm, params: Any) -> dict[str, Any]:
         state = algorithm.init(key)
         actor = algorithm.prepare(state, jnp.int32(0), key)
         episodes = start_episodes(TASK.environment, params, algorithm, key)
-        uniform = jax.random.uniform(key, episodes.total.shape)
+        policy, vector = algorithm.policy, algorithm.params(state)
+        words = random_words(key, (*episodes.total.shape, policy.num_words))
         after, rollout, _ = collect(TASK.environment, params, algorithm, actor, episodes, key)
         new_state, metrics = algorithm.update(state, actor, rollout, jnp.int32(0), key)
-        preferences = algorithm.preferences(algorithm.params(state), episodes.obs)
         return {
             "state": state, "new_state": new_state, "episodes": episodes, "after": after,
-            "rollout": rollout, "metrics": metrics, "vector": algorithm.params(state),
-            "action": algorithm.act(actor, episodes.obs, uniform)[0], "preferences": preferences,
-            "sampled": algorithm.sample(preferences, uniform),
+            "rollout": rollout, "metrics": metrics, "vector": vector,
+            "acted": algorithm.act(actor, episodes.obs, words)[0],
+            "best": policy.best(vector, episodes.obs),
+            "drawn": policy.draw(vector, episodes.obs, words),
+            "scores": policy.scores and policy.scores(vector, episodes.obs),
             "halves": algorithm.half_gradients(state, actor, rollout),
         }
 
@@ -92,9 +97,9 @@ def test_an_iteration_keeps_its_types(name, technique):
     assert shapes(made["new_state"]) == shapes(made["state"])
     assert shapes(made["after"]) == shapes(made["episodes"])
     lead = (3, algorithm.num_envs)
-    assert (made["action"].shape, made["action"].dtype) == (lead, jnp.int32)
-    assert (made["sampled"].shape, made["sampled"].dtype) == (lead, jnp.int32)
-    assert made["preferences"].shape == (*lead, TASK.spec.num_actions)
+    for choice in ("acted", "best", "drawn"):
+        assert (made[choice].shape, made[choice].dtype) == (lead, jnp.int32)
+    assert made["scores"].shape == (*lead, NUM_ACTIONS)
     assert (made["vector"].ndim, made["vector"].dtype) == (1, jnp.float32)
     assert made["halves"].shape == (2, 3, *made["vector"].shape)
     for leaf in jax.tree.leaves(made["rollout"]):
@@ -164,9 +169,7 @@ def test_decay_is_what_tells_reg_from_its_arm(name):
 def test_every_preset_builds_for_the_probe(name):
     """Each configuration that is registered under the name, and each named preset of it."""
     names = [name, *(variant for variant, (base, _) in VARIANTS.items() if base == name)]
-    image = dataclasses.replace(
-        TASK.spec, obs_shape=(64, 64, 3), obs_dtype="uint8", truncates=False
-    )  # fmt: skip
+    image = dataclasses.replace(TASK.spec, observation=Image(64, 64, 3), truncates=False)
     for algorithm in names:
         for environment in PRESETS[name]:
             reads_images = environment not in ("cartpole", "minigrid")

@@ -11,6 +11,7 @@ import pytest
 
 from jaxgen.algorithms import dqn
 from jaxgen.algorithms.base import Algorithm
+from jaxgen.nn.random import evaluation_words
 from jaxgen.study.config import preset, replace
 from jaxgen.techniques import make_technique
 from jaxgen.training.program import stack_lanes
@@ -22,6 +23,7 @@ from probe_envs import (
     ProbeTask,
     look,
     reference,
+    scores,
     single,
     start,
     tiny_config,
@@ -118,16 +120,16 @@ def test_double_q_target_by_hand(terminated, truncated):
     rollout = same_transitions(terminated, truncated)
     obs, next_obs = rollout.obs[0, 0, 0], rollout.next_obs[0, 0, 0]
     state = algorithm.init(jax.random.key(0))
-    online = np.asarray(algorithm.preferences(state.online.params, next_obs))
+    online = np.asarray(scores(algorithm, state.online.params, next_obs))
     # Another network that prefers the other action.
     others = [algorithm.init(jax.random.key(seed)).target for seed in range(1, 8)]
-    judged = [np.asarray(algorithm.preferences(other, next_obs)) for other in others]
+    judged = [np.asarray(scores(algorithm, other, next_obs)) for other in others]
     differing = next(i for i, q in enumerate(judged) if q.argmax() != online.argmax())
     state = state._replace(target=others[differing])
     target = 0.1 * 0.25
     if not terminated:
         target += 0.99 * judged[differing][online.argmax()]
-    error = float(algorithm.preferences(state.online.params, obs)[1]) - target
+    error = float(scores(algorithm, state.online.params, obs)[1]) - target
     expected = 0.5 * error**2 if abs(error) <= 1 else abs(error) - 0.5
     actor = algorithm.prepare(state, jnp.int32(0), jax.random.key(1))
     _, metrics = algorithm.update(state, actor, rollout, jnp.int32(0), jax.random.key(2))
@@ -211,9 +213,12 @@ def test_each_variation_has_its_own_ring():
 
 def test_the_sampled_mode_explores_with_epsilon_05():
     """The other of two actions has probability .025; 40 000 draws are within .003 of it."""
-    values = jnp.tile(jnp.array([1.0, 0.0]), (40_000, 1))
-    uniform = jax.random.uniform(jax.random.key(0), (40_000,))
-    np.testing.assert_allclose(make().sample(values, uniform).mean(), 0.025, atol=0.003)
+    algorithm = make()
+    policy, params = algorithm.policy, algorithm.params(algorithm.init(jax.random.key(0)))
+    obs = jnp.ones((40_000, *SPEC.obs_shape))
+    words = evaluation_words(jax.random.key(0), (40_000, policy.num_words))
+    others = policy.draw(params, obs, words) != policy.best(params, obs)
+    np.testing.assert_allclose(others.mean(), 0.025, atol=0.003)
 
 
 # Probes: one lane each; no minibatch noise but the sampling of the ring.
@@ -240,7 +245,7 @@ def trained() -> np.ndarray:
 
 def values(name: str, state: int) -> np.ndarray:
     params = jnp.asarray(trained()[NAMES.index(name)])
-    return np.asarray(make().preferences(params, look(PROBES[name], state)))
+    return np.asarray(scores(make(), params, look(PROBES[name], state)))
 
 
 def assert_values(name: str, state: int, expected, tolerance: float = 0.03) -> None:

@@ -227,7 +227,7 @@ def test_probes_are_learned():
     algorithm = make(BASELINE)
     for lane, probe, state, best in ((0, "action", 0, 1), (1, "match", 0, 0), (1, "match", 1, 1)):
         params = jnp.asarray(carry.state.params[lane])
-        assert algorithm.preferences(params, look(PROBES[probe], state)).argmax() == best
+        assert algorithm.policy.best(params, look(PROBES[probe], state)) == best
 
 
 def test_a_lane_rests_from_the_generation_that_reaches_its_budget():

@@ -7,10 +7,10 @@ import pytest
 
 from jaxgen.algorithms import image_replay, replay
 from jaxgen.nn import frames
-from jaxgen.types import EnvSpec, Transition
+from jaxgen.types import Codes, Discrete, EnvSpec, Image, Transition
 
 NUM_VARIATIONS, NUM_ENVS, NUM_STEPS, NUM_FRAMES = 2, 3, 2, 4
-SINGLE = EnvSpec("toy", (2, 2, 3), "uint8", 5, 9, truncates=False)
+SINGLE = EnvSpec("toy", Image(2, 2, 3), Discrete(5), 9, truncates=False)
 SPEC = SINGLE.stacked(NUM_FRAMES)
 
 
@@ -87,7 +87,7 @@ def test_every_entry_is_as_likely():
 
 def test_100_000_transitions_take_1_2_gigabytes():
     """The specified buffer; 64 x 64 x 3 bytes, an action, a reward, a flag: 12 297 bytes each."""
-    spec = EnvSpec("starpilot", (64, 64, 12), "uint8", 15, 1000, truncates=False)
+    spec = EnvSpec("starpilot", Image(64, 64, 12), Discrete(15), 1000, truncates=False)
     store = image_replay.of_images(spec, 4, 3, 11, 100_000 // 3)
     shapes = jax.eval_shape(store.init)
     num_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
@@ -97,8 +97,9 @@ def test_100_000_transitions_take_1_2_gigabytes():
 
 def test_only_images_that_never_truncate_can_be_put_together():
     assert image_replay.is_possible(SPEC)
-    assert not image_replay.is_possible(EnvSpec("cut", (2, 2, 3), "uint8", 5, 9))
-    assert not image_replay.is_possible(EnvSpec("codes", (7,), "uint8", 5, 9, truncates=False))
+    assert not image_replay.is_possible(EnvSpec("cut", Image(2, 2, 3), Discrete(5), 9))
+    codes = EnvSpec("codes", Codes((7,), 5), Discrete(5), 9, truncates=False)
+    assert not image_replay.is_possible(codes)
 
 
 def test_packing_is_undone():

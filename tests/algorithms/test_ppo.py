@@ -16,10 +16,12 @@ from jaxgen.techniques import make_technique
 from jaxgen.training.program import stack_lanes
 from jaxgen.types import Transition
 from probe_envs import (
+    NUM_ACTIONS,
     NUM_LANES,
     PROBES,
     ProbeTask,
     look,
+    scores,
     single,
     start,
     tiny_config,
@@ -158,7 +160,7 @@ def test_targets_follow_the_recursion_with_truncation_bootstrapping():
     trace; the target is A + v."""
     rollout = random_rollout()
     batches, params = minibatches(rollout, num_minibatches=1, num_epochs=1)
-    network = networks.actor_critic(SPEC, (16,), encoding="one_hot")
+    network = networks.actor_critic(SPEC, NUM_ACTIONS, (16,), encoding="one_hot")
     tree = network.unravel(params)
     observations = rollout.obs, rollout.next_obs
     values, successors = (np.asarray(network.apply(tree, obs)[1]) for obs in observations)
@@ -237,7 +239,7 @@ def trained() -> np.ndarray:
 
 
 def value(name: str, state: int) -> float:
-    network = networks.actor_critic(SPEC, (16,), encoding="one_hot")
+    network = networks.actor_critic(SPEC, NUM_ACTIONS, (16,), encoding="one_hot")
     tree = network.unravel(jnp.asarray(trained()[NAMES.index(name)]))
     return float(network.apply(tree, look(PROBES[name], state))[1])
 
@@ -245,7 +247,7 @@ def value(name: str, state: int) -> float:
 def probability(name: str, state: int, action: int) -> float:
     algorithm = ppo.make_ppo(tiny_config("ppo"), make_technique("baseline"), SPEC)
     params = jnp.asarray(trained()[NAMES.index(name)])
-    return float(jax.nn.softmax(algorithm.preferences(params, look(PROBES[name], state)))[action])
+    return float(jax.nn.softmax(scores(algorithm, params, look(PROBES[name], state)))[action])
 
 
 def test_probe_constant_reward():

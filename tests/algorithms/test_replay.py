@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxgen.algorithms import replay
-from jaxgen.types import EnvSpec
+from jaxgen.types import Codes, Discrete, EnvSpec, Numbers
 
 NUM_VARIATIONS, NUM_STEPS, NUM_ENVS = 3, 4, 2
 
@@ -76,7 +76,7 @@ def test_a_ring_keeps_the_dtypes_of_its_example():
 @pytest.mark.parametrize("lead", [(), (2, 3)])
 def test_bytes_come_back_from_their_words(obs_shape, lead):
     """Four bytes to a word, the last word padded."""
-    spec = EnvSpec("bytes", obs_shape, "uint8", 2, 10)
+    spec = EnvSpec("bytes", Codes(obs_shape, 256), Discrete(2), 10)
     obs = jax.random.bits(jax.random.key(0), (*lead, *obs_shape), jnp.uint8)
     words = replay.pack(spec, obs)
     assert words.shape == (*lead, -(-math.prod(obs_shape) // 4)) and words.dtype == jnp.uint32
@@ -86,6 +86,6 @@ def test_bytes_come_back_from_their_words(obs_shape, lead):
 
 
 def test_numbers_are_kept_as_they_are():
-    spec = EnvSpec("numbers", (2,), "float32", 2, 10)
+    spec = EnvSpec("numbers", Numbers((0.0, 0.0), (1.0, 1.0)), Discrete(2), 10)
     obs = jnp.array([[0.5, -1.0]])
     assert replay.pack(spec, obs) is obs and replay.unpack(spec, obs) is obs

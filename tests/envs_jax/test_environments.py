@@ -15,6 +15,7 @@ from envs_jax import DEFAULT, ENVIRONMENTS, OTHERS, make_task
 from envs_jax.base import check_levels
 from envs_jax.procgen_games import GAMES
 from jaxgen.study.config import PRESETS, PROCGEN_GAMES, preset
+from jaxgen.types import Codes
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 OPTIONS = {"minigrid": {"bank_size": 48}}
@@ -35,7 +36,7 @@ class Subject:
         self.advance = jax.jit(jax.vmap(self.environment.advance))
 
     def actions(self, *shape):
-        draws = np.random.default_rng(0).integers(self.spec.num_actions, size=shape)
+        draws = np.random.default_rng(0).integers(self.environment.num_actions, size=shape)
         return jnp.asarray(draws, jnp.int32)
 
     def one_level(self, level):
@@ -106,17 +107,18 @@ def test_shapes_and_types(subject):
 
 def test_declared_ranges_fit_the_observation(subject):
     spec = subject.spec
-    low, high = (np.broadcast_to(edge, spec.obs_shape) for edge in (spec.obs_low, spec.obs_high))
+    edges = spec.observation.low, spec.observation.high
+    low, high = (np.broadcast_to(edge, spec.obs_shape) for edge in edges)
     assert (low < high).all()
     obs = np.asarray(subject.reset(subject.words, subject.params)[0])
     assert ((obs >= low) & (obs <= high)).all()
 
 
 def test_codes_stay_in_range(subject):
-    if subject.spec.num_codes is None:
+    if not isinstance(subject.spec.observation, Codes):
         pytest.skip("observations are numbers")
     obs, _ = subject.reset(subject.words, subject.params)
-    assert obs.max() < subject.spec.num_codes
+    assert obs.max() < subject.spec.observation.num
 
 
 @pytest.mark.parametrize("shape", [(), (2, 3)])

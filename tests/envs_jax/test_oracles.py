@@ -46,7 +46,7 @@ ORACLES = {
 def linear(task: Any, kernel: Any) -> Agent:
     """A trained agent in all but its parameters: without hidden layers, logits are obs @ kernel."""
     config = replace(preset("es", task.spec.name), {"hidden": []})
-    layer = {"bias": jnp.zeros(task.spec.num_actions), "kernel": jnp.asarray(kernel, jnp.float32)}
+    layer = {"bias": jnp.zeros(task.spec.actions.num), "kernel": jnp.asarray(kernel, jnp.float32)}
     params, _ = ravel_pytree({"params": {"Dense_0": layer}})
     return Agent("es", "baseline", config, task.spec, params)
 

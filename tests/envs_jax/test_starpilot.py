@@ -12,6 +12,7 @@ from envs_jax import procgen_games
 from envs_jax.procgen_games import GAMES, Block, Levels, ProcgenMissing, Slots
 from envs_jax.starpilot import KINDS, Mixture, ProcgenTask, ProcgenVecEnv
 from jaxgen.evaluation.host_episodes import make_host_suite, play, random_host_returns
+from jaxgen.evaluation.policy import Acting
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 ARMS = np.array([[0, 0, 0], [0, 0.25, 0.5], [0.5, 0.75, 1]], np.float32)
@@ -545,12 +546,12 @@ def test_an_episode_that_idles_ends_at_the_time_limit():
     assert task.spec.max_episode_steps == 1000 and not task.spec.truncates
     num_steps = []
 
-    def idle(obs: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    def idle(obs: np.ndarray, words: np.ndarray) -> np.ndarray:
         num_steps.append(1)
         return np.full(len(obs), 4, np.int32)
 
     suite = make_host_suite(task, jax.random.key(0), (0.0,), 2)
-    np.testing.assert_array_equal(play(task.spec, suite, idle), [[0, 0]])
+    np.testing.assert_array_equal(play(task.spec, suite, Acting(idle)), [[0, 0]])
     assert len(num_steps) == 1000
     env = open_games([[0]], 2, game="heist")
     for _ in range(1000):

@@ -10,10 +10,11 @@ import pytest
 from jaxgen.evaluation.episodes import (
     Suite,
     episode_returns,
-    greedy,
     make_suite,
     random_returns,
 )
+from jaxgen.evaluation.policy import Acting
+from jaxgen.nn.ops import greedy
 from jaxgen.study.spec import MODES
 from probe_envs import (
     MAX_STEPS,
@@ -41,8 +42,8 @@ def play(table: Table, action: int = 0, num_episodes: int = 64) -> tuple[np.ndar
     """Returns [E] of a policy that always takes one action, and the state each episode began in."""
     task = ProbeTask(table)
     suite = make_suite(task, KEY, (0.0,), num_episodes)
-    act = lambda obs, uniform: jnp.full(uniform.shape, action, jnp.int32)  # noqa: E731
-    run = jax.jit(lambda suite: episode_returns(task.environment, suite, act, MAX_STEPS))
+    always = Acting(lambda obs, words: jnp.full(words.shape[:-1], action, jnp.int32))
+    run = jax.jit(lambda suite: episode_returns(task.environment, suite, always, MAX_STEPS))
     starts = np.asarray(table.starts)[np.asarray(suite.words)[0, :, 0] % 2]
     return np.asarray(run(suite))[0], starts
 

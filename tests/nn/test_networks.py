@@ -10,10 +10,10 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from jaxgen.nn import networks
-from jaxgen.types import EnvSpec
+from jaxgen.types import Codes, Discrete, EnvSpec, Image, Numbers
 
-CODES = EnvSpec("codes", (4,), "uint8", 3, 10, num_codes=5, obs_high=(4.0,))
-NUMBERS = EnvSpec("numbers", (2,), "float32", 2, 10, obs_low=(-2.0, 0.0), obs_high=(2.0, 10.0))
+CODES = EnvSpec("codes", Codes((4,), 5), Discrete(3), 10)
+NUMBERS = EnvSpec("numbers", Numbers((-2.0, 0.0), (2.0, 10.0)), Discrete(2), 10)
 
 
 def test_one_hot_gives_every_code_an_input():
@@ -27,7 +27,7 @@ def test_one_hot_gives_every_code_an_input():
 
 def test_codes_below_the_first_have_no_inputs():
     """Codes 1 to 4: input 4 (c - 1) + i says whether cell i shows code c."""
-    spec = dataclasses.replace(CODES, first_code=1)
+    spec = dataclasses.replace(CODES, observation=Codes((4,), 5, first=1))
     obs = jnp.array([1, 4, 2, 3], jnp.uint8)
     inputs = np.asarray(networks.encode(spec, "one_hot")(obs)).reshape(4, 4)
     np.testing.assert_array_equal(inputs.argmax(0) + 1, obs)
@@ -58,7 +58,7 @@ def test_the_product_of_one_hot_inputs_is_a_matrix_product(num_codes, width, sha
     """In value and gradient, though the first code's inputs take no part; small and large."""
     keys = jax.random.split(jax.random.key(0), 3)
     codes = jax.random.randint(keys[0], (*shape, 6), 0, num_codes)
-    spec = dataclasses.replace(CODES, obs_shape=(6,), num_codes=num_codes)
+    spec = dataclasses.replace(CODES, observation=Codes((6,), num_codes))
     inputs = networks.encode(spec, "one_hot")(codes)
     kernel = jax.random.normal(keys[1], (6 * num_codes, width))
     outer = jax.random.normal(keys[2], (*shape, width))
@@ -91,7 +91,7 @@ def test_an_unknown_encoding_is_refused():
 
 @pytest.mark.parametrize("shape", [(), (5,), (3, 2)])
 def test_networks_take_any_leading_shape(shape):
-    network = networks.actor_critic(CODES, (8, 6), encoding="one_hot")
+    network = networks.actor_critic(CODES, 3, (8, 6), encoding="one_hot")
     params = network.init(jax.random.key(0))
     tree = network.unravel(params)
     obs = jax.random.randint(jax.random.key(1), (*shape, 4), 0, 5).astype(jnp.uint8)
@@ -126,7 +126,7 @@ def test_layers_start_orthogonal(head_scale):
 
 def test_actor_and_critic_share_nothing():
     """The value does not depend on the policy's half of the parameters, nor the other way."""
-    network = networks.actor_critic(NUMBERS, (8,), encoding="raw")
+    network = networks.actor_critic(NUMBERS, 2, (8,), encoding="raw")
     params, obs = network.init(jax.random.key(0)), jnp.array([0.3, -0.4])
     of_value = jax.grad(lambda p: network.apply(network.unravel(p), obs)[1])(params)
     of_policy = jax.grad(lambda p: network.apply(network.unravel(p), obs)[0][0])(params)
@@ -135,7 +135,7 @@ def test_actor_and_critic_share_nothing():
 
 
 def test_actor_and_critic_start_with_their_gains():
-    network = networks.actor_critic(NUMBERS, (8,), encoding="raw")
+    network = networks.actor_critic(NUMBERS, 2, (8,), encoding="raw")
     tree = network.unravel(network.init(jax.random.key(0)))
     heads = {name: tree[name]["params"]["Dense_1"]["kernel"] for name in ("actor", "critic")}
     for name, gain in (("actor", 0.01), ("critic", 1.0)):
@@ -145,18 +145,18 @@ def test_actor_and_critic_start_with_their_gains():
 
 @pytest.mark.parametrize("network", ["nature", "impala"])
 def test_encoders_of_images_refuse_other_observations(network):
-    spec = EnvSpec("cartpole", (4,), "float32", 2, 500)
+    spec = EnvSpec("cartpole", Numbers((0.0,) * 4, (1.0,) * 4), Discrete(2), 500)
     message = "cannot read cartpole, whose observations are float32 .4.: use network = 'mlp'"
     with pytest.raises(ValueError, match=message):
-        networks.actor_critic(spec, (8,), encoding="raw", network=network)
+        networks.actor_critic(spec, 2, (8,), encoding="raw", network=network)
     with pytest.raises(ValueError, match=message):
         networks.single(spec, 2, (8,), network=network, encoding="raw", head_scale=1.0)
 
 
 def test_images_may_have_any_leading_shape():
     """Logits and values of each image alone are those of all together."""
-    spec = EnvSpec("picture", (64, 64, 3), "uint8", 5, 100)
-    network = networks.actor_critic(spec, (8,), encoding="raw", network="nature")
+    spec = EnvSpec("picture", Image(64, 64, 3), Discrete(5), 100)
+    network = networks.actor_critic(spec, 5, (8,), encoding="raw", network="nature")
     bits = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64, 3))
     images = jnp.asarray(bits, jnp.uint8)
     tree = network.unravel(network.init(jax.random.key(0)))

@@ -118,8 +118,8 @@ def test_random_words_depend_on_the_key_alone():
     assert len(np.unique(words)) == words.size
 
 
-def test_random_uniform_is_uniform():
-    uniform = np.asarray(random.random_uniform(jax.random.key(0), (20_000,)))
+def test_uniform_numbers_are_uniform():
+    uniform = np.asarray(random.uniform_of(random.random_words(jax.random.key(0), (20_000,))))
     assert uniform.min() >= 0 and uniform.max() < 1 and uniform.dtype == np.float32
     assert stats.kstest(uniform, "uniform").pvalue > 0.01
 

@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.algorithms import ALGORITHMS
+from jaxgen.algorithms.base import Algorithm
 from jaxgen.study.config import Config, preset, replace
 from jaxgen.techniques import SUITES, Technique, make_technique
 from jaxgen.training.device import make_program
 from jaxgen.training.program import Carry, Lanes, Program, stack_lanes
-from jaxgen.types import EnvSpec
+from jaxgen.types import Discrete, EnvSpec, Numbers
 
 NUM_STATES, NUM_ACTIONS, NUM_FEATURES, NUM_STARTS = 6, 2, 3, 2
 MAX_STEPS = 8
@@ -57,7 +58,8 @@ class ProbeEnv:
     reset_words = 1
 
     def __init__(self) -> None:
-        self.spec = EnvSpec("probe", (NUM_FEATURES,), "float32", NUM_ACTIONS, MAX_STEPS)
+        features = Numbers((0.0,) * NUM_FEATURES, (1.0,) * NUM_FEATURES)
+        self.spec = EnvSpec("probe", features, Discrete(NUM_ACTIONS), MAX_STEPS)
 
     def reset_from(self, words, params: Table):
         index = params.starts[words[..., 0] % NUM_STARTS]
@@ -174,6 +176,12 @@ PROBES = {
 def look(probe: Table, state: int) -> jax.Array:
     """The observation of a state."""
     return jnp.asarray(probe.observed[state])
+
+
+def scores(algorithm: Algorithm, params: Any, obs: Any) -> jax.Array:
+    """Logits or values of the discrete actions ``[..., NUM_ACTIONS]``."""
+    assert algorithm.policy.scores is not None
+    return algorithm.policy.scores(params, obs)
 
 
 def level_of(number: int) -> float:

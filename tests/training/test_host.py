@@ -19,12 +19,13 @@ from envs_jax.host import MAX_ARGUMENT_BYTES, CallbackBridge
 from envs_jax.starpilot import ProcgenTask
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.evaluation.host_episodes import HostSuite, play
+from jaxgen.evaluation.policy import Acting
 from jaxgen.nn import frames
 from jaxgen.study.config import preset, replace
 from jaxgen.techniques import make_technique
 from jaxgen.training.host import BRIDGES, make_host_program
 from jaxgen.training.program import Lanes, Program, stack_lanes
-from jaxgen.types import EnvSpec, HostStep
+from jaxgen.types import Discrete, EnvSpec, HostStep, Image, Numbers
 from probe_envs import assert_same_bits, pick, tiny_config
 
 TIME_LIMIT = 300
@@ -45,7 +46,7 @@ def time_limit(capfd):
 # A toy in numpy
 
 NUM_STATES = 16
-WALK = EnvSpec("walk", (3,), "float32", 3, 6)
+WALK = EnvSpec("walk", Numbers((0.0,) * 3, (1.0,) * 3), Discrete(3), 6)
 
 
 class Walk:
@@ -195,7 +196,7 @@ import os
 os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:NUM_DEVICES])
 import jax, jax.numpy as jnp, numpy as np
 from envs_jax.host import CallbackBridge
-from jaxgen.types import EnvSpec, HostStep
+from jaxgen.types import Discrete, EnvSpec, HostStep, Numbers
 
 class Counter:
     def step(self, action):
@@ -203,7 +204,7 @@ class Counter:
         flag = np.zeros(action.shape, bool)
         return HostStep(obs, obs[..., 0], flag, flag, obs)
 
-bridge = CallbackBridge(EnvSpec("counter", (64,), "float32", 99, 99))
+bridge = CallbackBridge(EnvSpec("counter", Numbers((0.0,) * 64, (1.0,) * 64), Discrete(99), 99))
 bridge.connect(Counter())
 def lane(obs):
     def step(obs, _):
@@ -382,7 +383,7 @@ LENGTHS = (3, 1, NEVER, 2, 5, 7, 4, 1)
 # Episode e pays e + t at its step t = 0, 1, ...: n e + n (n - 1) / 2 over n steps, so
 # 0 + 3; 1 + 0; 16 + 28 over the 8 steps of the limit; 6 + 1; 20 + 10; 35 + 21; 24 + 6; 7 + 0.
 RETURNS = (3, 1, 44, 7, 30, 56, 30, 7)
-CLIP = EnvSpec("clip", (2, 2, 1), "uint8", LIMIT, LIMIT)
+CLIP = EnvSpec("clip", Image(2, 2, 1), Discrete(LIMIT), LIMIT)
 
 
 class Clips:
@@ -425,14 +426,15 @@ def play_clips(num_slots: int, order: tuple[int, ...], num_frames: int = 1) -> t
     shown, ``[steps * W, 2, 2, C]``."""
     clips: Any = Clips(num_slots, order)
     seen: list[np.ndarray] = []
-    steps = np.arange(LIMIT, dtype=np.float32) / LIMIT
-    suite = HostSuite(clips, num_slots, np.tile(steps, (len(order), 1)))
+    steps = np.tile(np.arange(LIMIT, dtype=np.uint32)[:, None], (len(order), 1, 1))
+    suite = HostSuite(clips, num_slots, lambda num_words: np.tile(steps, num_words))
 
-    def act(obs: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    def choose(obs: np.ndarray, words: np.ndarray) -> np.ndarray:
         seen.append(obs.copy())
-        return (uniform * LIMIT).astype(np.int64)
+        assert words.shape == (num_slots, 2)
+        return words[:, 1].astype(np.int64)
 
-    returns = play(CLIP, suite, act, num_frames)
+    returns = play(CLIP, suite, Acting(choose, num_words=2), num_frames)
     assert returns.shape == (2, 4) and returns.dtype == np.float32
     in_order = np.zeros(len(order))
     in_order[list(order)] = returns.reshape(-1)
@@ -475,7 +477,7 @@ def image(value: int) -> np.ndarray:
     return np.broadcast_to(base, (2, 4, 5, 2)).astype(np.uint8)
 
 
-PICTURE = EnvSpec("picture", (4, 5, 2), "uint8", 2, 9)
+PICTURE = EnvSpec("picture", Image(4, 5, 2), Discrete(2), 9)
 
 
 @pytest.mark.parametrize("xp", [np, jnp])

@@ -232,8 +232,8 @@ def test_a_host_rollout_has_its_axes_in_place():
     algorithm = algorithm_of("dqn")
     params = task.training_params(jax.random.key(0), jnp.zeros(1))
     tables = jax.tree.map(lambda leaf: np.asarray(leaf)[None], params)
-    words = np.zeros((9, 1, 1, 2), np.int32)
-    toy = ToyVecEnv(tables, [words[0]], words)
+    resets = np.zeros((9, 1, 1, 2), np.int32)
+    toy = ToyVecEnv(tables, [resets[0]], resets)
 
     class OneLane:
         def reset(self, number):
@@ -244,10 +244,10 @@ def test_a_host_rollout_has_its_axes_in_place():
 
     env: Any = OneLane()
     episodes: Any = Episodes(env.reset(0), (), np.zeros((1, 2), np.float32))  # pyright: ignore
-    uniform = np.zeros((algorithm.num_steps, 1, 2), np.float32)
-    act = jax.jit(lambda obs, uniform: (jnp.zeros(uniform.shape, jnp.int32), ()))
+    words = np.zeros((algorithm.num_steps, 1, 2, 1), np.uint32)
+    act = jax.jit(lambda obs, words: (jnp.zeros(words.shape[:-1], jnp.int32), ()))
     spec = ToyTask().spec
-    episodes, recording, ended = collect_host(env, spec, act, True, episodes, uniform)
+    episodes, recording, ended = collect_host(env, spec, act, True, episodes, words)
     rollout = jax.tree.map(np.asarray, assemble(spec, algorithm, recording))
     metrics = jax.tree.map(lambda leaf: leaf[0], host_metrics(*(each[:, None] for each in ended)))
     _, expected, expected_metrics = collected(None)

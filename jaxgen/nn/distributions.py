@@ -1,0 +1,129 @@
+"""Distributions over actions, and the heads that make them of a network's outputs.
+
+A head belongs to a space of actions. An algorithm asks the head how many outputs its network shall
+have and how many random words an action takes; it never asks which space it is.
+"""
+
+from collections.abc import Callable
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxgen.nn import ops
+from jaxgen.nn.random import uniform_of
+from jaxgen.types import Array, Box, Discrete, Policy, PyTree
+
+
+class Choice(Protocol):
+    """A way to choose actions ``[..., *action shape]``, those for a `Box` in [-1, 1]."""
+
+    def best(self) -> Array:
+        """Return the preferred actions."""
+        ...
+
+    def sample(self, words: Array) -> Array:
+        """Draw actions: words uint32 ``[..., W]``."""
+        ...
+
+
+class Distribution(Choice, Protocol):
+    """A choice with probabilities that have a gradient."""
+
+    def log_prob(self, action: Array) -> Array:
+        """Log-probability of actions -> float32 ``[...]``."""
+        ...
+
+    def entropy(self) -> Array:
+        """Entropy in nats, float32 ``[...]``."""
+        ...
+
+
+Kind = TypeVar("Kind", bound=Choice, covariant=True)
+
+
+class Head(NamedTuple, Generic[Kind]):
+    """The meaning of a network's outputs."""
+
+    num_outputs: int
+    """O, of each observation."""
+    num_words: int
+    """W, of each action."""
+    of: Callable[[Array], Kind]
+    """outputs float32 ``[..., O]`` -> how to choose actions."""
+    gives_scores: bool = False
+    """Outputs are a logit for each `Discrete` action."""
+
+
+class Categorical(NamedTuple):
+    """A distribution over `Discrete` actions, of logits ``[..., num]``."""
+
+    logits: Array
+    log_probs: Array
+    """Normalised once, so that all that is asked of a distribution has one gradient."""
+
+    @classmethod
+    def of(cls, logits: Array) -> "Categorical":
+        """Make it of a network's outputs."""
+        chex.assert_type(logits, float)
+        return cls(logits, jax.nn.log_softmax(logits))
+
+    def best(self) -> Array:
+        """Return the most probable actions int32 ``[...]``, of equals the first."""
+        return ops.greedy(self.logits)
+
+    def sample(self, words: Array) -> Array:
+        """Draw actions int32 ``[...]``: words uint32 ``[..., 1]``."""
+        return ops.categorical(self.logits, uniform_of(words.squeeze(-1)))
+
+    def log_prob(self, action: Array) -> Array:
+        """Log-probability of actions int32 ``[...]`` -> float32 ``[...]``."""
+        return ops.chosen(self.log_probs, action)
+
+    def entropy(self) -> Array:
+        """Entropy in nats, float32 ``[...]``."""
+        return -(jnp.exp(self.log_probs) * self.log_probs).sum(-1)
+
+
+class Point(NamedTuple):
+    """A single action for a `Box`, float32 ``[..., A]`` within (-1, 1); nothing is random."""
+
+    action: Array
+
+    @classmethod
+    def of(cls, outputs: Array) -> "Point":
+        """Squash a network's outputs ``[..., A]``."""
+        chex.assert_type(outputs, float)
+        return cls(jnp.tanh(outputs))
+
+    def best(self) -> Array:
+        """Return the action."""
+        return self.action
+
+    def sample(self, words: Array) -> Array:
+        """Return the action, whatever the words ``[..., 1]`` are."""
+        chex.assert_equal_shape_prefix([self.action, words], self.action.ndim - 1)
+        return self.action
+
+
+def categorical(actions: Discrete) -> Head[Categorical]:
+    """Make a head of a logit for each action."""
+    return Head(actions.num, 1, Categorical.of, gives_scores=True)
+
+
+def preferred(actions: Discrete | Box) -> Head[Choice]:
+    """Make a head for a search over parameters, which needs no probabilities to learn."""
+    if isinstance(actions, Discrete):
+        return categorical(actions)
+    return Head(*actions.shape, 1, Point.of)
+
+
+def policy_of(head: Head[Choice], outputs: Callable[[PyTree, Array], Array]) -> Policy:
+    """Make the policy of a head on a network: (params ``[D]``, obs) -> outputs ``[..., O]``."""
+    return Policy(
+        best=lambda params, obs: head.of(outputs(params, obs)).best(),
+        draw=lambda params, obs, words: head.of(outputs(params, obs)).sample(words),
+        num_words=head.num_words,
+        scores=outputs if head.gives_scores else None,
+    )
