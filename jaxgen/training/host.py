@@ -352,8 +352,7 @@ def _evaluate(
     """Returns ``[modes, K, E]`` of one lane."""
 
     def returns(sampled: bool) -> np.ndarray:
-        choose = partial(functions.choose, lane, params, sampled)
-        chosen = Acting(choose, functions.num_words)
+        chosen = Acting(partial(functions.choose, lane, params, sampled), functions.num_words)
         return play(task.spec, suite, chosen, lane.config.num_frames)
 
     return np.stack([returns(mode == "sampled") for mode in MODES])
