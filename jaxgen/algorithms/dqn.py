@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -192,6 +193,8 @@ def _loss(network: Network, tree: PyTree, batch: Batch) -> tuple[Array, Metrics]
 
 def td_target(transition: Transition, next_value: Array, gamma: Array | float) -> Array:
     """Target ``r + gamma (1 - terminated) v'``; a truncation bootstraps."""
+    chex.assert_equal_shape([transition.reward, transition.terminated, next_value])
+    chex.assert_type([transition.reward, transition.terminated, next_value], [float, bool, float])
     return transition.reward + gamma * (1.0 - transition.terminated) * next_value
 
 
@@ -218,6 +221,8 @@ def n_step(rollout: Transition, num_steps: int, gamma: float) -> Transition:
     Returns:
       Transitions to where each sum stops; ``extras`` is the discount there, float32 ``[T, V, N]``.
     """
+    chex.assert_rank(rollout.reward, 3)
+    chex.assert_equal_shape([rollout.reward, rollout.terminated, rollout.truncated])
     length = rollout.reward.shape[0]
     time = jnp.arange(length).reshape(-1, 1, 1)
     done = rollout.terminated | rollout.truncated

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -152,6 +153,8 @@ def pseudo_gradient(fitness: Array, noise: Array, sigma: Array | float) -> Array
     Returns:
       ``sum_p rank_p noise_p / (P sigma)``, float32 ``[D]``, with centred ranks.
     """
+    chex.assert_rank([fitness, noise], [1, 2])
+    chex.assert_type([fitness, noise], float)
     return ops.centred_ranks(fitness) @ noise / (fitness.shape[0] * sigma)
 
 
@@ -167,6 +170,7 @@ def _pseudo_gradients(fitness: Array, noise: Array, sigma: Array | float) -> Arr
 
 def first_episode(done: Array) -> Array:
     """Mark the steps of each environment's first episode: bool ``[T, ...]`` -> float32."""
+    chex.assert_type(done, bool)
     ended_before = jnp.cumsum(done, axis=0) - done
     return (ended_before == 0).astype(jnp.float32)
 

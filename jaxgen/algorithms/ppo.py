@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -224,6 +225,8 @@ def _values(
 
 def clipped_surrogate(ratio: Array, advantage: Array, clip: Array | float) -> Array:
     """The pessimistic policy loss (Schulman et al. 2017, eq. 7), elementwise."""
+    chex.assert_equal_shape([ratio, advantage])
+    chex.assert_type([ratio, advantage], float)
     clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
     return -jnp.minimum(ratio * advantage, clipped * advantage)
 

@@ -24,6 +24,8 @@ def generalized_advantages(
     Returns:
       Advantages float32 ``[T, ...]``.
     """
+    chex.assert_equal_shape([delta, done])
+    chex.assert_type([delta, done], [float, bool])
     decay = gamma * gae_lambda * (1.0 - done)
 
     def backwards(next_advantage: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -73,6 +75,10 @@ def scale_rewards(
       Rewards float32 ``[T, V, N]``, within 10 of 0, and the scale.
     """
 
+    chex.assert_equal_shape([reward, done])
+    chex.assert_equal_shape([reward[0], scale.sums])
+    chex.assert_type([reward, done], [float, bool])
+
     def add(sums: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
         reward_t, done_t = inputs
         sums = gamma * sums + reward_t
@@ -91,6 +97,8 @@ def scale_rewards(
 
 def explained_variance(prediction: Array, target: Array) -> Array:
     """Return ``1 - var(target - prediction) / var(target)``; 0 where the target is constant."""
+    chex.assert_equal_shape([prediction, target])
+    chex.assert_type([prediction, target], float)
     variance = target.var()
     residual = (target - prediction).var()
     return jnp.where(variance > 0, 1 - residual / jnp.where(variance > 0, variance, 1), 0.0)
@@ -98,6 +106,7 @@ def explained_variance(prediction: Array, target: Array) -> Array:
 
 def huber(error: Array) -> Array:
     """Quadratic up to 1, linear beyond: ``x^2 / 2`` or ``|x| - 1/2`` (Huber 1964)."""
+    chex.assert_type(error, float)
     size = jnp.abs(error)
     return jnp.where(size <= 1, 0.5 * error**2, size - 0.5)
 
@@ -114,6 +123,8 @@ def centred_ranks(fitness: Array) -> Array:
     Returns:
       float32 ``[P]`` with mean 0.
     """
+    chex.assert_rank(fitness, 1)
+    chex.assert_type(fitness, float)
     below = (fitness[:, None] > fitness[None, :]).sum(1)
     equal = (fitness[:, None] == fitness[None, :]).sum(1)
     rank = below + 0.5 * (equal - 1)
@@ -137,6 +148,8 @@ def categorical(logits: Array, uniform: Array) -> Array:
     Returns:
       int32 ``[...]`` in [0, num).
     """
+    chex.assert_equal_shape([logits[..., 0], uniform])
+    chex.assert_type([logits, uniform], float)
     cumulative = jnp.cumsum(jax.nn.softmax(logits), axis=-1)[..., :-1]
     return (uniform[..., None] >= cumulative).sum(-1).astype(jnp.int32)
 
@@ -154,6 +167,8 @@ def epsilon_greedy(values: Array, uniform: Array, epsilon: Array | float) -> Arr
     Returns:
       int32 ``[...]`` in [0, num).
     """
+    chex.assert_equal_shape([values[..., 0], uniform])
+    chex.assert_type([values, uniform], float)
     num_actions = values.shape[-1]
     explore = uniform < epsilon
     drawn = uniform / jnp.maximum(epsilon, 1e-8) * num_actions
@@ -163,6 +178,9 @@ def epsilon_greedy(values: Array, uniform: Array, epsilon: Array | float) -> Arr
 
 def chosen(values: Array, action: Array) -> Array:
     """Pick the value of each action: values ``[..., num]``, action int ``[...]`` -> ``[...]``."""
+    chex.assert_equal_shape_prefix([values, action], action.ndim)
+    chex.assert_rank(values, action.ndim + 1)
+    chex.assert_type([values, action], [float, int])
     # Compare and sum: a gather of one of a few columns is slower, in the gradient above all.
     column = jax.lax.broadcasted_iota(action.dtype, values.shape, values.ndim - 1)
     return jnp.where(column == action[..., None], values, 0.0).sum(-1)

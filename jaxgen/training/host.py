@@ -438,9 +438,8 @@ def lane_of(recording: Recording, index: int) -> Recording:
 
 
 def _with_lanes(shapes: PyTree, num_lanes: int) -> Any:
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((num_lanes, *leaf.shape), leaf.dtype), shapes
-    )
+    struct = jax.ShapeDtypeStruct
+    return jax.tree.map(lambda leaf: struct((num_lanes, *leaf.shape), leaf.dtype), shapes)
 
 
 def _stacked(lanes: Sequence[PyTree]) -> Any:
