@@ -1,7 +1,7 @@
-"""From arrays of a trained group to the files of its runs."""
+"""The content of result.json: what a training and an evaluation say of one run."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,26 +19,42 @@ VALUE_LOSS = {"ppo": "value_loss", "dqn": "loss"}
 """By which name an algorithm's history has the loss of its values; ES has none."""
 
 
-def make_result(
-    spec: RunSpec,
-    seed: int,
-    returns: np.ndarray,
-    references: References,
-    history: Mapping[str, np.ndarray],
-    diverged: bool,
-    seen: np.ndarray | None,
-) -> dict[str, Any]:
-    """The content of result.json: everything that is determined by spec and seed.
+class Trained(NamedTuple):
+    """One seed of a cell, trained and evaluated."""
+
+    spec: RunSpec
+    seed: int
+    params: np.ndarray
+    """The final parameters ``[D]``."""
+    returns: np.ndarray
+    """Of the final policy, ``[modes, K, E]``."""
+    history: Mapping[str, np.ndarray]
+    """Metrics ``[I]`` by name, of iterations that trained, and points of the learning curve."""
+    seen: np.ndarray | None
+    """Evaluation instances that occurred in training, bool ``[K, E]``; None: not counted."""
+
+    @property
+    def fault(self) -> str | None:
+        """What is not finite, of the parameters or the metrics; None: the run did not diverge.
+
+        A population that ranks its members by returns that are NaN keeps finite parameters.
+        """
+        if not np.isfinite(self.params).all():
+            return "its parameters are not finite"
+        if np.isnan(self.history["loss"][self.history["updates"] > 0]).any():
+            return "its loss is not a number"
+        return None
+
+
+def make_result(trained: Trained, references: References) -> dict[str, Any]:
+    """Everything that is determined by spec and seed; a run that diverged has no evaluation.
 
     Args:
-      spec: the run's cell.
-      seed: its training seed.
-      returns: of the final policy, ``[modes, K, E]``.
+      trained: the run.
       references: floor and ceiling on the same episodes.
-      history: metrics ``[I]`` by name, and the points of the learning curve.
-      diverged: parameters are not finite; there is no evaluation then.
-      seen: evaluation instances that occurred in training, bool ``[K, E]``, or None.
     """
+    spec, seed, _, returns, history, seen = trained
+    diverged = trained.fault is not None
     run = {
         "algorithm": spec.algorithm,
         "environment": spec.environment,
@@ -64,7 +80,7 @@ def make_result(
         },
         "scores": None if diverged else _scores(spec.evaluation, returns, references),
         "kinds": None if diverged else _kinds(references, returns),
-        "training": _training(history, spec.technique_values.compares_variations)
+        "training": _training(spec, history, diverged)
         | _predictors(history, spec.base),
         "gas": _gas(spec, history),
         "layout_overlap": None if seen is None else seen.mean(1).tolist(),
@@ -111,31 +127,40 @@ def _kinds(references: References, returns: np.ndarray) -> dict[str, Any] | None
     if references.kinds is None:
         return None
     names, index, low, high = references.kinds
-    found = {}
+    summaries = {}
     for kind, name in enumerate(names):
-        own = index == kind
-        if own.any():
-            means = [float(by_mode[own].mean(dtype=np.float64)) for by_mode in returns]
+        of_kind = index == kind
+        if of_kind.any():
+            means = [float(by_mode[of_kind].mean(dtype=np.float64)) for by_mode in returns]
             scaled = [(mean - low[kind]) / (high[kind] - low[kind]) for mean in means]
-            found[name] = {
-                "episodes": int(own.sum()),
+            summaries[name] = {
+                "episodes": int(of_kind.sum()),
                 "mean": dict(zip(MODES, means, strict=True)),
                 "normalised": dict(zip(MODES, map(float, scaled), strict=True)),
             }
-    return found
+    return summaries
 
 
-def _training(history: Mapping[str, np.ndarray], compares_variations: bool) -> dict[str, Any]:
+def _training(
+    spec: RunSpec, history: Mapping[str, np.ndarray], diverged: bool
+) -> dict[str, Any]:
+    technique = spec.technique_values
     totals = {
         name: int(np.nansum(history[name], dtype=np.float64))
         for name in ("updates", "skipped_updates", "episodes")
     }
     means = {
-        name: _mean(history[name]) if compares_variations or "agree" not in name else None
+        name: _mean(history[name])
+        if technique.compares_variations or "agree" not in name
+        else None
         for name in FINAL_MEANS
         if name in history
     }
-    return {**totals, **means, "iterations": len(history["env_steps"])}
+    num_updates = totals["updates"] - totals["skipped_updates"]
+    shrink = None if diverged else total_decay(spec.config, technique.weight_decay, num_updates)
+    return {
+        **totals, **means, "iterations": len(history["env_steps"]), "weight_shrink": shrink
+    }  # fmt: skip
 
 
 def _predictors(history: Mapping[str, np.ndarray], base: str) -> dict[str, float | None]:

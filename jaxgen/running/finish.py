@@ -1,4 +1,4 @@
-"""From a trained batch to the files of its runs and to the best model."""
+"""The end of a batch: the files of its runs, and the best model."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy as np
 from jaxgen.evaluation.host_episodes import HostSuite
 from jaxgen.evaluation.references import References
 from jaxgen.results.records import EPISODES
-from jaxgen.results.result import make_result, total_decay, trim_history
+from jaxgen.results.result import Trained, make_result, trim_history
 from jaxgen.running.batch import Trainer, timed
 from jaxgen.running.best_model import keep_best
 from jaxgen.running.progress import Progress
@@ -49,20 +49,15 @@ def _write_run(
         return
     history = trim_history({name: values[index] for name, values in state.history.items()})
     curve = _distinct_points({name: values[index] for name, values in state.curve.items()})
-    references, technique = trainer.references, spec.technique_values
-    why = why_diverged(params, history)
-    result = make_result(
-        spec, seed, returns, references, history | curve, why is not None,
-        None if references.prints is None else state.seen[index],
-    )
-    updates = result["training"]["updates"] - result["training"]["skipped_updates"]
-    shrink = None if why else total_decay(spec.config, technique.weight_decay, updates)
-    result["training"]["weight_shrink"] = shrink
+    references = trainer.references
+    seen = None if references.prints is None else state.seen[index]
+    trained = Trained(spec, seed, params, returns, history | curve, seen)
     played = {f"{EPISODES}{name}": values for name, values in state.episodes[index].items()}
     episodes = played | evaluation_episodes(references, returns)
+    result = make_result(trained, references)
     store.write_result(spec.name, seed, result, history | curve | episodes, provenance)
-    if why:
-        trainer.session.reporter.note(f"{spec.experiment} seed {seed} diverged: {why}")
+    if trained.fault:
+        trainer.session.reporter.note(f"{spec.experiment} seed {seed} diverged: {trained.fault}")
 
 
 def evaluation_episodes(references: References, returns: np.ndarray) -> History:
@@ -76,19 +71,7 @@ def evaluation_episodes(references: References, returns: np.ndarray) -> History:
         return {}
     seeds = {f"{EPISODES}evaluation_level_seed": references.suite.episodes.level_seeds.ravel()}
     by_mode = zip(MODES, returns, strict=True)
-    return seeds | {f"{EPISODES}evaluation_{mode}": own.ravel() for mode, own in by_mode}
-
-
-def why_diverged(params: np.ndarray, history: History) -> str | None:
-    """Say what is not finite of a run, its parameters ``[D]`` or its metrics ``[I]``; None: fine.
-
-    A population that ranks its members by returns that are NaN keeps finite parameters.
-    """
-    if not np.isfinite(params).all():
-        return "its parameters are not finite"
-    if np.isnan(history["loss"][history["updates"] > 0]).any():
-        return "its loss is not a number"
-    return None
+    return seeds | {f"{EPISODES}evaluation_{mode}": values.ravel() for mode, values in by_mode}
 
 
 def _distinct_points(curve: History) -> History:

@@ -12,7 +12,7 @@ from envs_jax import make_task
 from jaxgen.evaluation.episodes import make_suite, random_returns
 from jaxgen.evaluation.references import References, make_references
 from jaxgen.evaluation.scores import score_curve
-from jaxgen.results.result import make_result, total_decay, trim_history
+from jaxgen.results.result import Trained, make_result, total_decay, trim_history
 from jaxgen.study.config import SHIFT_LEVELS
 from jaxgen.study.product import make_study
 from jaxgen.study.spec import MODES, Evaluation, RunSpec
@@ -65,9 +65,9 @@ def history_of(**changes: Any) -> dict[str, np.ndarray]:
 def result_of(technique: str = "gar", diverged: bool = False, **changes: Any) -> dict[str, Any]:
     returns = changes.pop("returns", returns_of())
     seen = changes.pop("seen", None)
-    return make_result(
-        spec_of(technique), 7, returns, REFERENCES, history_of(**changes), diverged, seen
-    )
+    params = np.full(3, np.nan if diverged else 1.0)
+    trained = Trained(spec_of(technique), 7, params, returns, history_of(**changes), seen)
+    return make_result(trained, REFERENCES)
 
 
 def test_a_result_names_its_run():

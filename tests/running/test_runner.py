@@ -12,9 +12,9 @@ import pytest
 import jaxgen
 from envs_jax import make_task
 from jaxgen.results.read import read_records
+from jaxgen.results.result import Trained
 from jaxgen.results.store import Store, open_store
 from jaxgen.running.batch import make_group_program
-from jaxgen.running.finish import why_diverged
 from jaxgen.running.kinds.matrix import KIND
 from jaxgen.running.session import Interrupted, Options, Session
 from jaxgen.study.config import preset
@@ -308,11 +308,14 @@ def test_a_diverged_run_is_done(diverged):
 def test_what_counts_as_diverged():
     params, updates = np.zeros(3), np.array([0.0, 1.0, 1.0])
     history = {"updates": updates, "loss": np.array([np.nan, 1.0, np.inf])}
-    assert why_diverged(params, history) is None
-    assert why_diverged(np.array([0.0, np.inf, 0.0]), history) == "its parameters are not finite"
+    spec, returns = small_study().groups[0].specs[0], np.zeros((2, 1, 1))
+    trained = Trained(spec, 0, params, returns, history, None)
+    assert trained.fault is None
+    infinite = trained._replace(params=np.array([0.0, np.inf, 0.0]))
+    assert infinite.fault == "its parameters are not finite"
     # A population that ranks returns which are NaN keeps finite parameters.
     ranked = history | {"loss": np.array([1.0, np.nan, 1.0])}
-    assert why_diverged(params, ranked) == "its loss is not a number"
+    assert trained._replace(history=ranked).fault == "its loss is not a number"
 
 
 # The best model
