@@ -20,7 +20,7 @@ from envs_jax import make_task
 from experiments import matrix
 from jaxgen.results.lock import InUse, StoreError, in_use, locked
 from jaxgen.results.store import open_store
-from jaxgen.running import runner
+from jaxgen.running import command, runner
 from jaxgen.running.kinds.matrix import KIND
 from jaxgen.running.session import Interrupted, Options
 from jaxgen.running.workers import claims as claims_module
@@ -33,6 +33,7 @@ from jaxgen.running.workers.status import kinds_of, status_text
 from jaxgen.running.workers.units import Unit, read_units, write_plan
 from jaxgen.running.workers.view import failures, progress_lines
 from jaxgen.running.workers.worker import Worker, WorkerReporter
+from jaxgen.system.errors import BadInput
 from small_runs import (
     MATRIX,
     Recorder,
@@ -640,14 +641,14 @@ QUICK = (
 )  # fmt: skip
 
 
-def command(root: Path, *more: str) -> list[str]:
+def words_of(root: Path, *more: str) -> list[str]:
     return [*QUICK, "--out", str(root), *more]
 
 
 @pytest.fixture(scope="module")
 def quick_inline(tmp_path_factory):
     root = tmp_path_factory.mktemp("quick") / "inline"
-    found = run_matrix(*command(root))
+    found = run_matrix(*words_of(root))
     assert found.returncode == 0, found.stderr
     return root
 
@@ -662,18 +663,18 @@ def test_a_study_that_was_finished_has_nothing_missing(quick_inline):
 
 def test_two_local_workers_make_what_one_process_makes(quick_inline, tmp_path):
     root = tmp_path / "out"
-    found = run_matrix(*command(root, "--launcher", "local", "--workers", "2"))
+    found = run_matrix(*words_of(root, "--launcher", "local", "--workers", "2"))
     assert found.returncode == 0, found.stdout + found.stderr
     assert "2 of 2 units done" in found.stdout
     assert_same_results(root, quick_inline)
     again = identities(root)
-    found = run_matrix(*command(root, "--launcher", "local", "--workers", "2"))
+    found = run_matrix(*words_of(root, "--launcher", "local", "--workers", "2"))
     assert found.returncode == 0, found.stdout + found.stderr
     assert identities(root) == again
 
 
 def test_isolated_programs_make_what_one_process_makes(quick_inline, tmp_path):
-    found = run_matrix(*command(tmp_path / "out", "--isolated"))
+    found = run_matrix(*words_of(tmp_path / "out", "--isolated"))
     assert found.returncode == 0, found.stdout + found.stderr
     assert_same_results(tmp_path / "out", quick_inline)
 
@@ -863,7 +864,7 @@ def workers_of(root: Path) -> list[int]:
 def test_of_four_workers_two_are_killed(quick_inline, tmp_path):
     """At moments that are as they come; what was finished stays as it is."""
     root = tmp_path / "out"
-    words = command(root, "--launcher", "local", "--workers", "4", "--checkpoint-seconds", "0")
+    words = words_of(root, "--launcher", "local", "--workers", "4", "--checkpoint-seconds", "0")
     with start_matrix(*words) as process:
         killed: list[int] = []
         until = time.monotonic() + 240
@@ -886,7 +887,7 @@ def test_of_four_workers_two_are_killed(quick_inline, tmp_path):
 @pytest.mark.slow
 def test_ctrl_c_stops_workers_and_the_same_command_goes_on(quick_inline, tmp_path):
     root = tmp_path / "out"
-    words = command(root, "--launcher", "local", "--workers", "2", "--checkpoint-seconds", "0")
+    words = words_of(root, "--launcher", "local", "--workers", "2", "--checkpoint-seconds", "0")
     with start_matrix(*words) as process:
         until = time.monotonic() + 240
         while not workers_of(root) and time.monotonic() < until:
@@ -911,9 +912,9 @@ SMALL = (
 @pytest.fixture
 def no_start(monkeypatch):
     """Leaves JAX as it is, and draws nothing."""
-    monkeypatch.setattr(matrix.platform, "configure", lambda *words, **more: None)
-    monkeypatch.setattr(matrix.platform, "seal_cache", lambda: None)
-    monkeypatch.setattr(matrix, "_conclude", lambda *arguments: None)
+    monkeypatch.setattr(command.platform, "configure", lambda *words, **more: None)
+    monkeypatch.setattr(command.platform, "seal_cache", lambda: None)
+    monkeypatch.setattr(command, "_conclude", lambda *arguments: None)
 
 
 @pytest.mark.parametrize(("backend", "share"), [("gpu", 1.0), ("cpu", 0.25)])
@@ -922,9 +923,9 @@ def test_local_workers_share_memory(no_start, monkeypatch, tmp_path, backend, sh
     variable, found = "XLA_PYTHON_CLIENT_MEM_FRACTION", []
     monkeypatch.setenv(variable, "")
     monkeypatch.delenv(variable)
-    monkeypatch.setattr(matrix.platform, "confirm_backend", lambda *words: backend)
+    monkeypatch.setattr(command.platform, "confirm_backend", lambda *words: backend)
     monkeypatch.setattr(worker, "own_log", lambda store, unit: "log")
-    monkeypatch.setattr(coordinate, "work", lambda *given: found.append(given[4].memory_share))
+    monkeypatch.setattr(coordinate, "work", lambda *given: found.append(given[5].memory_share))
     open_store(tmp_path)
     words = ("--launcher", "local", "--workers", "4", "--worker", "--out", str(tmp_path))
     assert matrix.main([*SMALL, *words]) == 0
@@ -943,7 +944,7 @@ def test_what_went_wrong_is_said_on_a_stop_too_and_nothing_is_caught_up(
     sink = SimpleNamespace(name="sink", told=[], close=lambda: sink.told.append("close"))
     sink.has = lambda run: sink.told.append("has")
     monkeypatch.setattr(coordinate, "coordinate", stopped)
-    monkeypatch.setattr(matrix, "_sinks", lambda *arguments: [sink])
+    monkeypatch.setattr(command, "_sinks", lambda *arguments: [sink])
     assert matrix.main([*SMALL, "--isolated", "--out", str(tmp_path / "out")]) == 130
     out, err = capsys.readouterr()
     assert "matrix.py: a unit failed" in err
@@ -957,24 +958,22 @@ def test_what_is_not_done_is_read_from_the_results(
 ):
     """Another launcher's workers may have finished what this one's have left."""
     monkeypatch.setattr(coordinate, "coordinate", lambda *arguments: ["no worker is left"])
-    monkeypatch.setattr(matrix, "_num_missing", lambda *arguments: num_missing)
+    monkeypatch.setattr(command, "_num_missing", lambda *arguments: num_missing)
     assert matrix.main([*SMALL, "--isolated", "--out", str(tmp_path / "out")]) == code
     err = capsys.readouterr().err
     assert ("2 of 2 runs are not done" in err) == bool(num_missing)
 
 
 def test_an_error_of_training_is_none_of_the_input(no_start, monkeypatch, capsys, tmp_path):
-    def fail(study, store, make_task, reporter, options) -> None:
-        if under_way:
-            options.should_stop()
-        raise ValueError("of some kind")
+    def fail(*arguments) -> None:
+        raise error("of some kind")
 
-    monkeypatch.setattr(matrix.platform, "confirm_backend", lambda *words: "cpu")
+    monkeypatch.setattr(command.platform, "confirm_backend", lambda *words: "cpu")
     monkeypatch.setattr(runner, "run_study", fail)
-    words, under_way = [*SMALL, "--out", str(tmp_path / "out")], False
+    words, error = [*SMALL, "--out", str(tmp_path / "out")], BadInput
     assert matrix.main(words) == 2
     assert capsys.readouterr().err == "matrix.py: of some kind\n"
-    under_way = True
+    error = ValueError
     with pytest.raises(RuntimeError, match="what was done is kept: of some kind"):
         matrix.main(words)
 

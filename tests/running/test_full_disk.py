@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import matrix
+from jaxgen.running import command
 from jaxgen.system import checkpoint, faults
 from small_runs import assert_same_results, identities, run_matrix, start_matrix
 
@@ -35,7 +35,7 @@ LATE = ("result.written", "derived.before:5")
 def test_a_full_disk_is_said_and_the_same_command_goes_on(undisturbed, tmp_path, point):
     root = tmp_path / "out"
     found = run_matrix(*QUICK, "--out", str(root), **{faults.FULL_VARIABLE: point})
-    assert found.returncode == matrix.DISK_FULL, found.stdout + found.stderr
+    assert found.returncode == command.DISK_FULL, found.stdout + found.stderr
     (line,) = found.stderr.splitlines()
     assert line.startswith("matrix.py: the disk is full ")
     assert line.endswith("the same command goes on from the last checkpoint")
@@ -54,7 +54,7 @@ def test_a_full_disk_is_said_and_the_same_command_goes_on(undisturbed, tmp_path,
 def test_a_full_disk_of_a_worker_ends_its_launcher_in_the_same_way(tmp_path):
     root, point = tmp_path / "out", {faults.FULL_VARIABLE: "checkpoint.arrays:1"}
     found = run_matrix(*QUICK, "--isolated", "--out", str(root), **point)
-    assert found.returncode == matrix.DISK_FULL, found.stdout + found.stderr
+    assert found.returncode == command.DISK_FULL, found.stdout + found.stderr
     (line,) = found.stderr.splitlines()
     assert line.startswith("matrix.py: the disk is full ([Errno 28] No space left on device)")
 
@@ -84,7 +84,7 @@ def test_a_disk_that_is_really_full(undisturbed, small_disk):
             time.sleep(0.005)
         fill(filler)
         out, err = process.communicate(timeout=240)
-    assert process.returncode == matrix.DISK_FULL, out + err
+    assert process.returncode == command.DISK_FULL, out + err
     assert "the disk is full" in err
     filler.unlink()
     found = run_matrix(*QUICK, "--out", str(root))

@@ -1,17 +1,39 @@
-"""The generalisation study: scores of every run, the best model of each cell, the report."""
+"""The generalisation study: scores of every run, the best model of each cell, the report.
+
+What computes is imported when it is needed: plans and tables need no JAX.
+"""
+
+from typing import TYPE_CHECKING
 
 from jaxgen.results.store import Store
-from jaxgen.running.best_model import lost_best
-from jaxgen.running.finish import finish
 from jaxgen.running.kinds.base import Kind, Plan
+from jaxgen.running.reporter import Lane
+from jaxgen.study.product import Group
+
+if TYPE_CHECKING:
+    from jaxgen.running.batch import Trainer
+    from jaxgen.running.progress import Progress
+
+
+def finish(trainer: "Trainer", state: "Progress") -> None:
+    """Evaluate a batch and write its runs, see `jaxgen.running.finish`."""
+    from jaxgen.running import finish as finishing
+
+    finishing.finish(trainer, state)
+
+
+def lost(store: Store, group: Group) -> tuple[Lane, str] | None:
+    """A lane whose run is the best and whose model is not kept, see `jaxgen.running.best_model`."""
+    from jaxgen.running.best_model import lost_best
+
+    return lost_best(store, group)
 
 
 def derive(store: Store, plan: Plan | None, plots: bool) -> list[str]:
     """Write tables, summaries and, if asked for, figures; returns the damaged files in words."""
-    # Imported when it is needed: figures take a second.
     from jaxgen.report.outputs import write_outputs
 
     return write_outputs(store, plan, plots=plots)[1]
 
 
-KIND = Kind(finish, lost_best, derive)
+KIND = Kind(finish, lost, derive)

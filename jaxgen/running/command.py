@@ -1,0 +1,337 @@
+"""What a command line that runs a study does: train here, start workers, be one, tell the state.
+
+Nothing here imports JAX before it is needed, so that plans, refusals and tables come at once.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jaxgen.results.lock import locked
+from jaxgen.results.store import Store, open_store
+from jaxgen.running.flags import launch_of
+from jaxgen.running.kinds.base import Kind
+from jaxgen.running.workers.settings import Launch
+from jaxgen.study.estimate import describe_plan
+from jaxgen.study.product import Study
+from jaxgen.system import platform
+from jaxgen.system.errors import BadInput
+from jaxgen.system.files import NO_SPACE, DamagedFile
+
+if TYPE_CHECKING:
+    from jaxgen.running.console import Console
+    from jaxgen.running.reporter import Reporter
+    from jaxgen.running.session import Options
+    from jaxgen.running.watching.rows import Sink
+    from jaxgen.running.workers.units import Unit
+
+FAILED, BAD_INPUT, DISK_FULL, INTERRUPTED = 1, 2, 74, 130
+"""Exit codes besides 0: something of the study failed; it cannot be done as asked; the disk is
+full; stopped on request. What was computed until then is kept in each case."""
+
+MEMORY_SHARE = 0.75
+"""The part of a GPU's memory that local workers take together, as one process takes of it."""
+
+
+class Command(NamedTuple):
+    """A script with the words that it was started with."""
+
+    script: Path
+    """The absolute path; a worker is started by it too."""
+    argv: Sequence[str]
+    args: argparse.Namespace
+    """The words as flags, those of `jaxgen.running.flags` among them, and ``quick``."""
+    make_study: Callable[[argparse.Namespace], Study]
+    kind: Kind
+    make_task: Callable[..., Any]
+    """(registry name, **options) -> Task."""
+    remark: Callable[[argparse.Namespace], str | None]
+    """Something that a person should know of the study, printed first; None: nothing."""
+
+    @property
+    def how_to_go_on(self) -> str:
+        """Words for a person whose study has stopped."""
+        without = " without --fresh" if self.args.fresh else ""
+        return f"the same command{without} goes on from the last checkpoint"
+
+    def complain(self, text: str) -> None:
+        """Print a line to the error stream."""
+        print(f"{self.script.name}: {text}", file=sys.stderr)
+
+
+def run(command: Command) -> int:
+    """Do what a command line asks for; the exit code says how it went, see `FAILED`.
+
+    Raises:
+      RuntimeError: a check that no input should fail has failed.
+    """
+    try:
+        return _run(command)
+    except (BadInput, DamagedFile) as error:
+        command.complain(str(error))
+        return BAD_INPUT
+    except ValueError as error:
+        raise RuntimeError(f"the study failed; what was done is kept: {error}") from error
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        # What is printed may go to the same disk.
+        with suppress(OSError):
+            command.complain(f"the disk is full ({error}): make room; {command.how_to_go_on}")
+        return DISK_FULL
+    except KeyboardInterrupt:
+        command.complain(f"stopped at once; {command.how_to_go_on}")
+        return INTERRUPTED
+
+
+def _run(command: Command) -> int:
+    args = command.args
+    if args.status:
+        from jaxgen.running.workers.status import status_text
+
+        print(status_text(open_store(args.status, create=False)))
+        return 0
+    study, how = command.make_study(args), launch_of(args)
+    if remark := command.remark(args):
+        print(remark)
+    if args.list:
+        print(describe_plan(study))
+        return 0
+    if args.analyze:
+        store = open_store(args.out, create=False)
+        with locked(store):
+            _conclude(command, study, store)
+        return 0
+    if args.worker:
+        return _work(command, study, how)
+    if how.isolated or how.launcher != "inline":
+        return _launch(command, study, how)
+    platform.configure(args.device, args.devices, allow_known_bad=args.allow_known_bad)
+    store = open_store(args.out)
+    with locked(store):
+        return _train(command, study, store)
+
+
+# In this process
+
+
+def _train(command: Command, study: Study, store: Store) -> int:
+    from jaxgen.running.console import Console
+    from jaxgen.running.runner import run_study
+    from jaxgen.running.session import Interrupted
+    from jaxgen.running.workers.units import write_plan
+
+    began, args = time.perf_counter(), command.args
+    backend = platform.confirm_backend(args.device, args.allow_known_bad, args.devices)
+    console = Console(args.quiet)
+    _greet(command, study, console, f"on {backend}")
+    write_plan(store, study)
+    sinks = _sinks(args, store)
+    try:
+        with stop_flag() as should_stop, _watched(console, sinks, store, study) as reporter:
+            options = _options(args, should_stop)
+            run_study(study, store, command.make_task, reporter, command.kind, options)
+    except Interrupted as interrupted:
+        console.note(f"{interrupted}; {command.how_to_go_on}")
+        return INTERRUPTED
+    platform.seal_cache()
+    _conclude(command, study, store)
+    print(f"Finished in {time.perf_counter() - began:.0f} s")
+    return 0
+
+
+# In workers
+
+
+def _launch(command: Command, study: Study, how: Launch) -> int:
+    """Train in workers."""
+    from jaxgen.running.console import Console
+    from jaxgen.running.session import Interrupted
+    from jaxgen.running.workers.coordinate import planned, wait_alone, what_failed
+    from jaxgen.running.workers.launch import make_executor
+    from jaxgen.running.workers.units import JOBS
+
+    began, args = time.perf_counter(), command.args
+    console, store = Console(args.quiet), open_store(args.out)
+    # What can be refused is refused before anything is discarded.
+    sinks = _sinks(args, store)
+    executor = None
+    if not how.isolated:
+        executor = make_executor(how.launcher, store.path(JOBS), how.settings)
+    with planned(study, store, command.kind, how, args.fresh, console.note) as (lock, units):
+        try:
+            with _watched(console, sinks, store, study):
+                _coordinate(command, study, store, how, executor, units, console)
+        except Interrupted as interrupted:
+            console.note(f"{interrupted}; {command.how_to_go_on}")
+            return INTERRUPTED
+        wait_alone(lock, console.note)
+        failed = what_failed(units, store, how)
+        missing = _num_missing(store, study)
+        _conclude(command, study, store)
+    if missing:
+        command.complain(
+            f"{missing} of {study.num_trained} runs are not done; {command.how_to_go_on}"
+        )
+    print(f"Finished in {time.perf_counter() - began:.0f} s")
+    return FAILED if failed or missing else 0
+
+
+def _coordinate(
+    command: Command, study: Study, store: Store, how: Launch, executor: Any,
+    units: Sequence["Unit"], console: "Console",
+) -> None:
+    """Start workers, wait for them, and say what went wrong; Interrupted: a stop was asked for."""
+    from jaxgen.running.session import Interrupted
+    from jaxgen.running.workers.coordinate import coordinate
+    from jaxgen.running.workers.launch import worker_command
+
+    where = "one program after the other" if how.isolated else f"{how.num_workers} {how.launcher}"
+    _greet(command, study, console, f"in workers ({where}), {len(units)} units")
+    words = worker_command(command.script, command.argv, store.root)
+    with stop_flag() as should_stop:
+        for line in coordinate(units, store, how, executor, words, console.view, should_stop):
+            command.complain(line)
+        if should_stop():
+            raise Interrupted("stopped")
+
+
+def _num_missing(store: Store, study: Study) -> int:
+    return sum(not store.is_done(spec.name, seed) for spec, seed in study.lanes)
+
+
+def _work(command: Command, study: Study, how: Launch) -> int:
+    """Be a worker: a process that a launcher has started, here or on another machine."""
+    from jaxgen.running.console import Console
+    from jaxgen.running.session import Interrupted
+    from jaxgen.running.workers.coordinate import work
+    from jaxgen.running.workers.worker import own_log
+
+    args = command.args
+    store = open_store(args.out, create=False)
+    neighbours = how.num_workers if how.launcher == "local" else 1
+    if neighbours > 1:
+        # Each takes its share of a GPU as soon as it starts.
+        share = f"{MEMORY_SHARE / neighbours:.3f}"
+        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", share)
+    platform.configure(args.device, args.devices or _devices_of_a_worker(how),
+                       allow_known_bad=args.allow_known_bad)
+    with locked(store, shared=True), stop_flag(patient=True) as should_stop:
+        log = own_log(store, args.unit)
+        backend = platform.confirm_backend(args.device, args.allow_known_bad, args.devices)
+        # Of a machine's memory each takes its share too.
+        options = _options(args, should_stop, 1 / neighbours if backend == "cpu" else 1.0)
+        try:
+            wrong = work(study, store, command.make_task, Console(args.quiet), command.kind,
+                         options, how, log, args.unit)  # fmt: skip
+        except Interrupted as interrupted:
+            print(interrupted)
+            return INTERRUPTED
+    platform.seal_cache()
+    return FAILED if wrong else 0
+
+
+def _devices_of_a_worker(how: Launch) -> int | None:
+    """The cores of this machine, shared out among its workers."""
+    if how.launcher != "local":
+        return None
+    return max(1, platform.num_cores() // how.num_workers)
+
+
+# What all of them share
+
+
+def _greet(command: Command, study: Study, console: "Console", how: str) -> None:
+    args = command.args
+    console.note(f"{study.num_runs} runs ({study.num_trained} trained) {how}, into {args.out}")
+    if study.left_out:
+        console.note(f"not defined, left out: {', '.join(study.left_out)}")
+    if args.quick:
+        console.note("QUICK: seconds of training, not a result")
+
+
+def _options(
+    args: argparse.Namespace, should_stop: Callable[[], bool], memory_share: float = 1.0
+) -> "Options":
+    from jaxgen.running.session import Options
+
+    return Options(
+        vmap_seeds=args.vmap_seeds, checkpoint_seconds=args.checkpoint_seconds,
+        fresh=args.fresh, should_stop=should_stop, bridge=args.bridge,
+        max_lanes=args.lanes_per_program, num_devices=args.devices, memory_share=memory_share,
+    )  # fmt: skip
+
+
+def _sinks(args: argparse.Namespace, store: Store) -> list["Sink"]:
+    """Open the writers that are asked for."""
+    if not (args.tensorboard or args.wandb):
+        return []
+    from jaxgen.running.watching.sinks import make_sinks
+
+    return make_sinks(store.root, args.tensorboard, args.wandb)
+
+
+@contextmanager
+def _watched(
+    console: "Console", sinks: Sequence["Sink"], store: Store, study: Study
+) -> Iterator["Reporter"]:
+    """A reporter that tells the console, and the writers.
+
+    Workers train without them: their launcher writes what is done when they have ended.
+    """
+    if not sinks:
+        yield console
+        return
+    from jaxgen.running.watching.reporter import Watched
+
+    with Watched(console, sinks, store, study.lanes) as reporter:
+        yield reporter
+
+
+@contextmanager
+def stop_flag(patient: bool = False) -> Iterator[Callable[[], bool]]:
+    """Set a flag on Ctrl-C or SIGTERM, to be read between chunks; a second one stops at once.
+
+    A patient process, a worker, is told by SIGTERM, or by SIGUSR2 that its time is nearly up, as
+    often as may be; Ctrl-C is for its launcher.
+    """
+    received: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        received.append(number)
+        if len(received) > 1 and not patient:
+            raise KeyboardInterrupt
+        # Not print: the signal may have come in the middle of one.
+        os.write(2, b"\nstopping after this chunk (again: at once)\n")
+
+    signals = {signal.SIGINT: handle, signal.SIGTERM: handle}
+    if patient:
+        signals |= {signal.SIGINT: signal.SIG_IGN, signal.SIGUSR2: handle}
+    before = {number: signal.signal(number, handler) for number, handler in signals.items()}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _conclude(command: Command, study: Study, store: Store) -> None:
+    """Write all tables and figures, print the summary and where everything is."""
+    from jaxgen.running.workers.units import expected_runs
+
+    plan = expected_runs(study)
+    for line in command.kind.derive(store, plan, not command.args.no_plots):
+        print(f"damaged, not read: {line}", file=sys.stderr)
+    print(store.path("experiment_summary.txt").read_text())
+    for name, what in (
+        ("experiment_summary.md", "tables"), ("results.csv", "a row per run, level and mode"),
+        ("plots", "figures"), ("best_models", "agents: jaxgen.load_agent"), ("runs", "raw results"),
+    ):
+        if store.path(name).exists():
+            print(f"  {what:32s} {store.path(name)}")
