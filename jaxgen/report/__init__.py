@@ -1,1 +1,1 @@
-"""From the rows of results.csv to statements with intervals: a report in words and figures."""
+"""Tables, figures and a report: what the rows of results.csv say, with intervals."""

@@ -148,7 +148,7 @@ def _html_table(table: Table) -> str:
 
 
 def _escape(text: str) -> str:
-    """With what markdown makes of `code` and **bold**."""
+    """HTML of a text, with markdown's `code` and **bold**."""
     text = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
     return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)
 

@@ -1,4 +1,4 @@
-"""Where a report's numbers come from, and where the report goes.
+"""The rows that a report is made from, and the files that it becomes.
 
 A source is a results folder, a results.csv, or a compressed one (results.csv.gz). Either way the
 report is made from the same rows, so that it can be rebuilt from the one file that it leaves.

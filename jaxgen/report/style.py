@@ -96,7 +96,7 @@ def mean_curve(curves: list[tuple[Array, Array]]) -> tuple[Array, Array]:
 
 
 def thinned(steps: Array, values: Array) -> tuple[Array, Array]:
-    """At most about `MAX_DRAWN` points of a series."""
+    """A series thinned to about `MAX_DRAWN` points at most."""
     stride = max(1, len(steps) // MAX_DRAWN)
     return steps[::stride], values[::stride]
 

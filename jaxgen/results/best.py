@@ -1,4 +1,4 @@
-"""Which run of an algorithm on an environment is kept as its best model."""
+"""The choice of the run that becomes the best model of an algorithm on an environment."""
 
 from collections.abc import Iterable
 from typing import Any

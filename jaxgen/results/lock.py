@@ -1,4 +1,4 @@
-"""The lock of a results folder: held alone, or shared by processes that write what is theirs."""
+"""The lock of a results folder: exclusive, or shared by writers of separate files."""
 
 import fcntl
 import os
@@ -25,11 +25,11 @@ class InUse(StoreError):
 
 
 SHARING_SECONDS = 10.0
-"""How long who wants to share waits for who is alone for a moment."""
+"""Seconds that a shared lock waits for an exclusive one that is held briefly."""
 
 
 def _lock(descriptor: int, shared: bool, patience: float) -> None:
-    """BlockingIOError if it is held by others for so many seconds."""
+    """Take the lock, or raise BlockingIOError after so many seconds of patience."""
     kind, until = fcntl.LOCK_SH if shared else fcntl.LOCK_EX, time.monotonic() + patience
     while True:
         try:
@@ -44,17 +44,18 @@ def _lock(descriptor: int, shared: bool, patience: float) -> None:
 class Lock:
     """A held lock of a results folder; the kernel frees it when the process ends, however it ends.
 
-    Alone, a process may do everything. While several share it, each writes only what is its own.
-    The file says who holds it, for those who find it held.
+    The process that holds it alone may do everything. Of several that share it, each writes only
+    its own files. The file names the holder, for processes that find it held.
     """
 
     def __init__(self, root: Path, descriptor: int):
         self._root, self._descriptor = root, descriptor
 
     def take(self, shared: bool, patience: float) -> None:
-        """Hold it, from a moment on in which it may be nobody's; InUse if others hold it so long.
+        """Hold it; InUse if others hold it for longer than the patience, in seconds.
 
-        What it was held as before is let go first: network file systems do not do so of themselves.
+        It is let go first, so that for a moment it may be free: network file systems do not change
+        a lock from shared to exclusive in one step.
         """
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         try:
@@ -68,12 +69,12 @@ class Lock:
             self._say(f"another process ({_own_name()})")
 
     def share(self) -> None:
-        """Let others that share it in; InUse if one that does not was faster."""
+        """Share it from now on; InUse if a process that wants it alone was faster."""
         self._say(f"workers (started by {_own_name()})")
         self.take(shared=True, patience=SHARING_SECONDS)
 
     def alone(self) -> bool:
-        """Whether nobody else holds it any more; until then it is not this process's either."""
+        """Take it alone if no other process holds it; if that fails, it is not held at all."""
         try:
             self.take(shared=False, patience=0.0)
         except InUse:
@@ -95,13 +96,13 @@ def _own_name() -> str:
 
 @contextmanager
 def locked(store: "Store", shared: bool = False, patience: float | None = None) -> Iterator[Lock]:
-    """Hold the folder for writing; what killed writers left unfinished is removed first, if alone.
+    """Hold the folder for writing; a process alone removes the unfinished files of killed ones.
 
     Args:
         store: the folder.
-        shared: hold it together with others that do.
-        patience: seconds to wait for those who hold it; None: none, but who shares waits for who is
-            alone for a moment.
+        shared: hold it together with others that share it.
+        patience: seconds to wait for processes that hold it; None: `SHARING_SECONDS` for a shared
+            lock, 0 for an exclusive one.
 
     Raises:
         InUse: another process holds it; the message names it.

@@ -19,7 +19,7 @@ def missing_runs(
 
 
 def read_records(store: Store) -> tuple[list[Record], list[str]]:
-    """What lies in a store: records with those of aliases, and damage in words."""
+    """Read a whole store: records, those of aliases included, and damage in words."""
     found = scan(store)
     records = []
     for run in found.runs:

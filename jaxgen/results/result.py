@@ -35,7 +35,7 @@ class Trained(NamedTuple):
 
     @property
     def fault(self) -> str | None:
-        """What is not finite, of the parameters or the metrics; None: the run did not diverge.
+        """The parameters or metrics that are not finite, in words; None: the run did not diverge.
 
         A population that ranks its members by returns that are NaN keeps finite parameters.
         """
@@ -164,7 +164,7 @@ def _training(
 
 
 def _predictors(history: Mapping[str, np.ndarray], base: str) -> dict[str, float | None]:
-    """What could predict generalisation without comparing gradients, as `score_agreement` does.
+    """Numbers that could predict generalisation without comparing gradients.
 
     Training return, loss of the values and norm of the gradient, each over the first and the last
     quarter of the iterations; null where there is none.

@@ -64,7 +64,7 @@ class StoredRun(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """What lies in a results folder, in the order of names and seeds."""
+    """The runs in a results folder, in the order of names and seeds."""
 
     runs: list[StoredRun]
     aliases: dict[str, dict[str, Any]]
@@ -221,7 +221,7 @@ class Store:
             return {name: arrays[name] for name in arrays.files}
 
     def read_provenance(self, run_name: str, seed: int) -> dict[str, Any]:
-        """Where and how fast a seed ran; DamagedFile if it is missing or damaged."""
+        """Read where and how fast a seed ran; DamagedFile if it is missing or damaged."""
         return load_sealed(self.seed_dir(run_name, seed) / "provenance.json")
 
     def check_run(self, run_name: str, seed: int) -> str:

@@ -142,7 +142,7 @@ def _record_rows(record: Record) -> list[dict[str, Any]]:
 def _value(
     content: Any, place: tuple[str, ...], mode: str | None = None, level: int | None = None
 ) -> Any:
-    """What lies at a place; None where a part of the way is null, or where a row has no mode."""
+    """The value at a place; None where a part of the way is null, or where a row has no mode."""
     if place == (MODE,):
         return mode
     for key in place:

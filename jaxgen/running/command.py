@@ -1,4 +1,4 @@
-"""What a command line that runs a study does: train here, start workers, be one, tell the state.
+"""A command line that runs a study: train here, start workers, be one, or tell the state.
 
 Nothing here imports JAX before it is needed, so that plans, refusals and tables come at once.
 """

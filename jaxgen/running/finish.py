@@ -61,7 +61,7 @@ def _write_run(
 
 
 def evaluation_episodes(references: References, returns: np.ndarray) -> History:
-    """What each evaluation episode played and returned ``[K x E]``, where instances have numbers.
+    """The level and the return of each evaluation episode ``[K x E]``, where levels have numbers.
 
     Args:
       references: of the suite.

@@ -1,4 +1,4 @@
-"""Where the training of a batch stands, in memory and in a checkpoint.
+"""The state of a batch in training, in memory and in a checkpoint.
 
 A checkpoint holds no padded lanes, so that it does not depend on the number of devices.
 """

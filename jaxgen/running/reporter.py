@@ -1,4 +1,4 @@
-"""What a running study tells, and to whom."""
+"""The messages of a running study, and their receiver."""
 
 from typing import Protocol
 
@@ -13,16 +13,16 @@ Lane = tuple[RunSpec, int]
 
 
 class Reporter(Protocol):
-    """Who is told what happens; a command line prints it."""
+    """A receiver of what happens; a command line prints it."""
 
     def note(self, text: str) -> None:
-        """Something that a person should know."""
+        """Say something that a person should know."""
         ...
 
     def progress(self, label: str, env_steps: float, total: float, rate: float) -> None:
-        """How far the lanes of a program are, in env steps of all lanes, and steps/s."""
+        """Say how far a program is, in env steps of all lanes, and at what rate in steps/s."""
         ...
 
     def curve(self, label: str, lanes: list[Lane], history: History) -> None:
-        """A point of the learning curves was reached."""
+        """Give the history up to a new point of the learning curves."""
         ...

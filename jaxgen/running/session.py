@@ -1,4 +1,4 @@
-"""What the parts of a running study share: how to run, who is told, which lanes train together."""
+"""Records that the parts of a running study share: options, batches of lanes, the session."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ class Batch(NamedTuple):
 
 
 class Session(NamedTuple):
-    """What the groups of a study share while they run."""
+    """All that the groups of a study share while they run."""
 
     store: Store
     make_task: Callable[..., Task | HostTask]

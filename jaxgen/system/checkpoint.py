@@ -151,7 +151,7 @@ def remove(path: str | Path) -> None:
 
 
 def _previous(path: Path) -> Path:
-    """Where the old checkpoint lies for the moment between two renames."""
+    """The path of the old checkpoint for the moment between two renames."""
     return path.with_name(PREVIOUS_PREFIX + path.name)
 
 
@@ -202,7 +202,7 @@ def _manifest(path: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def _verify(path: Path) -> tuple[Path, dict[str, Any]]:
-    """As `_manifest`, with every file checked."""
+    """Read the manifest as `_manifest` does, and check every file."""
     folder, manifest = _manifest(path)
     for name, expected in manifest["files"].items():
         try:

@@ -60,7 +60,7 @@ Check = Callable[[], Iterable[Finding]]
 
 
 class Games(NamedTuple):
-    """What the checks ask of procgen; ``play`` and ``show`` are code for a child process."""
+    """Facts about procgen for the checks; ``play`` and ``show`` are code for a child process."""
 
     names: tuple[str, ...]
     installed: Callable[[], bool]
@@ -74,7 +74,7 @@ class Games(NamedTuple):
 
 
 class Child(NamedTuple):
-    """What is left of a child process."""
+    """The output and the end of a child process."""
 
     lines: list[str]
     """Of its standard output."""
@@ -157,7 +157,7 @@ def check_memory(source: Path = Path("/proc/meminfo")) -> Iterator[Finding]:
 
 
 def install_command() -> str:
-    """What installs jaxgen with its packages; on a GPU or TPU the jax that belongs to it."""
+    """The command that installs jaxgen with its packages; on a GPU or TPU with the jax for it."""
     extra = platform.accelerator()
     return f'pip install "jax[{extra}]" -e .' if extra else (
         "pip install --no-deps -r requirements.lock -e ."

@@ -1,4 +1,4 @@
-"""What must be settled before JAX starts: device, virtual devices, compilation cache, versions.
+"""Settings that JAX needs before it starts: device, virtual devices, compilation cache, versions.
 
 `configure` is called first by every command line. Importing this module does not import JAX.
 """
@@ -32,7 +32,7 @@ KNOWN_BAD = {
     "0.10": "deadlocks on vmapped training programs and computes wrong sums of matrix products",
     "0.11": "computes wrong results and makes scans with small outputs quadratically slow",
 }
-"""What these series of jaxlib do on a CPU; GPUs and TPUs are not concerned."""
+"""Faults of these series of jaxlib on a CPU; GPUs and TPUs are not concerned."""
 
 MAX_VIRTUAL_DEVICES = 8
 """More CPU devices than this are only made if asked for."""
@@ -41,7 +41,7 @@ known_bad_allowed = False
 """Whether `configure` was told to go on with any jaxlib."""
 
 _ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1
-"""Of glibc's mallopt."""
+"""Parameters of glibc's mallopt."""
 _DEVICE_FLAG = "--xla_force_host_platform_device_count"
 _VECTORS_FLAG = "--xla_cpu_prefer_vector_width"
 _SUMS = "sums.json"
@@ -230,7 +230,7 @@ def _groups(controller: str, root: Path) -> Iterator[Path]:
 
 
 def _room_of_a_group(folder: Path) -> int | None:
-    """What a group's limit leaves; files that only happen to be cached do not count as taken."""
+    """Bytes that a group's limit leaves; files that only happen to be cached do not count."""
     for limit, usage, cached in (
         ("memory.max", "memory.current", "inactive_file"),
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -246,7 +246,7 @@ def _room_of_a_group(folder: Path) -> int | None:
 
 
 def _room_of_the_process() -> int | None:
-    """What ``ulimit -v`` and ``ulimit -d`` leave."""
+    """Bytes that ``ulimit -v`` and ``ulimit -d`` leave."""
     amounts, rooms = _amounts(Path("/proc/self/status")), []
     for kind, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
         limit = resource.getrlimit(kind)[0]
@@ -425,7 +425,7 @@ def _remove_unsealed(folder: Path) -> None:
 
 
 def _seal_quietly() -> None:
-    """At exit there is nobody to tell, and the cache is only a cache."""
+    """Seal the cache at exit; errors are dropped, as no process is left to be told."""
     try:
         seal_cache()
     except OSError:

@@ -1,4 +1,4 @@
-"""From records to what counts as evidence: arms, their scores, differences and their verdicts.
+"""Records as evidence: arms, their scores, differences and the verdicts on them.
 
 A run that diverged is a failure of its arm, not a gap: in every score but ``grs_n`` it counts as
 0, as random play, or as the worst seed of its arm where that is below, so that an arm gains
@@ -137,7 +137,7 @@ def estimate(values: Iterable[float], statistic: Statistic = statistics.mean) ->
 
 
 def shown(interval: Interval, num_seeds: int) -> Interval:
-    """What may be shown of an interval: of fewer seeds than `MIN_SEEDS` its ends are NaN."""
+    """The presentable part of an interval: with fewer seeds than `MIN_SEEDS` its ends are NaN."""
     if num_seeds >= MIN_SEEDS:
         return interval
     return interval._replace(low=np.array(np.nan), high=np.array(np.nan))
@@ -147,7 +147,7 @@ def shown(interval: Interval, num_seeds: int) -> Interval:
 
 
 class Verdict(Enum):
-    """What a difference allows to say."""
+    """The statement that a difference allows."""
 
     LARGER = "larger"
     SMALLER = "smaller"
@@ -179,12 +179,12 @@ class Comparison(NamedTuple):
 
     @property
     def label(self) -> str:
-        """As in "gar - dr"."""
+        """Both arms, written as "gar - dr"."""
         return f"{self.first} - {self.second}"
 
     @property
     def verdict(self) -> Verdict:
-        """What the tests allow to say."""
+        """The statement that the tests allow."""
         if self.difference is None:
             return Verdict.ABSENT
         if not self.learned:

@@ -1,4 +1,4 @@
-"""What the report is made of: records, comparisons and predictions, computed once."""
+"""The findings of a report: records, comparisons and predictions, computed once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ RANKING = "A"
 
 
 class Findings(NamedTuple):
-    """What the report is made of, computed once."""
+    """All that the sections of a report are written from."""
 
     records: list[Record]
     cells: list[Cell]

@@ -17,7 +17,7 @@ from jaxgen.results.records import HEADLINE_MODE, Cell, Record
 
 
 class Predictor(NamedTuple):
-    """What is known of a run before it is evaluated on shifted levels."""
+    """A number that is known of a run before it is evaluated on shifted levels."""
 
     name: str
     early: bool
@@ -56,7 +56,7 @@ PREDICTORS = (
 
 
 class Prediction(NamedTuple):
-    """What a predictor achieves for one algorithm in one environment."""
+    """The worth of a predictor for one algorithm in one environment."""
 
     environment: str
     algorithm: str
@@ -68,7 +68,7 @@ class Prediction(NamedTuple):
 
 
 def predictions(cells: Sequence[Cell]) -> list[Prediction]:
-    """Of every predictor, algorithm and environment where at least one arm has enough seeds.
+    """Predict by every predictor, wherever at least one arm has enough seeds.
 
     Runs that diverged have neither a score nor a training to speak of; they are left out here.
     """

@@ -80,7 +80,7 @@ def _env_steps(cell: Cell) -> str:
 
 
 def parts_table(title: str, parts: Sequence[tuple[Comparison, str]]) -> Table:
-    """What an arm gains, split into the part of its data and the part of the agreement."""
+    """The gain of an arm, split into the part of its data and the part of the agreement."""
     rows = [
         (comparison.algorithm, comparison.label, meaning, *difference_cells(comparison))
         for comparison, meaning in parts
@@ -165,7 +165,7 @@ def _correlation(found: Prediction) -> str:
 
 
 def transfer_tables(findings: Findings) -> list[Table]:
-    """What a predictor says on one environment about another."""
+    """The signs of predictors on one environment, tested on another."""
     environments = list(dict.fromkeys(own.environment for own in findings.predictions))
     rows = [
         (own.algorithm, own.predictor.name, *(number(value, "+") for value in own.correlations),

@@ -281,7 +281,7 @@ def _equals(p_value: float | None) -> str:
 
 
 def claim(agreement: Sequence[Comparison], step: Sequence[Comparison]) -> str:
-    """Where a claim about the agreement is supported: it needs both differences above zero."""
+    """The places where a claim about the agreement is supported by both differences above zero."""
     scaled = {(own.environment, own.algorithm): own for own in step}
     tested = [own for own in agreement if own.p_value is not None]
     rule = "A claim for GAR needs gar - dr and gar - dr-scaled above zero in the same place."
@@ -329,7 +329,7 @@ def attribution(
 
 
 def prediction_words(found: Sequence[Prediction], transferred: Sequence[Transfer]) -> str:
-    """What GAS and what simpler predictors achieve."""
+    """The worth of GAS and of simpler predictors."""
     if not found:
         return (
             f"No arm has {MIN_SEEDS} runs with a predictor that varies, so nothing can be said of "
@@ -354,7 +354,7 @@ def prediction_words(found: Sequence[Prediction], transferred: Sequence[Transfer
 
 
 def _others(title: str, groups: Mapping[Predictor, Sequence[Prediction]]) -> list[str]:
-    """Where their intervals exclude zero; those of which nothing is to be said, in one sentence."""
+    """Predictors whose intervals exclude zero, one sentence each; the others in one together."""
     clear = {p: group for p, group in groups.items() if any(map(_excludes_zero, group))}
     texts = [_tally(predictor, group) for predictor, group in clear.items()]
     rest = [predictor.name for predictor in groups if predictor not in clear]
@@ -368,7 +368,7 @@ def _excludes_zero(found: Prediction) -> bool:
 
 
 def _tally(predictor: Predictor, group: Sequence[Prediction]) -> str:
-    """Where the intervals of a predictor exclude zero."""
+    """The places where the intervals of a predictor exclude zero."""
     parts = []
     for side, sign in (("above", 1), ("below", -1)):
         own = [p for p in group if _excludes_zero(p) and p.correlation.estimate * sign > 0]

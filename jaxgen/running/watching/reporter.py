@@ -30,7 +30,7 @@ from jaxgen.system.files import DamagedFile
 
 @dataclass
 class _Watch:
-    """Where the writing of a run stands."""
+    """The state of writing one run."""
 
     spec: RunSpec
     given: Given = NOTHING

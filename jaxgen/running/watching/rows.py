@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
 
 class Sink(Protocol):
-    """Where runs are written to; whatever it raises, training goes on without it."""
+    """A writer of runs; whatever it raises, training goes on without it."""
 
     name: str
     """For a reader."""

@@ -87,7 +87,7 @@ class WandB:
 
     @staticmethod
     def run_id(run: Run) -> str:
-        """What W&B knows a run by."""
+        """The identifier by which W&B knows a run."""
         return hashlib.sha256(f"{run.name}/{run.seed}".encode()).hexdigest()[:16]
 
     def _end(self, run: Run) -> None:

@@ -1,10 +1,10 @@
-"""Which process works on which unit: small files in a folder that all of them see.
+"""Claims of processes on units of work: small files in a folder that all of them see.
 
 Attempt n at a unit is the file ``<unit>.<n>.json``. Exactly one process creates it, and rewrites it
-now and then as a sign of life. Once it has shown none for long enough, by the clock of whoever
-looks, another process may create attempt n + 1; who finds a later attempt than his own has lost the
-unit and stops. So no claim ever changes hands and no two clocks are compared. The worst that can
-happen is that a unit is worked on twice, with the same bytes as outcome.
+now and then as a sign of life. Once it has shown none for long enough, by the clock of the process
+that looks, another one may create attempt n + 1; a process that finds a later attempt than its own
+has lost the unit and stops. So no claim ever changes hands and no two clocks are compared. At worst
+a unit is worked on twice, with the same bytes as outcome.
 """
 
 import json
@@ -27,8 +27,9 @@ MAX_DEATHS = 3
 failed."""
 
 OUTAGE_SECONDS = 5.0
-"""Who has not looked for longer, as a file system or the process itself stood still, saw nobody's
-silence; and for longer than half of what is taken for death."""
+"""Longest gap between two looks, in seconds, that still counts as watching; half of the silence
+that is taken for death, where that is longer. After a longer gap, as when the file system stood
+still, silence is measured anew."""
 
 _NAME = re.compile(r"([^.].*)\.(\d+)\.json")
 
@@ -66,7 +67,7 @@ class Claims:
         self.worker = worker
         self.stale_seconds = stale_seconds
         self._seen: dict[tuple[str, int], tuple[Any, float, float]] = {}
-        """Of each attempt: its report, since when it has been that, and when that was looked at."""
+        """By attempt: its report, since when it has been that, and when that was looked at."""
         self._final: dict[str, Attempt] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -145,7 +146,7 @@ class Claims:
 
 
 def _deaths_until(last: Attempt | None) -> tuple[int, float]:
-    """Deaths and share of the attempt after ``last``; who dies further on is no repetition."""
+    """Deaths and share of the attempt after ``last``; a death further on is no repetition."""
     if last is None or last.state != RUNNING:
         return (0, 0.0) if last is None else (last.deaths, last.share)
     share = last.report.get("share", 0.0)

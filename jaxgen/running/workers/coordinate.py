@@ -1,4 +1,4 @@
-"""What the launching process does, and what a worker does, inside of a results folder."""
+"""The work inside of a results folder: of the launching process, and of a worker."""
 
 import errno
 import time
@@ -79,7 +79,7 @@ def _are_over(units: Sequence[Unit], store: Store, how: Launch) -> bool:
 
 
 def wait_alone(lock: Lock, note: Callable[[str], None]) -> None:
-    """Wait until no other process is at work in the folder; whoever waits for long is told."""
+    """Wait until no other process is at work in the folder; a note says so if that takes long."""
     began, told = time.monotonic(), False
     while not lock.alone():
         if not told and time.monotonic() - began >= QUIET_SECONDS:

@@ -48,7 +48,7 @@ class Workers(Protocol):
         ...
 
     def logs(self) -> list[Path]:
-        """Where what they print goes, also before they can write a log of their own."""
+        """The files that they print into, also before they can write logs of their own."""
         ...
 
 
@@ -97,7 +97,7 @@ class SubmititWorkers:
         subprocess.run(words, capture_output=True)
 
     def logs(self) -> list[Path]:
-        """What each job printed to its error stream."""
+        """The error stream of each job."""
         return [Path(job.paths.stderr) for job in self._jobs]
 
 
@@ -265,7 +265,7 @@ def _attend(
 
 
 def died(units: Sequence[Unit], attempts: Mapping[str, Attempt]) -> list[str]:
-    """What can be said of the units that workers have left without a word."""
+    """The units that workers have left without a word, in words."""
     found = []
     for unit in units:
         last = attempts.get(unit.name)
@@ -280,7 +280,7 @@ def died(units: Sequence[Unit], attempts: Mapping[str, Attempt]) -> list[str]:
 
 
 def full_disk(units: Sequence[Unit], attempts: Mapping[str, Attempt]) -> str | None:
-    """What the worker said that gave back a unit because the disk is full; None: nobody did."""
+    """The words of the worker that gave back a unit because the disk is full; None: none did."""
     lasts = [attempts[unit.name] for unit in units if unit.name in attempts]
     return next((last.report["full"] for last in lasts if "full" in last.report), None)
 

@@ -1,4 +1,4 @@
-"""What is done, running, failed and missing of the study that a results folder is of."""
+"""The state of a results folder: done, running, failed and missing runs of its study."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence

@@ -37,7 +37,7 @@ class Unit(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What was asked for last in a results folder."""
+    """The runs and units that were asked for last in a results folder."""
 
     runs: list[Run]
     """Every row of the study, aliases too."""
@@ -62,7 +62,7 @@ def write_plan(store: Store, study: Study, units: Sequence[Unit] = ()) -> None:
 
 
 def read_plan(store: Store) -> Plan | None:
-    """What `write_plan` wrote last; None: nothing."""
+    """Read what `write_plan` wrote last; None: nothing."""
     if not store.path(PLAN).exists():
         return None
     content = load_json(store.path(PLAN))

@@ -20,7 +20,7 @@ def progress_lines(
 
 
 def failures(units: Sequence[Unit], attempts: Mapping[str, Attempt]) -> list[str]:
-    """What went wrong in each unit that failed, and where its log is."""
+    """The error of each unit that failed, and the path of its log."""
     found = []
     for unit in units:
         if _state(attempts, unit) == FAILED:

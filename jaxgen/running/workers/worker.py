@@ -66,9 +66,9 @@ def worker_name() -> str:
 
 
 def own_log(store: Store, unit: str | None) -> str:
-    """Where this process prints from now on, its compiled parts too; a unit's log is its own.
+    """Send all that this process prints into a log, and return its path; a unit has one already.
 
-    Where it has printed until then, it says so.
+    The compiled parts of the process print there too. The path is printed before.
     """
     if unit is not None:
         return str(store.path(f"{LOGS}/{unit}.log"))
