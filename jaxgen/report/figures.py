@@ -252,13 +252,13 @@ def degradation(records: Iterable[Record], environment: str, mode: str = HEADLIN
     figure, axes = subplots(1, len(algorithms), width, height=3.9, sharey=True)
     styles = arm_styles(cell.technique for cell in cells)
     for axis, algorithm in zip(axes.flat, algorithms, strict=True):
-        own = [cell for cell in cells if cell.algorithm == algorithm]
-        _draw_references(axis, [record for cell in own for record in cell.records])
+        group = [cell for cell in cells if cell.algorithm == algorithm]
+        _draw_references(axis, [record for cell in group for record in cell.records])
         # Side by side within a tenth of the axis, however many they are.
-        step = min(0.018, 0.11 / len(own))
-        for i, cell in enumerate(own):
-            _draw_arm(axis, cell, mode, styles[cell.technique], (i - (len(own) - 1) / 2) * step)
-        axis.set_title(f"{algorithm.upper()} ({_counts(own)})")
+        step = min(0.018, 0.11 / len(group))
+        for i, cell in enumerate(group):
+            _draw_arm(axis, cell, mode, styles[cell.technique], (i - (len(group) - 1) / 2) * step)
+        axis.set_title(f"{algorithm.upper()} ({_counts(group)})")
         level_axis(axis, ())
     axes.flat[0].set_ylabel(f"mean return ({mode})")
     legend_below(figure, figure.axes, f"means over seeds, whiskers: {_whiskers(cells)}")
@@ -310,11 +310,11 @@ def _shown_cells(records: Iterable[Record]) -> list[Cell]:
     cells = group_cells(records)
     if not cells:
         raise ValueError("this figure needs at least one record; got none")
-    shown = {
+    largest = {
         (cell.environment, cell.algorithm, cell.technique): cell.name
         for cell in sorted(cells, key=_prominence)
     }
-    return [cell for cell in cells if cell.name in shown.values()]
+    return [cell for cell in cells if cell.name in largest.values()]
 
 
 def _prominence(cell: Cell) -> tuple[bool, int, int]:

@@ -91,22 +91,23 @@ def making_of(records: Sequence[Record]) -> dict[str, Any]:
     platforms: dict[str, dict[str, Any]] = {}
     commands: dict[str, None] = {}
     for record in records:
-        own = record.provenance
-        if record.alias_of or not own.get("seconds"):
+        provenance = record.provenance
+        if record.alias_of or not provenance.get("seconds"):
             continue
-        key = json.dumps([own.get("program"), own["seconds"]], sort_keys=True)
-        ran.setdefault(key, own)
+        key = json.dumps([provenance.get("program"), provenance["seconds"]], sort_keys=True)
+        ran.setdefault(key, provenance)
         trained[key] += 1
-        platform = dict(own.get("platform") or {})
+        platform = dict(provenance.get("platform") or {})
         commands.setdefault(platform.pop("command", "not known"))
         if platform:
             platforms.setdefault(json.dumps(platform, sort_keys=True), platform)
     programs: dict[str, dict[str, Any]] = {}
-    for key, own in ran.items():
-        total = programs.setdefault(str(own.get("program")), {"times": 0, "runs": 0, "seconds": {}})
+    for key, provenance in ran.items():
+        name = str(provenance.get("program"))
+        total = programs.setdefault(name, {"times": 0, "runs": 0, "seconds": {}})
         total["times"] += 1
-        total["runs"] += own.get("lanes", trained[key])
-        for part, seconds in own["seconds"].items():
+        total["runs"] += provenance.get("lanes", trained[key])
+        for part, seconds in provenance["seconds"].items():
             total["seconds"][part] = total["seconds"].get(part, 0.0) + seconds
     return {
         "commands": list(commands),
@@ -129,8 +130,8 @@ def write_report(source: Source, folder: str | Path, page: str | Path | None = N
     folder = Path(folder)
     findings = findings_of(read_csv(source.text, source.curves), source.making)
     document = sections(findings)
-    found = [block for section in document for block in section.blocks]
-    for block in found:
+    blocks = [block for section in document for block in section.blocks]
+    for block in blocks:
         if isinstance(block, Picture):
             write_bytes(folder / "figures" / f"{block.name}.png", block.png)
     write_bytes(folder / "report.html", to_html(document).encode())

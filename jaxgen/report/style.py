@@ -87,8 +87,8 @@ def smooth(values: Array, window: int) -> Array:
 def mean_curve(curves: list[tuple[Array, Array]]) -> tuple[Array, Array]:
     """Mean over seeds at the steps of the longest; ends where the first seed ends."""
     steps = max((steps for steps, _ in curves), key=len)
-    steps = steps[steps <= min(own[-1] for own, _ in curves)]
-    stacked = np.stack([np.interp(steps, own, values) for own, values in curves])
+    steps = steps[steps <= min(at[-1] for at, _ in curves)]
+    stacked = np.stack([np.interp(steps, at, values) for at, values in curves])
     counts = np.isfinite(stacked).sum(axis=0)
     total = np.where(np.isfinite(stacked), stacked, 0).sum(axis=0)
     mean = np.divide(total, counts, out=np.full(len(steps), np.nan), where=counts > 0)

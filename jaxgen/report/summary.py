@@ -346,8 +346,8 @@ def _training_row(cells: list[Cell], cell: Cell) -> tuple[str, ...]:
     n = len(cell.records)
 
     def values(name: str) -> list[float]:
-        found = [(r.result["training"] or {}).get(name) for r in cell.finished]
-        return [value for value in found if value is not None]
+        numbers = [(r.result["training"] or {}).get(name) for r in cell.finished]
+        return [value for value in numbers if value is not None]
 
     return (
         cell.algorithm,
@@ -365,10 +365,10 @@ def _overlap_table(cells: list[Cell]) -> Table:
     levels = levels_of(record for cell in cells for record in cell.records)
     lines = []
     for cell in cells:
-        found = [x for x in (r.result.get("layout_overlap") for r in cell.finished) if x]
-        if found:
-            shares = (_small(column) for column in zip(*found, strict=True))
-            lines.append((cell.algorithm, _label(cells, cell), str(len(found)), *shares))
+        overlaps = [x for x in (r.result.get("layout_overlap") for r in cell.finished) if x]
+        if overlaps:
+            shares = (_small(column) for column in zip(*overlaps, strict=True))
+            lines.append((cell.algorithm, _label(cells, cell), str(len(overlaps)), *shares))
     return Table(
         f"{cells[0].environment}: layouts of evaluation that occurred in training",
         ("algorithm", "technique", "n", *(f"v = {level:g}" for level in levels)),

@@ -5,8 +5,6 @@ from typing import Any
 
 from jaxgen.results.records import HEADLINE_MODE, Record, check_records, mode_of
 
-# best_models/<algorithm>_<environment>_best/best_scores.json
-
 
 def best_scores(records: Iterable[Record]) -> dict[tuple[str, str], dict[str, Any]]:
     """(algorithm, environment) -> the run that is kept as the best model.

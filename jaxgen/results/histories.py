@@ -11,9 +11,6 @@ MAX_POINTS = 500
 """Longest series in a history file."""
 
 
-# metrics/<experiment>_history.json
-
-
 def history_json(records: Iterable[Record]) -> dict[str, Any]:
     """The histories of one experiment, ready for ``json.dumps(allow_nan=False)``.
 

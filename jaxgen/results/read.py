@@ -20,13 +20,13 @@ def missing_runs(
 
 def read_records(store: Store) -> tuple[list[Record], list[str]]:
     """Read a whole store: records, those of aliases included, and damage in words."""
-    found = scan(store)
+    contents = scan(store)
     records = []
-    for run in found.runs:
+    for run in contents.runs:
         history = lambda run=run: store.read_history(run.run_name, run.seed)  # noqa: E731
         provenance = store.read_provenance(run.run_name, run.seed)
         records.append(Record(run.spec, run.seed, run.result, history, provenance))
-    return records + alias_records(records, found.aliases), [str(d) for d in found.damaged]
+    return records + alias_records(records, contents.aliases), [str(d) for d in contents.damaged]
 
 
 def read_results(store: Store, prefix: str) -> list[Record]:

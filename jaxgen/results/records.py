@@ -159,8 +159,11 @@ class Record(NamedTuple):
     def load_episodes(self) -> History:
         """What single episodes played and returned, ``[M]``; empty where they have no numbers."""
         history = self.history() if callable(self.history) else self.history
-        own = {name: values for name, values in history.items() if name.startswith(EPISODES)}
-        return {name.removeprefix(EPISODES): np.asarray(values) for name, values in own.items()}
+        return {
+            name.removeprefix(EPISODES): np.asarray(values)
+            for name, values in history.items()
+            if name.startswith(EPISODES)
+        }
 
 
 class Cell(NamedTuple):
@@ -270,18 +273,18 @@ def levels_of(records: Iterable[Record]) -> tuple[float, ...]:
     Raises:
         ValueError: the records were evaluated at different levels.
     """
-    found = {tuple(r.result["evaluation"]["levels"]) for r in records if not r.diverged}
-    if len(found) > 1:
+    levels = {tuple(r.result["evaluation"]["levels"]) for r in records if not r.diverged}
+    if len(levels) > 1:
         raise BadInput(
-            f"records were evaluated at different levels {sorted(found)}; analyse them apart"
+            f"records were evaluated at different levels {sorted(levels)}; analyse them apart"
         )
-    return found.pop() if found else ()
+    return levels.pop() if levels else ()
 
 
 def modes_of(records: Iterable[Record]) -> list[str]:
     """The modes of evaluation that occur, the headline mode first."""
-    found = {m for r in records if not r.diverged for m in r.result["evaluation"]["modes"]}
-    return sorted(found, key=lambda mode: (mode != HEADLINE_MODE, mode))
+    modes = {m for r in records if not r.diverged for m in r.result["evaluation"]["modes"]}
+    return sorted(modes, key=lambda mode: (mode != HEADLINE_MODE, mode))
 
 
 def check_records(records: Iterable[Record]) -> list[Record]:

@@ -107,7 +107,7 @@ def scan(store: "Store", prefix: str = "", whole: bool = True) -> Scan:
         prefix: of the names of the runs.
         whole: check the files that are large, or tell how a seed ran, too.
     """
-    found = Scan([], {}, [])
+    contents = Scan([], {}, [])
     folder = store.root / "runs"
     for run in sorted(folder.iterdir()) if folder.is_dir() else ():
         if not (NAME.fullmatch(run.name) and run.name.startswith(prefix)):
@@ -115,12 +115,12 @@ def scan(store: "Store", prefix: str = "", whole: bool = True) -> Scan:
         try:
             spec = store.read_spec(run.name)
         except DamagedFile as damage:
-            found.damaged.append(damage)
+            contents.damaged.append(damage)
             continue
         if spec.get("alias_of"):
-            found.aliases[run.name] = spec
-        _scan_seeds(store, run.name, spec, found, whole)
-    return found
+            contents.aliases[run.name] = spec
+        _scan_seeds(store, run.name, spec, contents, whole)
+    return contents
 
 
 @dataclass(frozen=True)
@@ -294,7 +294,7 @@ class Store:
 
 
 def _scan_seeds(
-    store: Store, run_name: str, spec: dict[str, Any], found: Scan, whole: bool
+    store: Store, run_name: str, spec: dict[str, Any], contents: Scan, whole: bool
 ) -> None:
     folders = store.run_dir(run_name).iterdir()
     matches = (_SEED_DIR.fullmatch(folder.name) for folder in folders)
@@ -308,9 +308,9 @@ def _scan_seeds(
                 store._history_bytes(run_name, seed, result)
                 store.read_provenance(run_name, seed)
         except DamagedFile as damage:
-            found.damaged.append(damage)
+            contents.damaged.append(damage)
         else:
-            found.runs.append(StoredRun(run_name, spec, seed, result, folder))
+            contents.runs.append(StoredRun(run_name, spec, seed, result, folder))
 
 
 def _same_schema(content: Mapping[str, Any]) -> int:

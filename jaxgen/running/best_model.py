@@ -15,8 +15,6 @@ from jaxgen.system import checkpoint
 from jaxgen.system.files import DamagedFile, load_json
 from jaxgen.types import HostTask, Task
 
-# The best model of an (algorithm, environment)
-
 
 def keep_best(
     store: Store, reporter: Reporter, batch: Batch, params: np.ndarray, task: Task | HostTask
@@ -42,8 +40,8 @@ def _keep_best(
     best = _best(store, spec.algorithm, spec.environment)
     if best is None:
         return
-    own = {(lane.name, seed): index for index, (lane, seed) in enumerate(batch.lanes)}
-    index = own.get((best["run"], best["seed"]))
+    indices = {(lane.name, seed): index for index, (lane, seed) in enumerate(batch.lanes)}
+    index = indices.get((best["run"], best["seed"]))
     model, scores = _best_names(spec.algorithm, spec.environment)
     if index is not None:
         lane, seed = batch.lanes[index]
@@ -87,7 +85,7 @@ def _best_names(algorithm: str, environment: str) -> tuple[str, str]:
 
 def _kept_run(store: Store, scores: str) -> tuple[Any, Any] | None:
     try:
-        kept = load_json(store.path(scores))
+        entry = load_json(store.path(scores))
     except DamagedFile:
         return None
-    return kept.get("run"), kept.get("seed")
+    return entry.get("run"), entry.get("seed")

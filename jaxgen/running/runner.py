@@ -71,11 +71,11 @@ def release() -> None:
 
 def discard(study: Study, store: Store) -> None:
     """Make every run of the study count as not done, and forget what of it is in flight."""
-    own = [(spec.name, seed) for spec, seed in study.lanes]
-    for name, seed in own:
+    runs = [(spec.name, seed) for spec, seed in study.lanes]
+    for name, seed in runs:
         store.discard(name, seed)
     for path, identity in in_flight(store):
-        if set(own) & set(identity):
+        if set(runs) & set(identity):
             checkpoint.remove(path)
 
 
@@ -179,10 +179,10 @@ def _lost(session: Session, group: Group, lanes: Sequence[Lane]) -> Iterator[Bat
 
 def _in_flight(session: Session, group: Group, lanes: Sequence[Lane]) -> list[Batch]:
     """Batches of nothing but these lanes that have a checkpoint."""
-    own = {(spec.name, seed): (spec, seed) for spec, seed in lanes}
+    known = {(spec.name, seed): (spec, seed) for spec, seed in lanes}
     remove_damaged = session.reporter.note if session.alone else None
     return [
-        Batch([own[name] for name in identity])
+        Batch([known[name] for name in identity])
         for _, identity in in_flight(session.store, f"{group.name}-", remove_damaged)
-        if identity and set(identity) <= set(own)
+        if identity and set(identity) <= set(known)
     ]

@@ -206,10 +206,10 @@ def _verify(path: Path) -> tuple[Path, dict[str, Any]]:
     folder, manifest = _manifest(path)
     for name, expected in manifest["files"].items():
         try:
-            found = _fingerprint(folder / name)
+            actual = _fingerprint(folder / name)
         except OSError as error:
             raise DamagedCheckpoint(folder / name, error.strerror or str(error)) from error
-        if found != expected:
+        if actual != expected:
             raise DamagedCheckpoint(folder / name, "its content does not match its sha256")
     return folder, manifest
 

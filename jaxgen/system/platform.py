@@ -112,9 +112,9 @@ def confirm_backend(
         raise BadInput(f"device {device!r} was not found, only {backend!r}; use that or auto")
     if backend == "cpu" and not allow_known_bad:
         check_jaxlib()
-    found = jax.local_device_count()
-    if num_devices is not None and num_devices > found:
-        raise BadInput(f"{num_devices} devices were asked for, and there are {found}; use fewer")
+    count = jax.local_device_count()
+    if num_devices is not None and num_devices > count:
+        raise BadInput(f"{num_devices} devices were asked for, and there are {count}; use fewer")
     return backend
 
 
@@ -193,9 +193,9 @@ def available_memory() -> int | None:
 
     device = jax.local_devices()[0]
     if device.platform != "cpu":
-        found = device.memory_stats() or {}
-        limit = found.get("bytes_limit")
-        return None if limit is None else limit - found.get("bytes_in_use", 0)
+        stats = device.memory_stats() or {}
+        limit = stats.get("bytes_limit")
+        return None if limit is None else limit - stats.get("bytes_in_use", 0)
     rooms = [_free_of_the_machine(), *cgroup_rooms(), _room_of_the_process()]
     return min((room for room in rooms if room is not None), default=None)
 
@@ -225,8 +225,8 @@ def _groups(controller: str, root: Path) -> Iterator[Path]:
         _, controllers, name = line.split(":", 2)
         if controllers == "" or controller in controllers.split(","):
             top = root / "sys/fs/cgroup" / ("" if controllers == "" else controller)
-            own = top / name.strip("/")
-            yield from (own, *(folder for folder in own.parents if folder.is_relative_to(top)))
+            inner = top / name.strip("/")
+            yield from (inner, *(outer for outer in inner.parents if outer.is_relative_to(top)))
 
 
 def _room_of_a_group(folder: Path) -> int | None:
@@ -258,10 +258,10 @@ def _room_of_the_process() -> int | None:
 def _amounts(path: Path) -> dict[str, int]:
     """The numbers in a file of lines ``name: number ...``; without a colon too."""
     try:
-        words = [line.replace(":", " ").split() for line in path.read_text().splitlines()]
+        lines = [line.replace(":", " ").split() for line in path.read_text().splitlines()]
     except OSError:
         return {}
-    return {own[0]: int(own[1]) for own in words if len(own) > 1 and own[1].isdecimal()}
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdecimal()}
 
 
 def keep_freed_memory() -> None:
@@ -331,9 +331,9 @@ def accelerator() -> str:
     """The extra of jax (cuda12, rocm, tpu, ...) whose packages are installed; empty: none."""
     names = (dist.metadata["Name"] or "" for dist in importlib.metadata.distributions())
     for name in names:
-        found = re.match(r"jax-(cuda\d*|rocm)|lib(tpu)", name.lower().replace("_", "-"))
-        if found:
-            return found[1] or found[2]
+        match = re.match(r"jax-(cuda\d*|rocm)|lib(tpu)", name.lower().replace("_", "-"))
+        if match:
+            return match[1] or match[2]
     return ""
 
 
@@ -350,8 +350,8 @@ def _cpu_info(field: str) -> str:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return ""
-    found = re.search(rf"^{field}\s*:\s*(.*)$", text, re.MULTILINE)
-    return found[1].strip() if found else ""
+    match = re.search(rf"^{field}\s*:\s*(.*)$", text, re.MULTILINE)
+    return match[1].strip() if match else ""
 
 
 def _configure_cache(cache_dir: Path | str | None) -> Path | None:

@@ -52,7 +52,7 @@ def choose(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
         _check_levels(record)
         program = settings.setdefault((record.environment, record.algorithm), {})
         program.setdefault(record.setting, []).append(record)
-    kept, aside = [], []
+    chosen, aside = [], []
     for (environment, algorithm), groups in settings.items():
         best = max(groups, key=lambda setting: _weight(groups[setting]))
         aside += [
@@ -65,12 +65,12 @@ def choose(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
             arms.setdefault(record.technique, {}).setdefault(record.name, []).append(record)
         for technique, named in arms.items():
             first, *others = sorted(named, key=lambda name: -len(named[name]))
-            kept += named[first]
+            chosen += named[first]
             aside += [
                 f"{algorithm} {technique} on {environment}, {name}: {len(named[name])} runs"
                 for name in others
             ]
-    return kept, aside
+    return chosen, aside
 
 
 def _check_levels(record: Record) -> None:
@@ -121,11 +121,11 @@ def by_program(cells: Iterable[Cell]) -> dict[Program, list[Cell]]:
 
 def values_of(cell: Cell, score: str) -> dict[int, float]:
     """Seed -> score, greedy, failures counted; ``grs_n`` only where it is defined."""
-    found = cell.scores(score)
+    values = cell.scores(score)
     if score != "grs_n":
-        worst = min([0.0, *found.values()])
-        found |= {record.seed: worst for record in cell.records if record.diverged}
-    return dict(sorted(found.items()))
+        worst = min([0.0, *values.values()])
+        values |= {record.seed: worst for record in cell.records if record.diverged}
+    return dict(sorted(values.items()))
 
 
 def estimate(values: Iterable[float], statistic: Statistic = statistics.mean) -> Interval | None:
@@ -133,10 +133,10 @@ def estimate(values: Iterable[float], statistic: Statistic = statistics.mean) ->
     scores = np.array(list(values))
     if not len(scores):
         return None
-    return shown(bootstrap([scores], statistic), len(scores))
+    return presentable(bootstrap([scores], statistic), len(scores))
 
 
-def shown(interval: Interval, num_seeds: int) -> Interval:
+def presentable(interval: Interval, num_seeds: int) -> Interval:
     """The presentable part of an interval: with fewer seeds than `MIN_SEEDS` its ends are NaN."""
     if num_seeds >= MIN_SEEDS:
         return interval
@@ -208,24 +208,24 @@ def compare(cells: Sequence[Cell], pairs: Sequence[tuple[str, str]]) -> list[Com
     run anywhere, none at all.
     """
     run = {cell.technique for cell in cells}
-    found = [
+    family = [
         _compared(program, arms, first, second)
-        for program, own in by_program(cells).items()
-        for arms in ({cell.technique: cell for cell in own},)
+        for program, group in by_program(cells).items()
+        for arms in ({cell.technique: cell for cell in group},)
         for first, second in pairs
         if {first, second} <= run
         and {first, second} & arms.keys()
-        and _is_possible(base_of(own[0]), first, second)
+        and _is_possible(base_of(group[0]), first, second)
     ]
-    return _corrected(found)
+    return _corrected(family)
 
 
 def _is_possible(base: str, *techniques: str) -> bool:
     """The algorithm has the techniques as arms of their own."""
     try:
         base = base_algorithm(base)
-        own = [name for name in techniques if base != "es" or name not in ES_ALIASES]
-        return len(own) == len(techniques) and all(is_defined(name, base) for name in own)
+        arms = [name for name in techniques if base != "es" or name not in ES_ALIASES]
+        return len(arms) == len(techniques) and all(is_defined(name, base) for name in arms)
     except ValueError:
         # Registered where the results were made, not here.
         return True
@@ -248,12 +248,12 @@ def _compared(program: Program, arms: Mapping[str, Cell], first: str, second: st
 def _corrected(family: list[Comparison]) -> list[Comparison]:
     """Holm's correction, of the tests of difference and of those of equivalence apart."""
     tested = [
-        (index, own.difference.p_value, own.difference.p_equivalent)
-        for index, own in enumerate(family)
-        if own.difference is not None
-        and own.learned
-        and own.difference.p_value is not None
-        and own.difference.p_equivalent is not None
+        (index, comparison.difference.p_value, comparison.difference.p_equivalent)
+        for index, comparison in enumerate(family)
+        if comparison.difference is not None
+        and comparison.learned
+        and comparison.difference.p_value is not None
+        and comparison.difference.p_equivalent is not None
     ]
     if not tested:
         return family
@@ -270,10 +270,10 @@ def _corrected(family: list[Comparison]) -> list[Comparison]:
 
 
 def _detectable(comparison: Comparison, alpha: float) -> float | None:
-    found = comparison.difference
-    if found is None or found.standard_deviation is None:
+    difference = comparison.difference
+    if difference is None or difference.standard_deviation is None:
         return None
-    return minimal_detectable_effect(found.standard_deviation, found.num_pairs, alpha)
+    return minimal_detectable_effect(difference.standard_deviation, difference.num_pairs, alpha)
 
 
 # Ranking
@@ -301,12 +301,12 @@ def ranked(cells: Sequence[Cell], score: str) -> list[Cell]:
 def leader(cells: Sequence[Cell], score: str) -> Leader:
     """Find the leading arm among cells of one environment, and who keeps up with it."""
     first, *others = ranked(cells, score)
-    own = values_of(first, score)
+    leading = values_of(first, score)
     differences = {}
     for cell in others:
         values = values_of(cell, score)
-        shared = sorted(own.keys() & values.keys())
-        differences[cell.name] = [own[seed] - values[seed] for seed in shared]
+        shared = sorted(leading.keys() & values.keys())
+        differences[cell.name] = [leading[seed] - values[seed] for seed in shared]
     tested = [cell for cell in others if len(differences[cell.name]) >= MIN_SEEDS]
     adjusted = holm([statistics.sign_flip_test(differences[cell.name]) for cell in tested])
     smallest = min((2.0 ** (1 - len(differences[cell.name])) for cell in tested), default=0.0)

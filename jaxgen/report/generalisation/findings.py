@@ -32,8 +32,8 @@ class Findings(NamedTuple):
 
 def findings_of(records: Sequence[Record], making: Mapping[str, Any] | None = None) -> Findings:
     """Compute all comparisons and predictions of the records."""
-    kept, aside = choose(records)
-    arms = arms_of(kept)
+    chosen, aside = choose(records)
+    arms = arms_of(chosen)
     present = {(cell.environment, cell.algorithm) for cell in arms}
     presets = [
         cell
@@ -42,10 +42,12 @@ def findings_of(records: Sequence[Record], making: Mapping[str, Any] | None = No
     ]
     apart = {cell.name for cell in presets}
     cells = [cell for cell in arms if cell.name not in apart]
-    kept = [record for record in kept if record.name not in apart]
+    chosen = [record for record in chosen if record.name not in apart]
     answers = {question: compare(cells, question.pairs) for question in words.QUESTIONS}
-    found = predictions(cells)
-    return Findings(kept, cells, presets, aside, answers, found, transfers(found), making)
+    predicted = predictions(cells)
+    return Findings(
+        chosen, cells, presets, aside, answers, predicted, transfers(predicted), making
+    )
 
 
 Illustrate = Callable[[str, Callable[[], Any], str], Block]

@@ -16,8 +16,8 @@ from jaxgen.report.generalisation.evidence import (
     Comparison,
     by_program,
     estimate,
+    presentable,
     ranked,
-    shown,
     values_of,
 )
 from jaxgen.report.generalisation.prediction import Predictor, pairs
@@ -68,11 +68,11 @@ def differences(parts: Sequence[tuple[Comparison, str]], quick: bool = False) ->
     figure, ((axis,),) = subplots(1, 1, 6.4, 0.27 * len(parts) + 1.1)
     axis.axvspan(-MARGIN, MARGIN, color=ORANGE, alpha=0.2, lw=0)
     axis.axvline(0, color=GREY, lw=1)
-    for row, (own, _) in enumerate(parts):
-        assert own.difference is not None
-        interval = shown(own.difference.interval, own.difference.num_pairs)
+    for row, (comparison, _) in enumerate(parts):
+        assert comparison.difference is not None
+        interval = presentable(comparison.difference.interval, comparison.difference.num_pairs)
         _point(axis, interval, row, Style(BLACK, "o", "-"))
-    _rows(axis, [f"{own.algorithm}: {own.label} ({meaning})" for own, meaning in parts])
+    _rows(axis, [f"{c.algorithm}: {c.label} ({meaning})" for c, meaning in parts])
     axis.set(xlabel=f"difference in {PRIMARY}; band: {MARGIN:g} either way")
     finish(figure, "", quick)
     return figure
@@ -80,13 +80,13 @@ def differences(parts: Sequence[tuple[Comparison, str]], quick: bool = False) ->
 
 def profiles(cells: Sequence[Cell]) -> "Figure":
     """Share of the runs of one environment above each score, a panel per algorithm."""
-    by_algorithm = {algorithm: own for (_, algorithm), own in by_program(cells).items()}
+    by_algorithm = {algorithm: group for (_, algorithm), group in by_program(cells).items()}
     width = 3.2 if len(by_algorithm) > 1 else 5.4
     figure, axes = subplots(1, len(by_algorithm), width, 3.4, sharey=True)
     styles = arm_styles(cell.technique for cell in cells)
-    for axis, (algorithm, own) in zip(axes.flat, by_algorithm.items(), strict=True):
+    for axis, (algorithm, group) in zip(axes.flat, by_algorithm.items(), strict=True):
         axis.set_title(algorithm.upper(), fontsize=10)
-        for i, cell in enumerate(own):
+        for i, cell in enumerate(group):
             values = np.array(list(values_of(cell, PRIMARY).values()))
             style = styles[cell.technique]
             share = performance_profile(values, THRESHOLDS)
@@ -105,9 +105,9 @@ def improvement(cells: Sequence[Cell]) -> "Figure":
     """How probably a run of each arm beats one of its algorithm's baseline."""
     rows = []
     for algorithm in sorted({cell.algorithm for cell in cells}, key=algorithm_order):
-        own = {cell.technique: cell for cell in cells if cell.algorithm == algorithm}
-        rows += [(cell, own["baseline"]) for name, cell in own.items()
-                 if "baseline" in own and name != "baseline"]  # fmt: skip
+        arms = {cell.technique: cell for cell in cells if cell.algorithm == algorithm}
+        rows += [(cell, arms["baseline"]) for name, cell in arms.items()
+                 if "baseline" in arms and name != "baseline"]  # fmt: skip
     figure, ((axis,),) = subplots(1, 1, 6.4, 0.24 * max(1, len(rows)) + 1.1)
     styles = arm_styles(cell.technique for cell in cells)
     axis.axvline(0.5, color=GREY, lw=1)
@@ -115,7 +115,7 @@ def improvement(cells: Sequence[Cell]) -> "Figure":
         first, second = (list(values_of(c, PRIMARY).values()) for c in (cell, other))
         interval = probability_of_improvement([first], [second])
         fewest = min(len(first), len(second))
-        _point(axis, shown(interval, fewest), row, styles[cell.technique])
+        _point(axis, presentable(interval, fewest), row, styles[cell.technique])
     _rows(axis, [arm_name(cell) for cell, _ in rows])
     axis.set(xlabel=f"P(a run's {PRIMARY} is above that of a baseline run)", xlim=(-0.02, 1.02))
     finish(figure, "", any(cell.quick for cell in cells))

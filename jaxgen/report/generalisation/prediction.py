@@ -72,27 +72,27 @@ def predictions(cells: Sequence[Cell]) -> list[Prediction]:
 
     Runs that diverged have neither a score nor a training to speak of; they are left out here.
     """
-    found = [
+    attempts = [
         _predict(program, group, predictor)
         for program, group in by_program(cells).items()
         for predictor in PREDICTORS
     ]
-    return [own for own in found if own is not None]
+    return [prediction for prediction in attempts if prediction is not None]
 
 
 def pairs(cell: Cell, predictor: Predictor) -> tuple[list[float], list[float]]:
     """The predictor and the score of each run of a cell that has both."""
-    found = [
+    both = [
         (value, record.result["scores"][HEADLINE_MODE][PRIMARY])
         for record in cell.finished
         if (value := predictor.value(record)) is not None
     ]
-    return [value for value, _ in found], [score for _, score in found]
+    return [value for value, _ in both], [score for _, score in both]
 
 
 def _predict(program: Program, cells: Sequence[Cell], predictor: Predictor) -> Prediction | None:
-    found = [pairs(cell, predictor) for cell in cells]
-    strata = [own for own in found if len(own[0]) >= MIN_SEEDS and can_be_ranked(*own)]
+    by_arm = [pairs(cell, predictor) for cell in cells]
+    strata = [arm for arm in by_arm if len(arm[0]) >= MIN_SEEDS and can_be_ranked(*arm)]
     if not strata:
         return None
     first, second = zip(*strata, strict=True)
@@ -111,17 +111,17 @@ class Transfer(NamedTuple):
     """In the environment left out, times the sign of the mean in the others: positive is right."""
 
 
-def transfers(found: Sequence[Prediction]) -> list[Transfer]:
+def transfers(predicted: Sequence[Prediction]) -> list[Transfer]:
     """Leave one environment out, for every algorithm and predictor with two or more of them."""
     groups: dict[tuple[str, Predictor], list[Prediction]] = {}
-    for own in found:
-        groups.setdefault((own.algorithm, own.predictor), []).append(own)
+    for prediction in predicted:
+        groups.setdefault((prediction.algorithm, prediction.predictor), []).append(prediction)
     return [_transfer(group) for group in groups.values() if len(group) > 1]
 
 
 def _transfer(group: Sequence[Prediction]) -> Transfer:
-    rho = np.array([float(own.correlation.estimate) for own in group])
+    rho = np.array([float(prediction.correlation.estimate) for prediction in group])
     others = (rho.sum() - rho) / (len(rho) - 1)
     signed = tuple(float(value) for value in rho * np.sign(others))
-    environments = tuple(own.environment for own in group)
+    environments = tuple(prediction.environment for prediction in group)
     return Transfer(group[0].algorithm, group[0].predictor, environments, signed)

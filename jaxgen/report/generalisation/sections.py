@@ -138,15 +138,15 @@ def _environment(
         )
     parts = _parts(findings, name)
     if parts:
-        shown = [(c, meaning) for c, meaning in parts if c.difference is not None]
+        drawn = [(c, meaning) for c, meaning in parts if c.difference is not None]
         blocks.append(parts_table(title, parts))
-        if shown:
+        if drawn:
             caption = (
                 f"{title}: what the data and what the agreement add to {PRIMARY}, 95 % intervals."
             )
             quick = any(cell.quick for cell in cells)
             blocks.append(
-                illustrate(f"{name}_parts", lambda: pictures.differences(shown, quick), caption)
+                illustrate(f"{name}_parts", lambda: pictures.differences(drawn, quick), caption)
             )
     caption = f"{title}: performance profiles, the share of runs above each {PRIMARY}."
     blocks.append(illustrate(f"{name}_profiles", lambda: pictures.profiles(cells), caption))
@@ -170,13 +170,13 @@ def _parts(findings: Findings, environment: str) -> list[tuple[Comparison, str]]
         (words.STEP, "at equal step"),
         (words.PLACEBO, "over placebo"),
     )
-    found = [
+    parts = [
         (comparison, meaning)
         for question, meaning in meanings
         for comparison in findings.answers[question]
         if comparison.environment == environment
     ]
-    return sorted(found, key=lambda part: algorithm_order(part[0].algorithm))
+    return sorted(parts, key=lambda part: algorithm_order(part[0].algorithm))
 
 
 # All environments
@@ -211,8 +211,8 @@ def _questions(findings: Findings) -> Section:
         if not comparisons:
             continue
         rows = [
-            (place(own.algorithm, own.environment), own.label, *difference_cells(own))
-            for own in comparisons
+            (place(each.algorithm, each.environment), each.label, *difference_cells(each))
+            for each in comparisons
         ]
         header = ("place", "difference", *DIFFERENCE_HEADER)
         note = f"{question.meaning[:1].upper()}{question.meaning[1:]}."
@@ -221,15 +221,15 @@ def _questions(findings: Findings) -> Section:
 
 
 def _prediction(findings: Findings, foretold: str, illustrate: Illustrate) -> Section:
-    found = findings.predictions
+    predicted = findings.predictions
     blocks: list[Block] = [foretold]
-    if found:
-        blocks += [prediction_table(found), *transfer_tables(findings)]
-        names = [own.predictor.name for own in found]
-        shown = next(p for p in PREDICTORS if p.name in names)
-        caption = f"{shown.name} of every run against its {PRIMARY}; colours are arms."
+    if predicted:
+        blocks += [prediction_table(predicted), *transfer_tables(findings)]
+        names = [prediction.predictor.name for prediction in predicted]
+        predictor = next(p for p in PREDICTORS if p.name in names)
+        caption = f"{predictor.name} of every run against its {PRIMARY}; colours are arms."
         blocks.append(
-            illustrate("agreement", lambda: pictures.agreement(findings.cells, shown), caption)
+            illustrate("agreement", lambda: pictures.agreement(findings.cells, predictor), caption)
         )
     return Section("Does gradient agreement predict generalisation?", blocks)
 
@@ -343,15 +343,15 @@ def _making(making: Mapping[str, Any]) -> Section:
     parts = ("compile", "train", "probe", "evaluate")
     programs = making["programs"]
     rows = [
-        (name, str(own["times"]), str(own["runs"]),
-         *(f"{own['seconds'].get(part, 0):.0f}" for part in parts))
-        for name, own in programs.items()
+        (name, str(entry["times"]), str(entry["runs"]),
+         *(f"{entry['seconds'].get(part, 0):.0f}" for part in parts))
+        for name, entry in programs.items()
     ]  # fmt: skip
-    total = sum(sum(own["seconds"].values()) for own in programs.values())
+    total = sum(sum(entry["seconds"].values()) for entry in programs.values())
     machines = [
-        f"{own['cpu']}, {own['num_cores']} cores, {own['backend']}, Python {own['python']}, "
-        + ", ".join(f"{name} {version}" for name, version in own["versions"].items())
-        for own in making["platforms"]
+        f"{each['cpu']}, {each['num_cores']} cores, {each['backend']}, Python {each['python']}, "
+        + ", ".join(f"{name} {version}" for name, version in each["versions"].items())
+        for each in making["platforms"]
     ] or ["not known"]
     table = Table(
         f"Programs, {total:.0f} seconds in all",

@@ -19,8 +19,8 @@ from jaxgen.report.generalisation.evidence import (
     PRIMARY,
     Comparison,
     estimate,
+    presentable,
     ranked,
-    shown,
     values_of,
 )
 from jaxgen.report.generalisation.findings import RANKING, Findings
@@ -108,16 +108,16 @@ TEST_NOTE = (
 
 def difference_cells(comparison: Comparison) -> tuple[str, ...]:
     """The cells that describe a difference: seeds, estimate, intervals and tests."""
-    found = comparison.difference
-    if found is None:
+    difference = comparison.difference
+    if difference is None:
         return ("0", comparison.reason, "-", "-", "-", "-", "-")
     return (
-        str(found.num_pairs),
+        str(difference.num_pairs),
         words.difference_text(comparison),
         p_text(comparison.p_value),
         p_text(comparison.p_equivalent),
         "-" if comparison.detectable is None else number(comparison.detectable),
-        "-" if found.correlation is None else f"{found.correlation:.2f}",
+        "-" if difference.correlation is None else f"{difference.correlation:.2f}",
         comparison.verdict.value,
     )
 
@@ -129,27 +129,27 @@ def together_row(
     strata = [list(values_of(cell, PRIMARY).values()) for cell in cells]
     fewest = min(map(len, strata))
     texts = [
-        interval_text(shown(bootstrap(strata, statistic), fewest))
+        interval_text(presentable(bootstrap(strata, statistic), fewest))
         for statistic in (interquartile_mean, optimality_gap)
     ]
     beats = "-"
     if baseline is not None and key[1] != "baseline":
         others = [list(values_of(cell, PRIMARY).values()) for cell in baseline]
         interval = probability_of_improvement(strata, others)
-        beats = interval_text(shown(interval, min(fewest, *map(len, others))))
+        beats = interval_text(presentable(interval, min(fewest, *map(len, others))))
     return (*key, "+".join(map(str, map(len, strata))), *texts, beats)
 
 
-def prediction_table(found: Sequence[Prediction]) -> Table:
+def prediction_table(predicted: Sequence[Prediction]) -> Table:
     """Rank correlations of every predictor with A_ood, by environment and algorithm."""
-    places = list(dict.fromkeys((own.algorithm, own.environment) for own in found))
-    by_place = {(own.algorithm, own.environment, own.predictor): own for own in found}
+    places = list(dict.fromkeys((each.algorithm, each.environment) for each in predicted))
+    by_place = {(each.algorithm, each.environment, each.predictor): each for each in predicted}
     rows = []
     for predictor in PREDICTORS:
-        own = [by_place.get((*where, predictor)) for where in places]
-        if any(own):
+        row = [by_place.get((*where, predictor)) for where in places]
+        if any(row):
             rows.append((predictor.name, "yes" if predictor.early else "no",
-                         *("-" if p is None else _correlation(p) for p in own)))  # fmt: skip
+                         *("-" if p is None else _correlation(p) for p in row)))  # fmt: skip
     return Table(
         f"Rank correlation with {PRIMARY} over the seeds of an arm, averaged over arms",
         ("predictor", "early", *(place(*where) for where in places)),
@@ -160,18 +160,19 @@ def prediction_table(found: Sequence[Prediction]) -> Table:
     )  # fmt: skip
 
 
-def _correlation(found: Prediction) -> str:
-    return f"{interval_text(found.correlation, sign='+')} ({found.num_arms}, {found.num_runs})"
+def _correlation(prediction: Prediction) -> str:
+    counts = f"({prediction.num_arms}, {prediction.num_runs})"
+    return f"{interval_text(prediction.correlation, sign='+')} {counts}"
 
 
 def transfer_tables(findings: Findings) -> list[Table]:
     """The signs of predictors on one environment, tested on another."""
-    environments = list(dict.fromkeys(own.environment for own in findings.predictions))
+    environments = list(dict.fromkeys(each.environment for each in findings.predictions))
     rows = [
-        (own.algorithm, own.predictor.name, *(number(value, "+") for value in own.correlations),
-         f"{sum(value > 0 for value in own.correlations)} of {len(own.correlations)}")
-        for own in findings.transfers
-        if len(own.correlations) == len(environments)
+        (each.algorithm, each.predictor.name, *(number(value, "+") for value in each.correlations),
+         f"{sum(value > 0 for value in each.correlations)} of {len(each.correlations)}")
+        for each in findings.transfers
+        if len(each.correlations) == len(environments)
     ]  # fmt: skip
     if not rows:
         return []

@@ -17,7 +17,7 @@ from jaxgen.report.generalisation.evidence import (
     base_of,
     estimate,
     leader,
-    shown,
+    presentable,
     values_of,
 )
 from jaxgen.report.generalisation.prediction import Prediction, Predictor, Transfer
@@ -120,8 +120,8 @@ def difference_text(comparison: Comparison) -> str:
     """``+0.012 [-0.010, +0.035]``, without an interval below `MIN_SEEDS`."""
     if comparison.difference is None:
         return comparison.reason
-    found = comparison.difference
-    return interval_text(shown(found.interval, found.num_pairs), sign="+")
+    difference = comparison.difference
+    return interval_text(presentable(difference.interval, difference.num_pairs), sign="+")
 
 
 def place(algorithm: str, environment: str) -> str:
@@ -145,15 +145,15 @@ def listing(parts: Sequence[str]) -> str:
 def ranking_words(cells: Sequence[Cell], score: str) -> str:
     """Name the leading arm of one environment and who keeps up with it."""
     comparable, others = _of_one_encoding(cells)
-    found = leader(comparable, score)
+    best = leader(comparable, score)
     environment = cells[0].environment
     title = TITLES.get(environment, environment)
-    n = len(found.cell.records)
+    n = len(best.cell.records)
     text = (
-        f"On {title}, {arm_name(found.cell)} has the highest mean {score}: "
-        f"{score_text(found.cell, score)} over {n} seeds."
+        f"On {title}, {arm_name(best.cell)} has the highest mean {score}: "
+        f"{score_text(best.cell, score)} over {n} seeds."
     )
-    if not found.cell.num_valid():
+    if not best.cell.num_valid():
         text += " None of its runs learned, so this ranks failures."
     if n < MIN_SEEDS:
         text += (
@@ -161,25 +161,25 @@ def ranking_words(cells: Sequence[Cell], score: str) -> str:
             "other arm may be as good or better."
         )
     else:
-        text += _company(found)
+        text += _company(best)
     if others:
         names = listing(sorted({cell.algorithm.upper() for cell in others}))
         text += f" Not compared, for another encoding of the observations: {names}."
     return text
 
 
-def _company(found: Leader) -> str:
+def _company(best: Leader) -> str:
     """How the others stand to the leading arm."""
-    tied, behind = found.tied, found.behind
+    tied, behind = best.tied, best.behind
     text = ""
     if tied or behind:
         total = len(tied) + len(behind)
         text = f" Of {total} other arms that were compared, behind it: {len(behind)}; not to be "
         text += f"told from it: {len(tied)}{_some(tied, ' (', ')')}."
-    if found.out_of_reach:
+    if best.out_of_reach:
         text += " With so few seeds no test of so many arms can tell any from it."
-    if found.untested:
-        text += f" Not compared, for too few common seeds: {_some(found.untested)}."
+    if best.untested:
+        text += f" Not compared, for too few common seeds: {_some(best.untested)}."
     return text
 
 
@@ -225,41 +225,41 @@ def answer(comparisons: Sequence[Comparison]) -> str:
     if not comparisons:
         return "No arms for this question were run."
     phrases: dict[Verdict, Callable[[str], str]] = {
-        Verdict.LARGER: lambda found: f"Larger than zero: {found}.",
-        Verdict.SMALLER: lambda found: f"Smaller than zero: {found}.",
-        Verdict.NONE: lambda found: f"No difference larger than {MARGIN:g}: {found}.",
-        Verdict.UNDECIDED: lambda found: f"Not decided by these data: {found}.",
-        Verdict.FEW: lambda found: (
-            f"Described only, for fewer than {MIN_SEEDS} pairs of seeds: {found}."
+        Verdict.LARGER: lambda text: f"Larger than zero: {text}.",
+        Verdict.SMALLER: lambda text: f"Smaller than zero: {text}.",
+        Verdict.NONE: lambda text: f"No difference larger than {MARGIN:g}: {text}.",
+        Verdict.UNDECIDED: lambda text: f"Not decided by these data: {text}.",
+        Verdict.FEW: lambda text: (
+            f"Described only, for fewer than {MIN_SEEDS} pairs of seeds: {text}."
         ),
-        Verdict.FAILED: lambda found: f"Neither arm learned: {found}.",
-        Verdict.ABSENT: lambda found: f"Not to be had: {found}.",
+        Verdict.FAILED: lambda text: f"Neither arm learned: {text}.",
+        Verdict.ABSENT: lambda text: f"Not to be had: {text}.",
     }
     parts = []
     for verdict, phrase in phrases.items():
-        own = [c for c in comparisons if c.verdict is verdict]
-        if own:
-            parts.append(phrase(_found_texts(own, brief=len(comparisons) > MAX_DETAILED)))
-    labels = list(dict.fromkeys(own.label for own in comparisons))
+        group = [c for c in comparisons if c.verdict is verdict]
+        if group:
+            parts.append(phrase(_comparison_texts(group, brief=len(comparisons) > MAX_DETAILED)))
+    labels = list(dict.fromkeys(each.label for each in comparisons))
     return f"{', '.join(labels)} on {PRIMARY}. {' '.join(parts)}"
 
 
-def _found_texts(comparisons: Sequence[Comparison], brief: bool) -> str:
+def _comparison_texts(comparisons: Sequence[Comparison], brief: bool) -> str:
     """The comparisons of one verdict, by pair of arms."""
     by_label: dict[str, list[Comparison]] = {}
-    for own in comparisons:
-        by_label.setdefault(own.label, []).append(own)
+    for comparison in comparisons:
+        by_label.setdefault(comparison.label, []).append(comparison)
     texts = []
     for label, group in by_label.items():
         if brief:
-            places = ", ".join(place(own.algorithm, own.environment) for own in group)
+            places = ", ".join(place(each.algorithm, each.environment) for each in group)
             texts.append(f"{label} ({places})")
         else:
-            texts += map(_found_text, group)
+            texts += map(_comparison_text, group)
     return "; ".join(texts)
 
 
-def _found_text(comparison: Comparison) -> str:
+def _comparison_text(comparison: Comparison) -> str:
     label = place(comparison.algorithm, comparison.environment)
     difference, verdict = comparison.difference, comparison.verdict
     if difference is None:
@@ -282,17 +282,18 @@ def _equals(p_value: float | None) -> str:
 
 def claim(agreement: Sequence[Comparison], step: Sequence[Comparison]) -> str:
     """The places where a claim about the agreement is supported by both differences above zero."""
-    scaled = {(own.environment, own.algorithm): own for own in step}
-    tested = [own for own in agreement if own.p_value is not None]
+    scaled = {(each.environment, each.algorithm): each for each in step}
+    tested = [comparison for comparison in agreement if comparison.p_value is not None]
     rule = "A claim for GAR needs gar - dr and gar - dr-scaled above zero in the same place."
     if not tested:
         return f"{rule} No place has the {MIN_SEEDS} pairs of seeds that a test needs."
     holds, alone = [], []
-    for own in tested:
-        if own.verdict is Verdict.LARGER:
-            other = scaled.get((own.environment, own.algorithm))
+    for comparison in tested:
+        if comparison.verdict is Verdict.LARGER:
+            environment, algorithm = comparison.environment, comparison.algorithm
+            other = scaled.get((environment, algorithm))
             supported = other is not None and other.verdict is Verdict.LARGER
-            (holds if supported else alone).append(place(own.algorithm, own.environment))
+            (holds if supported else alone).append(place(algorithm, environment))
     text = f"{rule} It is supported in {len(holds)} of {len(tested)} places"
     text += f": {listing(holds)}." if holds else "."
     if alone:
@@ -304,20 +305,20 @@ def attribution(
     total: Sequence[Comparison], data: Sequence[Comparison], agreement: Sequence[Comparison]
 ) -> str:
     """Split what gar gains over the baseline into the data's part and the agreement's."""
-    parts = [{(c.environment, c.algorithm): c for c in own} for own in (data, agreement)]
+    parts = [{(c.environment, c.algorithm): c for c in family} for family in (data, agreement)]
     lines = []
-    for own in total:
-        others = [part.get((own.environment, own.algorithm)) for part in parts]
+    for comparison in total:
+        others = [part.get((comparison.environment, comparison.algorithm)) for part in parts]
         sizes = [
             float(c.difference.interval.estimate)
-            for c in (own, *others)
+            for c in (comparison, *others)
             if c is not None and c.difference is not None and c.learned
         ]
         if len(sizes) < 3:
             continue
         whole, *split = (number(value, "+") for value in sizes)
         lines.append(
-            f"{place(own.algorithm, own.environment)} {whole} = {split[0]} (data) "
+            f"{place(comparison.algorithm, comparison.environment)} {whole} = {split[0]} (data) "
             f"{split[1][0]} {split[1][1:]} (agreement)"
         )
     if not lines:
@@ -328,23 +329,23 @@ def attribution(
 # What predicts generalisation
 
 
-def prediction_words(found: Sequence[Prediction], transferred: Sequence[Transfer]) -> str:
+def prediction_words(predicted: Sequence[Prediction], transferred: Sequence[Transfer]) -> str:
     """The worth of GAS and of simpler predictors."""
-    if not found:
+    if not predicted:
         return (
             f"No arm has {MIN_SEEDS} runs with a predictor that varies, so nothing can be said of "
             "what predicts generalisation."
         )
     by_predictor: dict[Predictor, list[Prediction]] = {}
-    for own in found:
-        by_predictor.setdefault(own.predictor, []).append(own)
+    for prediction in predicted:
+        by_predictor.setdefault(prediction.predictor, []).append(prediction)
     gas = next((p for p in by_predictor if p.name in ("GAS, probe", "GAS, training")), None)
     texts = [f"Rank correlations with {PRIMARY} over the seeds of an arm."]
     texts += [_tally(gas, by_predictor[gas])] if gas else []
-    forms = {p: own for p, own in by_predictor.items() if p.name.startswith("GAS") and p != gas}
-    simpler = {p: own for p, own in by_predictor.items() if not p.name.startswith("GAS")}
+    forms = {p: group for p, group in by_predictor.items() if p.name.startswith("GAS") and p != gas}
+    simpler = {p: group for p, group in by_predictor.items() if not p.name.startswith("GAS")}
     texts += _others("Other forms of GAS", forms) + _others("What is simpler", simpler)
-    signs = [v > 0 for own in transferred if own.predictor == gas for v in own.correlations]
+    signs = [v > 0 for each in transferred if each.predictor == gas for v in each.correlations]
     if gas and signs:
         texts.append(
             f"The sign of {gas.name}, taken from the other environments, is right in {sum(signs)} "
@@ -363,17 +364,17 @@ def _others(title: str, groups: Mapping[Predictor, Sequence[Prediction]]) -> lis
     return [f"{title}:", *texts] if texts else []
 
 
-def _excludes_zero(found: Prediction) -> bool:
-    return bool(found.correlation.low > 0 or found.correlation.high < 0)
+def _excludes_zero(prediction: Prediction) -> bool:
+    return bool(prediction.correlation.low > 0 or prediction.correlation.high < 0)
 
 
 def _tally(predictor: Predictor, group: Sequence[Prediction]) -> str:
     """The places where the intervals of a predictor exclude zero."""
     parts = []
     for side, sign in (("above", 1), ("below", -1)):
-        own = [p for p in group if _excludes_zero(p) and p.correlation.estimate * sign > 0]
-        if own:
-            names = [f"{place(p.algorithm, p.environment)} ({_rho(p)})" for p in own]
+        one_sided = [p for p in group if _excludes_zero(p) and p.correlation.estimate * sign > 0]
+        if one_sided:
+            names = [f"{place(p.algorithm, p.environment)} ({_rho(p)})" for p in one_sided]
             parts.append(f"{side} zero in {listing(names)}")
     # A sentence begins with a capital, a score keeps its letter.
     score = predictor.name.startswith("s(")
@@ -383,5 +384,5 @@ def _tally(predictor: Predictor, group: Sequence[Prediction]) -> str:
     return f"{name} ({places}): {clear}."
 
 
-def _rho(found: Prediction) -> str:
-    return number(float(found.correlation.estimate), "+")
+def _rho(prediction: Prediction) -> str:
+    return number(float(prediction.correlation.estimate), "+")

@@ -75,8 +75,8 @@ class Claims:
         """The latest attempt of each unit that has one."""
         numbers: dict[str, int] = {}
         for name in os.listdir(self.folder):
-            if found := _NAME.fullmatch(name):
-                numbers[found[1]] = max(int(found[2]), numbers.get(found[1], 0))
+            if match := _NAME.fullmatch(name):
+                numbers[match[1]] = max(int(match[2]), numbers.get(match[1], 0))
         return {unit: self._read(unit, number) for unit, number in sorted(numbers.items())}
 
     def is_stale(self, attempt: Attempt) -> bool:

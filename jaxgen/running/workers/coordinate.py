@@ -159,8 +159,8 @@ def work(
     watched, episodes = WorkerReporter(reporter), {}
 
     def run(unit: Unit, should_stop: Callable[[], bool]) -> None:
-        own = replace(options, should_stop=should_stop)
-        session = Session(store, make_task, own, watched, kind, episodes, alone=False)
+        changed = replace(options, should_stop=should_stop)
+        session = Session(store, make_task, changed, watched, kind, episodes, alone=False)
         # First: the unit before may have failed.
         release()
         run_lanes(session, study.groups[unit.group], unit.lanes_of(study))

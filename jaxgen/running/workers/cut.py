@@ -21,16 +21,16 @@ def make_units(study: Study, store: Store, kind: Kind, num_parts: int) -> list[U
       kind: of the study.
       num_parts: of each group at most; 1: a unit is a whole program.
     """
-    found: list[tuple[float, int, list[Run]]] = []
+    parts: list[tuple[float, int, list[Run]]] = []
     for index, group in enumerate(study.groups):
         per_lane = estimated_seconds(group) / len(group.lanes)
         for flying, lanes in _parts(group, store, kind, num_parts):
             seconds = float("inf") if flying else per_lane * len(lanes)
-            found.append((seconds, index, lanes))
-    found.sort(key=lambda part: -part[0])
+            parts.append((seconds, index, lanes))
+    parts.sort(key=lambda part: -part[0])
     return [
         Unit(_name(number, study.groups[index]), index, lanes)
-        for number, (_, index, lanes) in enumerate(found)
+        for number, (_, index, lanes) in enumerate(parts)
     ]
 
 
@@ -42,9 +42,9 @@ def _parts(
     group: Group, store: Store, kind: Kind, num_parts: int
 ) -> Iterator[tuple[bool, list[Run]]]:
     """Whether in flight, and lanes of each part."""
-    own = [(spec.name, seed) for spec, seed in group.lanes]
-    rest = [lane for lane in own if not store.is_done(*lane)]
-    flying = [lanes for _, lanes in in_flight(store, f"{group.name}-") if set(lanes) <= set(own)]
+    runs = [(spec.name, seed) for spec, seed in group.lanes]
+    rest = [lane for lane in runs if not store.is_done(*lane)]
+    flying = [lanes for _, lanes in in_flight(store, f"{group.name}-") if set(lanes) <= set(runs)]
     taken: set[Run] = set()
     for lanes in flying:
         if set(lanes) & set(rest):
@@ -71,9 +71,9 @@ def remove_useless(
       note: is told of those that are damaged.
     """
     for group in study.groups:
-        own = {(spec.name, seed) for spec, seed in group.lanes}
+        runs = {(spec.name, seed) for spec, seed in group.lanes}
         for path, lanes in in_flight(store, f"{group.name}-", remove_damaged=note):
-            done = set(lanes) <= own and all(store.is_done(*lane) for lane in lanes)
+            done = set(lanes) <= runs and all(store.is_done(*lane) for lane in lanes)
             if done and _lost_lane(store, kind, group) not in lanes:
                 checkpoint.remove(path)
 

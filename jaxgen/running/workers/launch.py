@@ -104,11 +104,11 @@ class SubmititWorkers:
 def _num_queued(ids: Sequence[str], last: int) -> int:
     """How many of these jobs wait or run; where the cluster does not answer, as many as last."""
     words = ["squeue", "--noheader", "--array", "--format=%i", f"--jobs={','.join(ids)}"]
-    found = subprocess.run(words, capture_output=True, text=True)
-    if found.returncode == 0:
-        return len(found.stdout.split())
+    answer = subprocess.run(words, capture_output=True, text=True)
+    if answer.returncode == 0:
+        return len(answer.stdout.split())
     # What it has forgotten has ended long ago.
-    return 0 if "Invalid job id" in found.stderr else last
+    return 0 if "Invalid job id" in answer.stderr else last
 
 
 def make_executor(launcher: Launcher, folder: Path, settings: Mapping[str, Any]) -> Any:
@@ -160,9 +160,9 @@ def start(
 
 def _own_gpus() -> list[str]:
     """Begins a command that sees the GPUs of this process: submitit hides them from local jobs."""
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return ["env", *(["-u", "CUDA_VISIBLE_DEVICES"] if shown is None
-                     else [f"CUDA_VISIBLE_DEVICES={shown}"])]  # fmt: skip
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return ["env", *(["-u", "CUDA_VISIBLE_DEVICES"] if visible is None
+                     else [f"CUDA_VISIBLE_DEVICES={visible}"])]  # fmt: skip
 
 
 def wait(
@@ -193,10 +193,10 @@ def wait(
         workers.withdraw()
     elif not stopping:
         wrong += died(left, attempts)
-        shown = ", ".join(str(path) for path in workers.logs()[:3])
+        paths = ", ".join(str(path) for path in workers.logs()[:3])
         wrong.append(
             f"no worker is left, and {len(left)} units are not done (the first: {left[0].name}); "
-            f"what they printed: {shown}, and in {logs}"
+            f"what they printed: {paths}, and in {logs}"
         )
     return wrong
 
@@ -266,17 +266,17 @@ def _attend(
 
 def died(units: Sequence[Unit], attempts: Mapping[str, Attempt]) -> list[str]:
     """The units that workers have left without a word, in words."""
-    found = []
+    words = []
     for unit in units:
         last = attempts.get(unit.name)
         if last is not None and last.state == RUNNING:
-            found.append(
+            words.append(
                 f"{unit.name} ({len(unit.lanes)} runs): its worker {last.worker} ended without a "
                 "word, killed perhaps for its memory, unless another command started it; its log: "
                 f"{last.report.get('log', 'unknown')}; try --isolated, which gives each program a "
                 "process of its own"
             )
-    return found
+    return words
 
 
 def full_disk(units: Sequence[Unit], attempts: Mapping[str, Attempt]) -> str | None:

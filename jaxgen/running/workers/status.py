@@ -51,9 +51,11 @@ def kinds_of(store: Store) -> tuple[dict[Run, str], list[str]]:
     if busy and not units:
         notes.append("a process is at work here")
     kinds |= dict.fromkeys(_done(store), "done")
-    for alias, own in aliases.items():
+    for alias, trained in aliases.items():
         kinds |= {
-            (alias, seed): kinds.get((own, seed), "missing") for name, seed in runs if name == alias
+            (alias, seed): kinds.get((trained, seed), "missing")
+            for name, seed in runs
+            if name == alias
         }
     return kinds, notes
 
@@ -103,19 +105,19 @@ def _kind_of(
 
 def _done(store: Store) -> list[Run]:
     """Runs that have a result, whole or not."""
-    found = (store.root / "runs").glob("*/seed_*/result.json")
-    return [(path.parts[-3], int(path.parts[-2].removeprefix("seed_"))) for path in found]
+    results = (store.root / "runs").glob("*/seed_*/result.json")
+    return [(path.parts[-3], int(path.parts[-2].removeprefix("seed_"))) for path in results]
 
 
 def _aliases(store: Store) -> dict[str, str]:
     """Runs that are others by another name, with these."""
-    found = {}
+    aliases = {}
     for path in (store.root / "runs").glob("*/spec.json"):
         # A damaged one is written again by the next start.
         with suppress(DamagedFile):
-            if own := store.read_spec(path.parent.name).get("alias_of"):
-                found[path.parent.name] = own
-    return found
+            if trained := store.read_spec(path.parent.name).get("alias_of"):
+                aliases[path.parent.name] = trained
+    return aliases
 
 
 def _in_checkpoints(store: Store) -> list[Run]:

@@ -21,15 +21,15 @@ def progress_lines(
 
 def failures(units: Sequence[Unit], attempts: Mapping[str, Attempt]) -> list[str]:
     """The error of each unit that failed, and the path of its log."""
-    found = []
+    words = []
     for unit in units:
         if _state(attempts, unit) == FAILED:
             report = attempts[unit.name].report
-            found.append(
+            words.append(
                 f"{unit.name} ({len(unit.lanes)} runs) failed: {report.get('error')}; "
                 f"its log: {report.get('log', 'unknown')}"
             )
-    return found
+    return words
 
 
 def _state(attempts: Mapping[str, Attempt], unit: Unit) -> str | None:
