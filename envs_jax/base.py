@@ -61,7 +61,10 @@ class Environment:
     def advance(
         self, state: PyTree, action: Array, params: PyTree
     ) -> tuple[Array, PyTree, Array, Array, Array]:
-        """Step without auto-reset -> obs, state, reward (float32), terminated, truncated (bool)."""
+        """Step without auto-reset: actions ``[*S, *action shape]`` within their space.
+
+        Returns obs, state, reward (float32), terminated, truncated (bool).
+        """
         raise NotImplementedError
 
     def render(self, state: PyTree, params: PyTree) -> Any:

@@ -48,8 +48,8 @@ def of_images(
       num_envs: N, of each variation.
       size: entries of each variation at most; whole time steps of N are kept.
     """
-    *height_width, channels = spec.obs_shape
-    single = dataclasses.replace(spec, observation=Image(*height_width, channels // num_frames))
+    height, width, channels = spec.obs_shape
+    single = dataclasses.replace(spec, observation=Image(height, width, channels // num_frames))
     images = _Images(single, num_frames, num_variations, num_envs, size // num_envs)
     return Replay(
         images.record, images.init, replay.insert, images.draw,

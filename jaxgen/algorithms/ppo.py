@@ -145,7 +145,8 @@ def _loss(
     ratio = jnp.exp(log_ratio)
     policy_loss = clipped_surrogate(ratio, batch.advantage, config.clip).mean()
     value_loss = 0.5 * jnp.square(value - batch.target).mean()
-    entropy = distribution.entropy().mean()
+    # The sign after the mean: before it, the total rounds otherwise than in earlier results.
+    entropy = -distribution.negative_entropy().mean()
     total = policy_loss + config.value_weight * value_loss - config.entropy * entropy
     return total, {
         "loss": total,

@@ -43,7 +43,7 @@ def acting(policy: Policy, params: PyTree, sampled: Array | bool) -> Acting:
 def random_play(actions: Discrete | Box) -> Acting:
     """Act at random, uniformly over the space of actions; of numpy or JAX arrays alike."""
     if isinstance(actions, Box):
-        return Acting(lambda obs, words: 2 * uniform_of(words) - 1, *actions.shape)
+        return Acting(lambda obs, words: 2 * uniform_of(words) - 1, len(actions.low))
 
     def choose(obs: Any, words: Any) -> Any:
         return (uniform_of(words.squeeze(-1)) * actions.num).astype(np.int32)

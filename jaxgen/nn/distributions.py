@@ -35,8 +35,8 @@ class Distribution(Choice, Protocol):
         """Log-probability of actions -> float32 ``[...]``."""
         ...
 
-    def entropy(self) -> Array:
-        """Entropy in nats, float32 ``[...]``."""
+    def negative_entropy(self) -> Array:
+        """Mean log-probability in nats, float32 ``[...]``."""
         ...
 
 
@@ -81,9 +81,9 @@ class Categorical(NamedTuple):
         """Log-probability of actions int32 ``[...]`` -> float32 ``[...]``."""
         return ops.chosen(self.log_probs, action)
 
-    def entropy(self) -> Array:
-        """Entropy in nats, float32 ``[...]``."""
-        return -(jnp.exp(self.log_probs) * self.log_probs).sum(-1)
+    def negative_entropy(self) -> Array:
+        """Mean log-probability in nats, float32 ``[...]``."""
+        return (jnp.exp(self.log_probs) * self.log_probs).sum(-1)
 
 
 class Point(NamedTuple):
@@ -116,7 +116,7 @@ def preferred(actions: Discrete | Box) -> Head[Choice]:
     """Make a head for a search over parameters, which needs no probabilities to learn."""
     if isinstance(actions, Discrete):
         return categorical(actions)
-    return Head(*actions.shape, 1, Point.of)
+    return Head(len(actions.low), 1, Point.of)
 
 
 def policy_of(head: Head[Choice], outputs: Callable[[PyTree, Array], Array]) -> Policy:

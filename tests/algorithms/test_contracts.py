@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from box_envs import BoxTask
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.nn.random import random_words
@@ -51,8 +52,8 @@ def all_techniques() -> list[str]:
 TECHNIQUES = all_techniques()
 
 
-def make(name: str, technique: str = "gar+reg") -> Algorithm:
-    return ALGORITHMS[name](tiny_config(name), make_technique(technique), TASK.spec)
+def make(name: str, technique: str = "gar+reg", task: Any = TASK) -> Algorithm:
+    return ALGORITHMS[name](tiny_config(name), make_technique(technique), task.spec)
 
 
 @pytest.fixture(params=sorted(ALGORITHMS))
@@ -64,16 +65,17 @@ def shapes(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
-def abstract_iteration(algorithm: Algorithm, params: Any) -> dict[str, Any]:
+def abstract_iteration(algorithm: Algorithm, params: Any, task: Any = TASK) -> dict[str, Any]:
     """The types of all that an iteration makes; traced, not compiled."""
+    environment = task.environment
 
     def run(key):
         state = algorithm.init(key)
         actor = algorithm.prepare(state, jnp.int32(0), key)
-        episodes = start_episodes(TASK.environment, params, algorithm, key)
+        episodes = start_episodes(environment, params, algorithm, key)
         policy, vector = algorithm.policy, algorithm.params(state)
         words = random_words(key, (*episodes.total.shape, policy.num_words))
-        after, rollout, _ = collect(TASK.environment, params, algorithm, actor, episodes, key)
+        after, rollout, _ = collect(environment, params, algorithm, actor, episodes, key)
         new_state, metrics = algorithm.update(state, actor, rollout, jnp.int32(0), key)
         return {
             "state": state, "new_state": new_state, "episodes": episodes, "after": after,
@@ -91,15 +93,30 @@ def abstract_iteration(algorithm: Algorithm, params: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("technique", TECHNIQUES)
 def test_an_iteration_keeps_its_types(name, technique):
     """State and episodes come out as they went in, for every arm, so that they can be carried."""
-    algorithm = make(name, technique)
-    params = TASK.training_params(jax.random.key(0), jnp.asarray(make_technique(technique).levels))
-    made = abstract_iteration(algorithm, params)
+    made = check_iteration(make(name, technique), technique, TASK)
+    assert made["scores"].shape == (*made["best"].shape, NUM_ACTIONS)
+
+
+def test_an_iteration_keeps_its_types_in_a_box(name):
+    """Or the algorithm refuses actions that are numbers."""
+    task = BoxTask()
+    try:
+        algorithm = make(name, task=task)
+    except ValueError as error:
+        assert re.search(f"{name} is not allowed on box.*needs Discrete", str(error))
+        return
+    assert check_iteration(algorithm, "gar+reg", task)["scores"] is None
+
+
+def check_iteration(algorithm: Algorithm, technique: str, task: Any) -> dict[str, Any]:
+    """Check the types of an iteration, and return what it makes."""
+    params = task.training_params(jax.random.key(0), jnp.asarray(make_technique(technique).levels))
+    made, actions = abstract_iteration(algorithm, params, task), task.spec.actions
     assert shapes(made["new_state"]) == shapes(made["state"])
     assert shapes(made["after"]) == shapes(made["episodes"])
     lead = (3, algorithm.num_envs)
     for choice in ("acted", "best", "drawn"):
-        assert (made[choice].shape, made[choice].dtype) == (lead, jnp.int32)
-    assert made["scores"].shape == (*lead, NUM_ACTIONS)
+        assert (made[choice].shape, made[choice].dtype) == ((*lead, *actions.shape), actions.dtype)
     assert (made["vector"].ndim, made["vector"].dtype) == (1, jnp.float32)
     assert made["halves"].shape == (2, 3, *made["vector"].shape)
     for leaf in jax.tree.leaves(made["rollout"]):
@@ -107,6 +124,7 @@ def test_an_iteration_keeps_its_types(name, technique):
     assert set(made["metrics"]) >= METRICS
     for metric in made["metrics"].values():
         assert (metric.shape, metric.dtype) == ((), jnp.float32)
+    return made
 
 
 def test_the_state_is_made_of_arrays(name):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from gymnax.wrappers import FlattenObservationWrapper, LogWrapper
 
 import envs_jax
 from envs_jax import DEFAULT, ENVIRONMENTS, OTHERS, make_task
-from envs_jax.base import check_levels
+from envs_jax.base import Environment, check_levels
 from envs_jax.procgen_games import GAMES
 from jaxgen.study.config import PRESETS, PROCGEN_GAMES, preset
 from jaxgen.types import Codes
@@ -28,7 +29,7 @@ class Subject:
     def __init__(self, name):
         self.name = name
         self.task = make_task(name, **OPTIONS.get(name, {}))
-        self.spec, self.environment = self.task.spec, self.task.environment
+        self.spec, self.environment = self.task.spec, cast(Environment, self.task.environment)
         self.params = self.task.training_params(jax.random.key(0), jnp.array(LEVELS))
         shape = (5, NUM_ENVS, self.environment.reset_words)
         self.words = jax.random.bits(jax.random.key(1), shape)

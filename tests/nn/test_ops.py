@@ -194,3 +194,27 @@ def test_scaled_rewards_are_clipped():
         ours, _ = ops.scale_rewards(scale, jnp.asarray(reward), jnp.zeros(reward.shape, bool), 0.9)
         # A share p of 100s has variance 100^2 p (1 - p).
         np.testing.assert_allclose(ours[0, 0, 0], expected, rtol=0.02)
+
+
+@pytest.mark.parametrize("call", [
+    # A trailing axis would broadcast to a square without a word.
+    lambda: ops.generalized_advantages(jnp.ones((4, 3)), jnp.zeros((4, 1), bool), 0.9, 0.9),
+    lambda: ops.generalized_advantages(jnp.ones((4, 3)), jnp.zeros((4, 3)), 0.9, 0.9),
+    lambda: ops.categorical(jnp.ones((4, 3)), jnp.ones((4, 1))),
+    lambda: ops.epsilon_greedy(jnp.ones((4, 3)), jnp.ones(3), 0.1),
+    lambda: ops.chosen(jnp.ones((4, 3)), jnp.zeros((4, 1), int)),
+    lambda: ops.chosen(jnp.ones((4, 3)), jnp.zeros(4)),
+    lambda: ops.centred_ranks(jnp.ones((4, 3))),
+    lambda: ops.explained_variance(jnp.ones((4, 1)), jnp.ones(4)),
+    lambda: ops.huber(jnp.zeros(3, int)),
+])
+def test_arrays_of_other_shapes_and_types_are_refused(call):
+    with pytest.raises(AssertionError):
+        call()
+
+
+def test_lanes_need_no_axis_in_the_functions():
+    """Under vmap each lane is checked by itself, as it is written."""
+    fitness = jnp.arange(12.0).reshape(3, 4)
+    ranks = jax.jit(jax.vmap(ops.centred_ranks))(fitness)
+    np.testing.assert_array_equal(ranks, jnp.stack([ops.centred_ranks(row) for row in fitness]))

@@ -209,7 +209,8 @@ def test_an_agent_acts_within_the_box_and_comes_back(tmp_path):
     np.testing.assert_array_equal(action, agent().act(obs, jax.random.key(0)))
     assert action.shape == (3, 4, 2) and action.dtype == np.float32
     assert ((action >= BOX.low) & (action <= BOX.high)).all()
-    np.testing.assert_allclose(loaded.act([[0.4]]), [[1 + 3 * 0.4, 0.5 - 0.5 * 0.4]], atol=0.3)
+    near = loaded.act(np.array([[0.4]]))
+    np.testing.assert_allclose(near, [[1 + 3 * 0.4, 0.5 - 0.5 * 0.4]], atol=0.3)
     with pytest.raises(ValueError, match="an agent of box has no preferences.*use act"):
         loaded.preferences(obs)
 
