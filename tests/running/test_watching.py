@@ -17,7 +17,7 @@ import pytest
 from jaxgen.results.store import Store, open_store
 from jaxgen.running.session import Interrupted
 from jaxgen.running.watching.reporter import Watched
-from jaxgen.running.watching.rows import MAX_ROWS, NOTHING, Given, Row, Run, final_scores, new_rows
+from jaxgen.running.watching.rows import MAX_ROWS, START, Cursor, Row, Run, final_scores, new_rows
 from jaxgen.running.watching.sinks import make_sinks
 from jaxgen.running.watching.tensorboard import TensorBoard
 from jaxgen.running.watching.wandb import WandB
@@ -210,7 +210,7 @@ def synthetic(num_iterations: int, steps: int = 10) -> dict[str, np.ndarray]:
 
 def test_few_iterations_are_rows_as_they_are():
     rows, given = new_rows(synthetic(20), total_steps=200)
-    assert given == Given(20, 2)
+    assert given == Cursor(20, 2)
     assert [row.env_steps for row in rows] == list(range(10, 201, 10))
     assert rows[0].values == {"train/loss": 0.0, "train/reward": 0.0}
     assert rows[1].values == {"train/loss": 1.0}
@@ -237,7 +237,7 @@ def test_many_iterations_become_means_over_equal_parts_of_the_budget():
 def test_rows_do_not_depend_on_when_they_are_asked_for(num_iterations):
     history, total_steps = synthetic(num_iterations), 10 * num_iterations
     whole, _ = new_rows(history, total_steps)
-    parts, given = [], NOTHING
+    parts, given = [], START
     for stop in [*range(1, num_iterations, 37), num_iterations]:
         seen = {
             name: values[: stop // 10] if name.startswith(("eval_", "probe_")) else values[:stop]

@@ -33,7 +33,7 @@ ALPHA = 0.05
 PRIMARY = "A_ood"
 """The score of which differences are tested."""
 
-Program = tuple[str, str]
+Place = tuple[str, str]
 """Environment and algorithm."""
 
 
@@ -47,11 +47,11 @@ def choose(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
     Raises:
       ValueError: as `check_records`, or runs that were not evaluated at the levels of the scores.
     """
-    settings: dict[Program, dict[str, list[Record]]] = {}
+    settings: dict[Place, dict[str, list[Record]]] = {}
     for record in check_records(records):
         _check_levels(record)
-        program = settings.setdefault((record.environment, record.algorithm), {})
-        program.setdefault(record.setting, []).append(record)
+        place = settings.setdefault((record.environment, record.algorithm), {})
+        place.setdefault(record.setting, []).append(record)
     chosen, aside = [], []
     for (environment, algorithm), groups in settings.items():
         best = max(groups, key=lambda setting: _weight(groups[setting]))
@@ -111,12 +111,12 @@ def arms_of(records: Iterable[Record]) -> list[Cell]:
     return [cell for cell in group_cells(records) if not cell.alias_of]
 
 
-def by_program(cells: Iterable[Cell]) -> dict[Program, list[Cell]]:
+def by_place(cells: Iterable[Cell]) -> dict[Place, list[Cell]]:
     """The cells of each algorithm and environment."""
-    programs: dict[Program, list[Cell]] = {}
+    places: dict[Place, list[Cell]] = {}
     for cell in cells:
-        programs.setdefault((cell.environment, cell.algorithm), []).append(cell)
-    return programs
+        places.setdefault((cell.environment, cell.algorithm), []).append(cell)
+    return places
 
 
 def values_of(cell: Cell, score: str) -> dict[int, float]:
@@ -209,8 +209,8 @@ def compare(cells: Sequence[Cell], pairs: Sequence[tuple[str, str]]) -> list[Com
     """
     run = {cell.technique for cell in cells}
     family = [
-        _compared(program, arms, first, second)
-        for program, group in by_program(cells).items()
+        _compared(place, arms, first, second)
+        for place, group in by_place(cells).items()
         for arms in ({cell.technique: cell for cell in group},)
         for first, second in pairs
         if {first, second} <= run
@@ -231,18 +231,18 @@ def _is_possible(base: str, *techniques: str) -> bool:
         return True
 
 
-def _compared(program: Program, arms: Mapping[str, Cell], first: str, second: str) -> Comparison:
+def _compared(place: Place, arms: Mapping[str, Cell], first: str, second: str) -> Comparison:
     missing = [name for name in (first, second) if name not in arms]
     if missing:
-        return Comparison(*program, first, second, None, f"no runs of {' and '.join(missing)}")
+        return Comparison(*place, first, second, None, f"no runs of {' and '.join(missing)}")
     others = [name for name in CORE if name in arms] if {first, second} <= set(CORE) else []
     values = {name: values_of(arms[name], PRIMARY) for name in (first, second, *others)}
     seeds = sorted(set.intersection(*map(set, values.values())))
     if not seeds:
-        return Comparison(*program, first, second, None, "no seed in common")
+        return Comparison(*place, first, second, None, "no seed in common")
     one, other = ([values[name][seed] for seed in seeds] for name in (first, second))
     learned = any(arms[name].num_valid() for name in (first, second))
-    return Comparison(*program, first, second, paired_difference(one, other), learned=learned)
+    return Comparison(*place, first, second, paired_difference(one, other), learned=learned)
 
 
 def _corrected(family: list[Comparison]) -> list[Comparison]:

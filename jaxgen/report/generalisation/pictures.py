@@ -14,7 +14,7 @@ from jaxgen.evaluation.statistics import (
 from jaxgen.report.generalisation.evidence import (
     PRIMARY,
     Comparison,
-    by_program,
+    by_place,
     estimate,
     presentable,
     ranked,
@@ -80,7 +80,7 @@ def differences(parts: Sequence[tuple[Comparison, str]], quick: bool = False) ->
 
 def profiles(cells: Sequence[Cell]) -> "Figure":
     """Share of the runs of one environment above each score, a panel per algorithm."""
-    by_algorithm = {algorithm: group for (_, algorithm), group in by_program(cells).items()}
+    by_algorithm = {algorithm: group for (_, algorithm), group in by_place(cells).items()}
     width = 3.2 if len(by_algorithm) > 1 else 5.4
     figure, axes = subplots(1, len(by_algorithm), width, 3.4, sharey=True)
     styles = arm_styles(cell.technique for cell in cells)

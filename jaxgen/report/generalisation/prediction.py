@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxgen.evaluation.statistics import Interval, can_be_ranked, rank_correlation
-from jaxgen.report.generalisation.evidence import MIN_SEEDS, PRIMARY, Program, by_program
+from jaxgen.report.generalisation.evidence import MIN_SEEDS, PRIMARY, Place, by_place
 from jaxgen.results.records import HEADLINE_MODE, Cell, Record
 
 
@@ -73,8 +73,8 @@ def predictions(cells: Sequence[Cell]) -> list[Prediction]:
     Runs that diverged have neither a score nor a training to speak of; they are left out here.
     """
     attempts = [
-        _predict(program, group, predictor)
-        for program, group in by_program(cells).items()
+        _predict(place, group, predictor)
+        for place, group in by_place(cells).items()
         for predictor in PREDICTORS
     ]
     return [prediction for prediction in attempts if prediction is not None]
@@ -90,14 +90,14 @@ def pairs(cell: Cell, predictor: Predictor) -> tuple[list[float], list[float]]:
     return [value for value, _ in both], [score for _, score in both]
 
 
-def _predict(program: Program, cells: Sequence[Cell], predictor: Predictor) -> Prediction | None:
+def _predict(place: Place, cells: Sequence[Cell], predictor: Predictor) -> Prediction | None:
     by_arm = [pairs(cell, predictor) for cell in cells]
     strata = [arm for arm in by_arm if len(arm[0]) >= MIN_SEEDS and can_be_ranked(*arm)]
     if not strata:
         return None
     first, second = zip(*strata, strict=True)
     correlation = rank_correlation(first, second)
-    return Prediction(*program, predictor, correlation, len(strata), sum(map(len, first)))
+    return Prediction(*place, predictor, correlation, len(strata), sum(map(len, first)))
 
 
 class Transfer(NamedTuple):

@@ -23,17 +23,17 @@ from typing import Self
 
 from jaxgen.results.store import Store
 from jaxgen.running.reporter import History, Lane, Reporter
-from jaxgen.running.watching.rows import NOTHING, Given, Row, Run, Sink, final_scores, new_rows
+from jaxgen.running.watching.rows import START, Cursor, Row, Run, Sink, final_scores, new_rows
 from jaxgen.study.spec import RunSpec
 from jaxgen.system.files import DamagedFile
 
 
 @dataclass
-class _Watch:
+class _Writing:
     """The state of writing one run."""
 
     spec: RunSpec
-    given: Given = NOTHING
+    cursor: Cursor = START
 
 
 class Watched:
@@ -56,7 +56,7 @@ class Watched:
         self._sinks = list(sinks)
         self._store = store
         self._lanes = lanes
-        self._open: dict[Run, _Watch] = {}
+        self._open: dict[Run, _Writing] = {}
         self._finished: set[Run] = set()
 
     def __enter__(self) -> Self:
@@ -68,10 +68,10 @@ class Watched:
     ) -> None:
         for run in tuple(self._open):
             self._finish(run)
-        # Who interrupts a study does not want to wait for runs that were done before.
+        # A person who interrupts a study does not want to wait for runs that were done before.
         if kind is None:
             self._catch_up()
-        self._tell(lambda sink: sink.close())
+        self._each_sink(lambda sink: sink.close())
 
     def note(self, text: str) -> None:
         """Tell the other reporter."""
@@ -93,34 +93,35 @@ class Watched:
         for index, (run, (spec, _)) in enumerate(zip(runs, lanes, strict=True)):
             # The best model may be lost and trained again, by a run of which all is here.
             if run not in self._finished:
-                self._give(run, spec, {name: values[index] for name, values in history.items()})
+                of_lane = {name: values[index] for name, values in history.items()}
+                self._write_new(run, spec, of_lane)
 
-    def _give(self, run: Run, spec: RunSpec, history: History, ended: bool = False) -> None:
+    def _write_new(self, run: Run, spec: RunSpec, history: History, ended: bool = False) -> None:
         if run not in self._open:
-            self._open[run] = _Watch(spec)
-            self._tell(lambda sink: sink.start(run, spec))
-        watch = self._open[run]
-        rows, watch.given = new_rows(history, spec.config.total_steps, watch.given, ended)
+            self._open[run] = _Writing(spec)
+            self._each_sink(lambda sink: sink.start(run, spec))
+        writing = self._open[run]
+        rows, writing.cursor = new_rows(history, spec.config.total_steps, writing.cursor, ended)
         if rows:
-            self._tell(lambda sink: sink.write(run, rows))
+            self._each_sink(lambda sink: sink.write(run, rows))
 
     def _finish(self, run: Run) -> None:
         """Write what is left of a run, and its scores, if it is done."""
         stored = self._stored(run)
         if stored is not None:
             history, scores = stored
-            self._give(run, self._open[run].spec, history, ended=True)
-            self._tell(lambda sink: sink.finish(run, scores))
+            self._write_new(run, self._open[run].spec, history, ended=True)
+            self._each_sink(lambda sink: sink.finish(run, scores))
             del self._open[run]
             self._finished.add(run)
 
     def _catch_up(self) -> None:
-        """Write what is done and was not trained under these eyes."""
+        """Write runs that are done and were not trained by this process."""
         lanes = [(Run(spec.name, seed), spec) for spec, seed in self._lanes if self._sinks]
         others = [(run, spec) for run, spec in lanes if run not in self._finished]
-        self._tell(lambda sink: self._bring(sink, others))
+        self._each_sink(lambda sink: self._write_done(sink, others))
 
-    def _bring(self, sink: Sink, lanes: Sequence[tuple[Run, RunSpec]]) -> None:
+    def _write_done(self, sink: Sink, lanes: Sequence[tuple[Run, RunSpec]]) -> None:
         num_written = 0
         for run, spec in lanes:
             stored = None if sink.has(run) else self._stored(run)
@@ -141,7 +142,7 @@ class Watched:
         except DamagedFile:
             return None
 
-    def _tell(self, action: Callable[[Sink], object]) -> None:
+    def _each_sink(self, action: Callable[[Sink], object]) -> None:
         """Let each sink do something; one that fails is left out from then on."""
         for sink in tuple(self._sinks):
             try:

@@ -55,44 +55,44 @@ class Sink(Protocol):
         ...
 
 
-class Given(NamedTuple):
+class Cursor(NamedTuple):
     """How much of a lane's history was made into rows."""
 
     iterations: int
     points: int
 
 
-NOTHING = Given(0, 0)
+START = Cursor(0, 0)
 
 
 def new_rows(
-    history: Mapping[str, np.ndarray], total_steps: int, given: Given = NOTHING, ended: bool = True
-) -> tuple[list[Row], Given]:
+    history: Mapping[str, np.ndarray], total_steps: int, cursor: Cursor = START, ended: bool = True
+) -> tuple[list[Row], Cursor]:
     """Make what is new in a lane's history into rows, by increasing env steps.
 
     Args:
       history: metrics ``[I]`` from the first iteration on, and points ``[C]`` of the learning
         curve, in memory or as stored; other arrays are no scalars and are left out.
       total_steps: the run's budget.
-      given: what was made into rows before.
+      cursor: how much was made into rows before.
       ended: nothing follows. Otherwise the last part of the budget that has iterations waits, as
         more of them may be to come.
 
     Returns:
-      The rows, and what is given now.
+      The rows, and the cursor behind them.
     """
     metrics = trim_history({
-        name: values[given.iterations :] for name, values in history.items() if _is_metric(name)
+        name: values[cursor.iterations :] for name, values in history.items() if _is_metric(name)
     })
     windows, iterations = _thin(metrics, total_steps, ended)
-    points, num_points = _new_points(history, given.points)
+    points, num_points = _new_points(history, cursor.points)
     rows: dict[int, dict[str, float]] = {}
     for env_steps, series in (*windows, *points):
         for name, value in series.items():
             if np.isfinite(value):
                 rows.setdefault(int(env_steps), {})[name] = float(value)
     in_order = [Row(env_steps, rows[env_steps]) for env_steps in sorted(rows)]
-    return in_order, Given(given.iterations + iterations, num_points)
+    return in_order, Cursor(cursor.iterations + iterations, num_points)
 
 
 def _is_metric(name: str) -> bool:
@@ -130,13 +130,13 @@ def _means(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return np.divide(sums, counts, out=np.full(len(starts), np.nan), where=counts > 0)
 
 
-def _new_points(history: Mapping[str, np.ndarray], given: int) -> tuple[_Points, int]:
+def _new_points(history: Mapping[str, np.ndarray], num_before: int) -> tuple[_Points, int]:
     """Points of the learning curve; one at which a resting lane repeats itself is none."""
     if "eval_return" not in history:
-        return iter(()), given
+        return iter(()), num_before
     env_steps = history["eval_env_steps"]
     new = np.diff(env_steps, prepend=-1) > 0
-    new[:given] = False
+    new[:num_before] = False
     return _columns(env_steps[new], {"eval/return": history["eval_return"][new]}), len(env_steps)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from jaxgen.results.store import Store
 from jaxgen.running.kinds.base import Kind
 from jaxgen.running.runner import in_flight
-from jaxgen.running.workers.units import Run, Unit
+from jaxgen.running.workers.units import RunKey, Unit
 from jaxgen.study.estimate import estimated_seconds
 from jaxgen.study.product import Group, Study
 from jaxgen.system import checkpoint
@@ -21,7 +21,7 @@ def make_units(study: Study, store: Store, kind: Kind, num_parts: int) -> list[U
       kind: of the study.
       num_parts: of each group at most; 1: a unit is a whole program.
     """
-    parts: list[tuple[float, int, list[Run]]] = []
+    parts: list[tuple[float, int, list[RunKey]]] = []
     for index, group in enumerate(study.groups):
         per_lane = estimated_seconds(group) / len(group.lanes)
         for flying, lanes in _parts(group, store, kind, num_parts):
@@ -40,12 +40,12 @@ def _name(number: int, group: Group) -> str:
 
 def _parts(
     group: Group, store: Store, kind: Kind, num_parts: int
-) -> Iterator[tuple[bool, list[Run]]]:
+) -> Iterator[tuple[bool, list[RunKey]]]:
     """Whether in flight, and lanes of each part."""
     runs = [(spec.name, seed) for spec, seed in group.lanes]
     rest = [lane for lane in runs if not store.is_done(*lane)]
     flying = [lanes for _, lanes in in_flight(store, f"{group.name}-") if set(lanes) <= set(runs)]
-    taken: set[Run] = set()
+    taken: set[RunKey] = set()
     for lanes in flying:
         if set(lanes) & set(rest):
             rest = [lane for lane in rest if lane not in lanes]
@@ -78,7 +78,7 @@ def remove_useless(
                 checkpoint.remove(path)
 
 
-def _lost_lane(store: Store, kind: Kind, group: Group) -> Run | None:
+def _lost_lane(store: Store, kind: Kind, group: Group) -> RunKey | None:
     """The run of a group that has to be trained again."""
     lost = kind.lost(store, group)
     return None if lost is None else (lost[0][0].name, lost[0][1])

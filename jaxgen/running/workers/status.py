@@ -8,7 +8,7 @@ from jaxgen.results.lock import in_use
 from jaxgen.results.store import Store
 from jaxgen.running.workers.claims import FAILED, RUNNING, Attempt, Claims
 from jaxgen.running.workers.settings import Launch
-from jaxgen.running.workers.units import CLAIMS, Run, Unit, read_plan
+from jaxgen.running.workers.units import CLAIMS, RunKey, Unit, read_plan
 from jaxgen.running.workers.view import failures
 from jaxgen.system import checkpoint
 from jaxgen.system.files import DamagedFile
@@ -35,7 +35,7 @@ def status_text(store: Store) -> str:
     return "\n".join([*table, *notes])
 
 
-def kinds_of(store: Store) -> tuple[dict[Run, str], list[str]]:
+def kinds_of(store: Store) -> tuple[dict[RunKey, str], list[str]]:
     """How each run stands, and the failures in words."""
     plan = read_plan(store)
     runs = [] if plan is None else plan.runs
@@ -74,12 +74,12 @@ def _is_busy(store: Store, notes: list[str]) -> bool:
 
 def _in_claims(
     store: Store, units: Sequence[Unit], busy: bool, notes: list[str]
-) -> dict[Run, str]:
+) -> dict[RunKey, str]:
     """Runs that are running or have failed by the claims; the notes gain what is to be said."""
     claims = Claims(store.path(CLAIMS), "status", Launch.stale_seconds)
     attempts = claims.attempts()
     notes += failures(units, attempts)
-    kinds: dict[Run, str] = {}
+    kinds: dict[RunKey, str] = {}
     for unit in units:
         if unit.name in attempts:
             kind = _kind_of(unit, attempts[unit.name], claims, busy, notes)
@@ -103,7 +103,7 @@ def _kind_of(
     return None
 
 
-def _done(store: Store) -> list[Run]:
+def _done(store: Store) -> list[RunKey]:
     """Runs that have a result, whole or not."""
     results = (store.root / "runs").glob("*/seed_*/result.json")
     return [(path.parts[-3], int(path.parts[-2].removeprefix("seed_"))) for path in results]
@@ -120,8 +120,8 @@ def _aliases(store: Store) -> dict[str, str]:
     return aliases
 
 
-def _in_checkpoints(store: Store) -> list[Run]:
-    runs: list[Run] = []
+def _in_checkpoints(store: Store) -> list[RunKey]:
+    runs: list[RunKey] = []
     for path in checkpoint.saved_in(store.root / "checkpoints"):
         with suppress(checkpoint.DamagedCheckpoint):
             runs += [(name, seed) for name, seed in checkpoint.peek(path)["lanes"]]

@@ -18,7 +18,7 @@ LOGS = "cluster/logs"
 JOBS = "cluster/jobs"
 """Names below a results folder; jobs are submitit's own files."""
 
-Run = tuple[str, int]
+RunKey = tuple[str, int]
 """Run name and seed."""
 
 
@@ -28,7 +28,7 @@ class Unit(NamedTuple):
     name: str
     group: int
     """Its position in the study."""
-    lanes: list[Run]
+    lanes: list[RunKey]
 
     def lanes_of(self, study: Study) -> list[tuple[RunSpec, int]]:
         """Its (arm, seed) pairs."""
@@ -39,13 +39,13 @@ class Unit(NamedTuple):
 class Plan(NamedTuple):
     """The runs and units that were asked for last in a results folder."""
 
-    runs: list[Run]
+    runs: list[RunKey]
     """Every row of the study, aliases too."""
     units: list[Unit]
     """What was left of it for workers; none where there were no workers."""
 
 
-def expected_runs(study: Study) -> list[Run]:
+def expected_runs(study: Study) -> list[RunKey]:
     """Every row of a study, aliases too."""
     return [
         (spec.name, seed)
@@ -80,5 +80,5 @@ def read_units(store: Store, study: Study) -> list[Unit]:
     return plan.units
 
 
-def _runs(content: Sequence[Any]) -> list[Run]:
+def _runs(content: Sequence[Any]) -> list[RunKey]:
     return [(name, seed) for name, seed in content]
