@@ -210,22 +210,35 @@ class ProcgenVecEnv:
         numbers, returns = zip(empty, *self._log, strict=True)
         return np.concatenate(numbers), np.concatenate(returns)
 
-    def get_state(self) -> dict[str, np.ndarray]:
-        """Games, running sums and the log."""
+    def get_state(self, lane: int | None = None) -> dict[str, np.ndarray]:
+        """Games, running sums and the log, of all lanes or of one, whose slots count from 0."""
+        slots = self._slots_of(lane)
         numbers, returns = self._logged()
+        ours = _within(numbers, slots)
         return procgen_games.pack(
-            self._task.game, self._slots.get(), log_numbers=numbers, log_returns=returns,
-            running_lengths=self._lengths.copy(), running_totals=self._totals.copy(),
-        )
+            self._task.game, self._slots.get()[slots],
+            log_numbers=numbers[ours] - np.array([slots.start, 0, 0], np.int32),
+            log_returns=returns[ours],
+            running_lengths=self._lengths[slots].copy(), running_totals=self._totals[slots].copy(),
+        )  # fmt: skip
 
-    def set_state(self, state: dict[str, np.ndarray]) -> None:
+    def set_state(self, state: dict[str, np.ndarray], lane: int | None = None) -> None:
         """Go on from there; ValueError: it is damaged, or not of as many games."""
-        states = procgen_games.unpack(self._task.game, state, self._slots.num_slots)
-        self._slots.set(range(len(states)), states)
-        self._ended = []
-        self._lengths = np.array(state["running_lengths"], np.int32)
-        self._totals = np.array(state["running_totals"], np.float32)
-        self._log = [(np.array(state["log_numbers"]), np.array(state["log_returns"]))]
+        slots = self._slots_of(lane)
+        states = procgen_games.unpack(self._task.game, state, slots.stop - slots.start)
+        numbers, returns = self._logged()
+        others = ~_within(numbers, slots)
+        new = np.array(state["log_numbers"]) + np.array([slots.start, 0, 0], np.int32)
+        self._log = [(numbers[others], returns[others]), (new, np.array(state["log_returns"]))]
+        self._slots.set(range(slots.start, slots.stop), states)
+        self._lengths[slots] = state["running_lengths"]
+        self._totals[slots] = state["running_totals"]
+
+    def _slots_of(self, lane: int | None) -> slice:
+        """The slots of a lane, or of all."""
+        per_lane = int(np.prod(self.shape[1:]))
+        first, count = (0, self.shape[0]) if lane is None else (lane, 1)
+        return slice(first * per_lane, (first + count) * per_lane)
 
 
 class ProcgenEpisodes:
@@ -254,6 +267,11 @@ class ProcgenEpisodes:
         """Step all slots."""
         images, reward, first = self._slots.step(action)
         return HostStep(images, reward, first, np.zeros_like(first), images)
+
+
+def _within(numbers: np.ndarray, slots: slice) -> np.ndarray:
+    """Which entries of the log ``[M, 3]`` are of these slots."""
+    return (numbers[:, 0] >= slots.start) & (numbers[:, 0] < slots.stop)
 
 
 def _rand_seed(words: np.ndarray, *numbers: int) -> int:

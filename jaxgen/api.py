@@ -25,7 +25,7 @@ from jaxgen.system import platform
 from jaxgen.techniques import ES_ALIASES, Technique, canonical_name, check_defined, make_technique
 from jaxgen.training.device import make_program
 from jaxgen.training.fit import fit, in_turns, padded
-from jaxgen.training.host import make_host_program
+from jaxgen.training.host_program import make_host_program
 from jaxgen.training.keys import evaluation_key
 from jaxgen.training.loop import iterate
 from jaxgen.training.program import Program, stack_lanes

@@ -297,12 +297,18 @@ class HostVecEnv(Protocol):
         """The episodes that a lane has finished: arrays ``[M]`` by name, one number for each."""
         ...
 
-    def get_state(self) -> dict[str, np.ndarray]:
-        """Everything that the next steps depend on, and the finished episodes."""
+    def get_state(self, lane: int | None = None) -> dict[str, np.ndarray]:
+        """Everything that the next steps depend on, and the finished episodes.
+
+        A lane's own state names no lane, so that it can be set into another one; None: all lanes.
+        """
         ...
 
-    def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Go back to what `get_state` gave, which must be trusted; ValueError: it does not fit."""
+    def set_state(self, state: dict[str, np.ndarray], lane: int | None = None) -> None:
+        """Go back to what `get_state` gave, which must be trusted, for one lane or for all.
+
+        Raises ValueError if it does not fit.
+        """
         ...
 
 

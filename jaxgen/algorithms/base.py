@@ -10,6 +10,7 @@ import optax
 
 from jaxgen.algorithms.gradients import Combined
 from jaxgen.study.config import Config, DQNConfig, ESConfig, PPOConfig
+from jaxgen.study.spec import Replay
 from jaxgen.techniques import Technique
 from jaxgen.types import Array, Discrete, EnvSpec, Metrics, Policy, PyTree, Transition
 
@@ -59,6 +60,9 @@ class Algorithm(NamedTuple):
     at once are slow, and their bits depend on how many there are."""
     count_steps: Callable[[PyTree], Array] | None = None
     """rollout -> live environment steps; None where each of the V x N x T steps counts."""
+    fork: Callable[[PyTree, Replay, Array, Array, Array], PyTree] | None = None
+    """(state, replay, iteration, key, number) -> the state of a fork whose replay is fresh or
+    split; the key is common to the forks of a seed. None: a state is copied whole only."""
 
 
 class Optimizer(NamedTuple):

@@ -206,6 +206,20 @@ class Store:
         write_bytes(folder / "provenance.json", origin, "provenance")
         write_bytes(folder / "result.json", sealed, "result")
 
+    def write_params(self, run_name: str, seed: int, params: np.ndarray) -> None:
+        """Write the final parameters of a seed, float32 ``[D]``; before its result, if at all."""
+        data = _pack_history({"params": params})
+        write_bytes(self.seed_dir(run_name, seed) / "agent.npz", data, "derived")
+
+    def read_params(self, run_name: str, seed: int) -> np.ndarray:
+        """The final parameters of a seed; DamagedFile if they were not kept, or are damaged."""
+        path = self.seed_dir(run_name, seed) / "agent.npz"
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return arrays["params"]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise DamagedFile(path, str(error)) from error
+
     def read_result(self, run_name: str, seed: int) -> dict[str, Any]:
         """A seed's result; DamagedFile if it is missing, damaged or of another schema."""
         path = self.seed_dir(run_name, seed) / "result.json"

@@ -13,7 +13,7 @@ from jaxgen.algorithms import ALGORITHMS
 from jaxgen.evaluation.episodes import Suite
 from jaxgen.evaluation.host_episodes import HostSuite, suite_of
 from jaxgen.evaluation.references import References, make_references
-from jaxgen.running import progress
+from jaxgen.running import progress, snapshots
 from jaxgen.running.progress import Progress, append
 from jaxgen.running.session import Batch, Interrupted, Session
 from jaxgen.study.config import Config
@@ -24,7 +24,7 @@ from jaxgen.system.errors import BadInput
 from jaxgen.system.files import content_hash
 from jaxgen.training.device import make_program
 from jaxgen.training.fit import fit, padded
-from jaxgen.training.host import make_host_program
+from jaxgen.training.host_program import make_host_program
 from jaxgen.training.keys import evaluation_key
 from jaxgen.training.loop import Start, Step, iterate
 from jaxgen.training.program import Carry, Lanes, Program, stack_lanes
@@ -128,7 +128,9 @@ def make_trainer(session: Session, shared: GroupProgram, batch: Batch) -> Traine
     """Line up the lanes of a batch."""
     own = padded(batch.lanes, shared.program)
     arms = [(spec.config, spec.technique_values) for spec, _ in own]
-    lanes = stack_lanes(arms, [seed for _, seed in own])
+    snapshots.check_starts(batch)
+    forks = [spec.start.number for spec, _ in own if spec.start is not None]
+    lanes = stack_lanes(arms, [seed for _, seed in own], forks or None)
     episodes = _fixed_episodes(session, batch.lanes[0][0], shared.task)
     return Trainer(session, batch, shared, lanes, *episodes)
 
@@ -141,14 +143,14 @@ def train(trainer: Trainer) -> Progress:
     """
     options, program = trainer.session.options, trainer.program
     path = trainer.batch.checkpoint_path(trainer.session.store)
-    state = _restore(trainer, path) or _nothing(trainer)
+    state, start = _begin(trainer, path)
+    kept = snapshots.stops(trainer.config, trainer.batch.lanes[0][0].snapshots)
     clock = _Clock(state.env_steps)
 
     def train_chunk(*args: Any) -> tuple[Carry, dict[str, np.ndarray]]:
         return _train_chunk(trainer, state.seconds, clock, *args)
 
-    start = None if state.carry is None else Start(state.iteration, state.carry, state.world)
-    for step in iterate(program, trainer.lanes, start, train_chunk):
+    for step in iterate(program, trainer.lanes, start, train_chunk, kept):
         state = _after(trainer, state, step, clock)
         if step.segment.curve_point or step.finished:
             state = _curve_point(trainer, state)
@@ -156,9 +158,12 @@ def train(trainer: Trainer) -> Progress:
             lanes = range(len(trainer.batch.lanes))
             played = [program.episodes(step.content, lane) for lane in lanes]
             state = state._replace(episodes=played)
+        if step.segment.stop in kept:
+            # Before the checkpoint, from which no start goes back.
+            snapshots.keep(trainer, state, step, kept[step.segment.stop])
         stopping = options.should_stop()
         if stopping or step.finished or clock.checkpoint_due(options.checkpoint_seconds):
-            carry, world = program.freeze(step.carry, step.content)
+            carry, world = program.freeze(step.carry, step.content, None)
             progress.save(path, trainer.batch, state._replace(carry=carry, world=world))
         if stopping and not step.finished:
             raise Interrupted(f"stopped at iteration {state.iteration} of {trainer.batch.label}")
@@ -185,8 +190,17 @@ class _Clock:
         return due
 
 
+def _begin(trainer: Trainer, path: Path) -> tuple[Progress, Start | None]:
+    """The state of a batch before its first step, and from where training goes on."""
+    restored = _restore(trainer, path)
+    if restored is not None:
+        carry = trainer.program.place(restored.carry)
+        return restored, Start(restored.iteration, carry, [(None, restored.world)])
+    return snapshots.forked(trainer) or (_nothing(trainer), None)
+
+
 def _restore(trainer: Trainer, path: Path) -> Progress | None:
-    """The state in the checkpoint, on the devices; None: there is none, or it is damaged."""
+    """The state in the checkpoint; None: there is none, or it is damaged."""
     session, batch = trainer.session, trainer.batch
     if not checkpoint.exists(path):
         return None
@@ -200,7 +214,7 @@ def _restore(trainer: Trainer, path: Path) -> Progress | None:
         f"{batch.label}: going on from iteration {state.iteration} "
         f"of {trainer.config.num_iterations}"
     )
-    return state._replace(carry=trainer.program.place(state.carry))
+    return state
 
 
 def _nothing(trainer: Trainer) -> Progress:

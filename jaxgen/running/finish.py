@@ -55,6 +55,8 @@ def _write_run(
     played = {f"{EPISODES}{name}": values for name, values in state.episodes[index].items()}
     episodes = played | evaluation_episodes(references, returns)
     result = make_result(trained, references)
+    if trainer.session.options.keep_params:
+        store.write_params(spec.name, seed, params)
     store.write_result(spec.name, seed, result, history | curve | episodes, provenance)
     if trained.fault:
         trainer.session.reporter.note(f"{spec.experiment} seed {seed} diverged: {trained.fault}")

@@ -3,6 +3,7 @@
 A checkpoint holds no padded lanes, so that it does not depend on the number of devices.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,8 @@ import numpy as np
 from jaxgen.running.reporter import History
 from jaxgen.running.session import Batch
 from jaxgen.system import checkpoint
-from jaxgen.training.program import Carry
+from jaxgen.training import fork
+from jaxgen.training.program import Carry, World
 from jaxgen.types import PyTree
 
 
@@ -28,7 +30,7 @@ class Progress(NamedTuple):
     seen: np.ndarray
     """Evaluation instances that occurred in training, bool ``[L, K, E]``; ``[L, 0, 0]`` where
     nothing is generated."""
-    world: dict[str, np.ndarray]
+    world: World
     """What `jaxgen.training.program.Program.freeze` gave of the environment when this was saved."""
     episodes: list[History]
     """What each lane's episodes played, once it is finished; see `jaxgen.types.HostVecEnv`."""
@@ -39,6 +41,32 @@ class Progress(NamedTuple):
     def env_steps(self) -> float:
         """Env steps of all lanes so far."""
         return float(self.history["env_steps"][:, -1].sum()) if self.history else 0.0
+
+
+def lane_of(progress: Progress, index: int) -> Progress:
+    """The state of a single lane, but for its carry and the environment's state."""
+    pick = lambda leaf: leaf[index : index + 1]  # noqa: E731
+    history, curve = jax.tree.map(pick, (progress.history, progress.curve))
+    return progress._replace(
+        history=history, curve=curve, seen=pick(progress.seen), episodes=pick(progress.episodes)
+    )
+
+
+def join(lanes: Sequence[Progress]) -> Progress:
+    """The state of a batch that goes on from single lanes, at the same iteration; no time is spent.
+
+    Raises:
+      ValueError: they are of different networks, or their histories differ in shape.
+    """
+    first = lanes[0]
+    carry = fork.join([lane.carry for lane in lanes])
+    history, curve, seen = jax.tree.map(
+        lambda *leaves: np.concatenate(leaves),
+        *((lane.history, lane.curve, lane.seen) for lane in lanes),
+    )
+    episodes = [played for lane in lanes for played in lane.episodes]
+    seconds = dict.fromkeys(first.seconds, 0.0)
+    return Progress(carry, first.iteration, history, curve, seen, {}, episodes, seconds)
 
 
 def append(history: History, new: History) -> History:

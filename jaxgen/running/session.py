@@ -38,6 +38,8 @@ class Options:
     """The part of the memory that is free which this process may take; others take the rest."""
     bridge: Literal["callback", "loop"] = "callback"
     """How environments on the host are stepped, see `jaxgen.training.host`."""
+    keep_params: bool = False
+    """Keep the final parameters of every run beside its results, in ``agent.npz``."""
     fresh: bool = False
     """Discard what the store holds of the study's runs."""
     should_stop: Callable[[], bool] = lambda: False

@@ -1,7 +1,8 @@
 """One run as data: everything that decides its results, and the name that follows from it."""
 
+import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from jaxgen.study.config import SHIFT_LEVELS, Config, base_algorithm, to_dict
 from jaxgen.system import files
@@ -10,6 +11,9 @@ from jaxgen.techniques import Technique, make_technique
 
 MODES = ("greedy", "sampled")
 """Greedy takes the best action; sampled draws (categorical, or epsilon .05 for Q-values)."""
+
+Replay = Literal["copy", "fresh", "split"]
+"""What becomes of a replay in a fork."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,31 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Fork:
+    """A start from another run's snapshot, of the same seed."""
+
+    run: str
+    """The parent's run name."""
+    share: float
+    """Of the parent's training, one of its snapshots; 0: the start, where nothing is trained."""
+    number: int
+    """Enters the randomness of training from there on; 0 goes on exactly as the parent did."""
+    replay: Replay = "copy"
+    """What of a replay the fork begins with: all of it, nothing (``fresh``), or the half that a
+    fork of the other parity has not (``split``)."""
+
+    def validate(self) -> None:
+        """Raise BadInput for a share outside of [0, 1], a negative number or another replay."""
+        if not 0 <= self.share <= 1:
+            raise BadInput(f"share = {self.share!r} is not allowed; use one in [0, 1]")
+        if not 0 <= self.number < 2**32:
+            raise BadInput(f"number = {self.number!r} is not allowed; use 0 to {2**32 - 1}")
+        if self.replay not in get_args(Replay):
+            names = ", ".join(get_args(Replay))
+            raise BadInput(f"replay = {self.replay!r} is not allowed; use one of {names}")
+
+
+@dataclass(frozen=True)
 class RunSpec:
     """Everything that decides the results of a cell; its hash names the folder of its runs."""
 
@@ -55,6 +84,10 @@ class RunSpec:
     quick: bool = False
     alias_of: str | None = None
     """Run name of the arm that this one is by another name."""
+    start: Fork | None = None
+    """Where training begins; None: with new networks."""
+    snapshots: tuple[float, ...] = ()
+    """Shares of training, in (0, 1], after which the state is kept, for forks."""
 
     @property
     def base(self) -> str:
@@ -99,4 +132,10 @@ class RunSpec:
             "study_seed": self.study_seed,
             "quick": self.quick,
             "alias_of": self.alias_of,
+            **self._additions(),
         }
+
+    def _additions(self) -> dict[str, Any]:
+        """What is written only where it is not the default, so that other names stay."""
+        start = {} if self.start is None else {"start": dataclasses.asdict(self.start)}
+        return start | ({"snapshots": list(self.snapshots)} if self.snapshots else {})

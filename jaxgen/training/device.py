@@ -7,6 +7,7 @@ no result, because the iteration's number is what its keys are folded from.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,9 +19,10 @@ from jaxgen.algorithms.base import Algorithm
 from jaxgen.algorithms.gradients import dot_products
 from jaxgen.evaluation.episodes import Suite, episode_returns
 from jaxgen.evaluation.policy import acting
-from jaxgen.study.spec import MODES
+from jaxgen.study.spec import MODES, Replay
 from jaxgen.training.fit import MAX_LANES_ON_CPU, MIN_LANES
-from jaxgen.training.keys import iteration_keys, stream_key
+from jaxgen.training.fork import forked_state
+from jaxgen.training.keys import iteration_keys, stream_key, train_key
 from jaxgen.training.memory import SHARED_BYTES, Memory, num_bytes
 from jaxgen.training.program import PROBE_LEVELS, Carry, Lanes, MakeAlgorithm, Program, learn
 from jaxgen.training.rollout import Episodes, collect, start_episodes
@@ -62,9 +64,13 @@ def make_program(
         compile=lambda *args: train.lower(*args, zero, zero).compile(),
         memory=lane_functions.memory,
         shapes=lambda lanes: jax.eval_shape(init, lanes, jax.eval_shape(content, lanes, zero)),
-        freeze=lambda carry, content: (carry, {}),
+        freeze=lambda carry, content, lane: (_frozen(carry, lane), {}),
         place=lambda carry: jax.device_put(carry, NamedSharding(mesh, PartitionSpec("lanes"))),
-        thaw=lambda content, state: None,
+        thaw=lambda content, state, lane: None,
+        fork=lambda lanes, carry, iteration, replay: jax.tree.map(
+            np.asarray,
+            over_lanes(partial(lane_functions.fork, replay), 2)(lanes, carry, np.int32(iteration)),
+        ),
         episodes=lambda content, lane: {},
         # One by one: gradients of so many samples sum in an order that depends on the lanes.
         probe=over_lanes(lane_functions.probe, 2, map_lanes=_one_by_one),
@@ -108,6 +114,13 @@ class _LaneFunctions(NamedTuple):
         episodes = start_episodes(self.task.environment, env_params, algorithm, key)
         return Carry(state, episodes, jnp.int32(0))
 
+    def fork(self, replay: Replay, lane: Lanes, carry: Carry, iteration: Array) -> Carry:
+        key = self.key(lane, "train")
+        state = forked_state(
+            self.algorithm(lane), replay, carry.state, iteration, key, lane.fork
+        )
+        return carry._replace(state=state)
+
     def params(self, lane: Lanes, carry: Carry) -> Array:
         return self.algorithm(lane).params(carry.state)
 
@@ -136,7 +149,7 @@ class _LaneFunctions(NamedTuple):
         self, lane: Lanes, carry: Carry, env_params: PyTree, iteration: Array
     ) -> tuple[Carry, Metrics]:
         algorithm = self.algorithm(lane)
-        keys = iteration_keys(self.key(lane, "train"), iteration)
+        keys = iteration_keys(train_key(self.study_seed, lane.seed, lane.fork), iteration)
         actor, episodes, rollout, reward = self.collect(lane, carry, env_params, iteration)
         after, metrics = learn(
             algorithm, lane.config.total_steps, algorithm.num_steps * episodes.total.size, carry,
@@ -148,7 +161,7 @@ class _LaneFunctions(NamedTuple):
         self, lane: Lanes, carry: Carry, env_params: PyTree, iteration: Array
     ) -> tuple[PyTree, Episodes, PyTree, Metrics]:
         algorithm, environment = self.algorithm(lane), self.task.environment
-        keys = iteration_keys(self.key(lane, "train"), iteration)
+        keys = iteration_keys(train_key(self.study_seed, lane.seed, lane.fork), iteration)
         actor = algorithm.prepare(carry.state, iteration, keys.prepare)
         episodes = carry.episodes
         if algorithm.fresh:
@@ -192,6 +205,12 @@ class _LaneFunctions(NamedTuple):
             return episode_returns(self.task.environment, suite, chosen, limit)
 
         return jax.lax.map(mode_returns, jnp.asarray([mode == "sampled" for mode in MODES]))
+
+
+def _frozen(carry: Carry, lane: int | None) -> Carry:
+    if lane is None:
+        return carry
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[lane : lane + 1], carry)
 
 
 def _one_by_one(function: Callable, in_axes: tuple[int | None, ...]) -> Callable:

@@ -1,4 +1,4 @@
-"""Training on a host environment: the functions of a `Program` around its steps.
+"""An iteration of training on a host environment: its compiled parts, around the steps.
 
 The same algorithms, keys and metrics as there; only the collector differs. A rollout and an update
 are two programs, so that the cache of compilations can hold the update, which has no callback. An
@@ -7,7 +7,7 @@ of the rollout or by a Python loop around compiled actions; both give the same b
 several there would be a call for each.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -17,11 +17,11 @@ import numpy as np
 from jax.custom_batching import sequential_vmap
 
 from jaxgen.algorithms.base import Algorithm
-from jaxgen.evaluation.host_episodes import HostSuite, host_words, play
-from jaxgen.evaluation.policy import Acting, acting
+from jaxgen.evaluation.policy import acting
 from jaxgen.nn import frames
-from jaxgen.study.spec import MODES
+from jaxgen.study.spec import Replay
 from jaxgen.system import platform
+from jaxgen.training.fork import forked_state
 from jaxgen.training.host_rollout import (
     Recording,
     assemble,
@@ -29,10 +29,10 @@ from jaxgen.training.host_rollout import (
     collect_host,
     host_metrics,
 )
-from jaxgen.training.keys import IterationKeys, iteration_keys, stream_key
-from jaxgen.training.memory import SHARED_BYTES, Memory, num_bytes
-from jaxgen.training.program import Carry, Lanes, MakeAlgorithm, Program, learn
+from jaxgen.training.keys import IterationKeys, iteration_keys, stream_key, train_key
+from jaxgen.training.program import Carry, Lanes, MakeAlgorithm, learn
 from jaxgen.training.rollout import Ended, Episodes, action_words
+from jaxgen.training.trees import lane_at, stacked
 from jaxgen.types import Array, EnvSpec, HostTask, HostVecEnv, Metrics, PyTree
 
 BridgeKind = Literal["callback", "loop"]
@@ -41,11 +41,6 @@ BRIDGES: tuple[BridgeKind, ...] = ("callback", "loop")
 
 LANE_AXES: Any = Recording(0, 0, 1, 1, 1, 1, 1, 1)  # pyright: ignore
 """Where the lanes of a recording are."""
-
-STEPS_PER_CALL = 1024
-"""Env steps of a lane in one call of ``train``, which take seconds, or a whole iteration."""
-BYTES_PER_GAME = 200_000
-"""Of procgen: the game itself, its images on both sides of the bridge, and its saved state."""
 
 
 class HostFunctions(NamedTuple):
@@ -72,6 +67,8 @@ class HostFunctions(NamedTuple):
     the state."""
     params: Callable[[Lanes, PyTree], Array]
     """(lane, state) -> flat parameters ``[D]``."""
+    fork: Callable[[Replay, Lanes, PyTree, int], PyTree]
+    """(replay, lane, state, iteration) -> the state that a fork begins with."""
     choose: Callable[[Lanes, Array, bool, np.ndarray, np.ndarray], Array]
     """(lane, parameters ``[D]``, sampled or greedy, obs ``[slots, ...]``, words ``[slots, W]``) ->
     actions ``[slots, *action shape]``; W is ``num_words``."""
@@ -98,7 +95,7 @@ def make_host_functions(
     """
     platform.keep_freed_memory()
     own = _LaneFunctions(task, make_algorithm, study_seed)
-    shown = own.algorithm(_lane(example, 0))
+    shown = own.algorithm(lane_at(example, 0))
     return HostFunctions(
         init=jax.jit(own.init),
         prepare=jax.jit(own.prepare),
@@ -108,6 +105,7 @@ def make_host_functions(
         assemble=own.assemble,
         update=jax.jit(own.update, donate_argnums=1),
         params=jax.jit(own.params),
+        fork=jax.jit(own.fork, static_argnums=0),
         choose=jax.jit(own.choose),
         num_words=shown.policy.num_words,
         keeps_obs=shown.keeps_obs,
@@ -119,9 +117,9 @@ def make_host_functions(
 
 def init_host_carry(functions: HostFunctions, lanes: Lanes, obs: np.ndarray) -> Carry:
     """The carry before the first iteration; first observations ``[L, V, N, ...]``."""
-    parts = [functions.init(_lane(lanes, i), own) for i, own in enumerate(obs)]
+    parts = [functions.init(lane_at(lanes, i), own) for i, own in enumerate(obs)]
     states, episodes, env_steps = zip(*parts, strict=True)
-    return Carry(states, _stacked(episodes), np.stack(env_steps))  # pyright: ignore
+    return Carry(states, stacked(episodes), np.stack(env_steps))  # pyright: ignore
 
 
 def train_host_iteration(
@@ -142,13 +140,13 @@ def train_host_iteration(
     Returns:
       The carry and the metrics ``[L]`` by name, those of `jaxgen.training.device`.
     """
-    each = [_lane(lanes, index) for index in range(len(lanes.seed))]
+    each = [lane_at(lanes, index) for index in range(len(lanes.seed))]
     prepared = [
         functions.prepare(lane, state, total, iteration)
         for lane, state, total in zip(each, carry.state, carry.episodes.total, strict=True)
     ]
     actors = [actor for actor, _ in prepared]
-    actor, words = _stacked(prepared)
+    actor, words = stacked(prepared)
     episodes = carry.episodes
     if functions.fresh:
         obs = frames.begin(env.reset(iteration), lanes.config.num_frames)
@@ -173,7 +171,7 @@ def train_host_iteration(
     ]
     states, env_steps, metrics = zip(*updated, strict=True)
     carry = Carry(states, episodes, jnp.stack(env_steps))
-    return carry, host_metrics(*ended) | _stacked(metrics)
+    return carry, host_metrics(*ended) | stacked(metrics)
 
 
 def room_for_images(
@@ -189,173 +187,20 @@ def room_for_images(
     """
     if not functions.keeps_obs:
         return ()
-    wanted = _image_shapes(spec, functions.keeps_obs, episodes, words)
+    wanted = image_shapes(spec, functions.keeps_obs, episodes, words)
     spare = functions.spare.pop() if functions.spare else None
     if spare is not None and spare.shape == wanted.shape:
         return spare
     return jnp.zeros(wanted.shape, wanted.dtype)
 
 
-def _image_shapes(spec: EnvSpec, keeps_obs: bool, episodes: Episodes, words: Array) -> Any:
+def image_shapes(spec: EnvSpec, keeps_obs: bool, episodes: Episodes, words: Array) -> Any:
+    """Shape and dtype of such a buffer; an empty tuple where the algorithm keeps none."""
     if not keeps_obs:
         return ()
     num_lanes, num_steps, *_ = words.shape
     newest = jax.eval_shape(partial(frames.newest, spec), episodes.obs)
     return jax.ShapeDtypeStruct((num_lanes, num_steps + 1, *newest.shape[1:]), newest.dtype)
-
-
-def make_host_program(
-    task: HostTask,
-    make_algorithm: MakeAlgorithm,
-    example: Lanes,
-    *,
-    study_seed: int = 0,
-    bridge: BridgeKind = "callback",
-) -> Program:
-    """The functions of a `Program` around a host environment; its content is a `HostVecEnv`.
-
-    Arguments as of `make_host_functions` and `train_host_iteration`. There is no probe.
-    """
-    functions = make_host_functions(task, make_algorithm, example, study_seed=study_seed)
-    config = example.config
-    program = _HostProgram(task, functions, study_seed, bridge)
-    return Program(
-        refresh_steps=None,
-        content=program.content,
-        init=program.init,
-        train=program.train,
-        compile=program.compile,
-        memory=partial(estimate_memory, task, functions),
-        shapes=program.shapes,
-        freeze=lambda carry, env: (carry._replace(state=_on_host(carry.state)), env.get_state()),
-        place=_place,
-        thaw=lambda env, state: env.set_state(state),
-        episodes=lambda env, lane: env.episodes(lane),
-        probe=program.no_probe,
-        evaluate=program.evaluate,
-        params=program.params,
-        overlap=program.no_probe,
-        num_devices=1,
-        min_lanes=1,
-        # What is too much for a single lane, the bridge names.
-        max_lanes=max(1, task.bridge.max_envs // (config.num_variations * config.num_envs)),
-        chunk=max(1, STEPS_PER_CALL // config.steps_per_iteration),
-    )
-
-
-class _HostProgram(NamedTuple):
-    """What `Program` asks for, of all lanes."""
-
-    task: HostTask
-    functions: HostFunctions
-    study_seed: int
-    bridge: BridgeKind
-
-    def content(self, lanes: Lanes, epoch: int) -> HostVecEnv:
-        del epoch  # Levels are drawn by the episodes.
-        keys = [stream_key(self.study_seed, seed, "episodes") for seed in lanes.seed]
-        words = np.stack([host_words(key) for key in keys])
-        levels = np.asarray(lanes.technique.levels)
-        return self.task.training(words, levels, lanes.config.num_envs, self.functions.num_starts)
-
-    def init(self, lanes: Lanes, env: HostVecEnv) -> Carry:
-        return init_host_carry(self.functions, lanes, env.reset(0))
-
-    def train(
-        self, lanes: Lanes, carry: Carry, env: HostVecEnv, start: int, stop: int
-    ) -> tuple[Carry, Metrics]:
-        rows = []
-        for iteration in range(int(start), int(stop)):
-            carry, metrics = train_host_iteration(
-                self.task, self.functions, lanes, carry, env, iteration, self.bridge
-            )
-            rows.append(metrics)
-        return carry, jax.tree.map(lambda *values: np.stack(values, 1), *rows)
-
-    def compile(self, lanes: Lanes, carry: Carry, env: HostVecEnv) -> Callable:
-        del env
-        functions = _compiled(self.task.spec, self.functions, lanes, carry, self.bridge)
-        return self._replace(functions=functions).train
-
-    def shapes(self, lanes: Lanes) -> Carry:
-        first = _first_observations(self.task, lanes)
-        own = Carry(*jax.eval_shape(self.functions.init, _lane(lanes, 0), first))
-        return _with_lanes(own, len(lanes.seed))
-
-    def params(self, lanes: Lanes, carry: Carry) -> Array:
-        each = enumerate(carry.state)
-        return jnp.stack([self.functions.params(_lane(lanes, i), state) for i, state in each])
-
-    def evaluate(self, lanes: Lanes, params: Array, suite: HostSuite) -> Any:
-        return np.stack([
-            _evaluate(self.task, self.functions, _lane(lanes, index), own, suite)
-            for index, own in enumerate(params)
-        ])
-
-    def no_probe(self, *_: Any) -> Array:
-        name = self.task.spec.name
-        raise ValueError(f"{name} lives on the host, where gradients are not probed")
-
-
-def estimate_memory(task: HostTask, functions: HostFunctions, lanes: Lanes) -> Memory:
-    """Estimate, before anything is allocated, from the shapes of the first of these lanes."""
-    one, lane = np.int32(0), _lane(lanes, 0)
-    first = _first_observations(task, lanes)
-    state, episodes, _ = jax.eval_shape(functions.init, lane, first)
-    actor, words = jax.eval_shape(functions.prepare, lane, state, episodes.total, one)
-    inputs = _with_lanes((actor, episodes, words), 1)
-    images = _image_shapes(task.spec, functions.keeps_obs, *inputs[1:])
-    recording = jax.eval_shape(functions.rollout, _with_lanes(lane, 1), *inputs, images)[1]
-    one_lane = jax.eval_shape(partial(lane_of, index=0), recording)
-    rollout = jax.eval_shape(functions.assemble, lane, one_lane)
-    num_games = lane.config.num_variations * lane.config.num_envs
-    # A lane's share is copied for the update, which sorts what it makes of it into minibatches.
-    update = num_bytes(recording) + 2 * num_bytes(rollout)
-    # The state once more, while a checkpoint is written.
-    own = 2 * num_bytes(state) + 2 * num_bytes(actor) + num_bytes(recording)
-    return Memory(SHARED_BYTES + update, own + num_games * BYTES_PER_GAME)
-
-
-def _first_observations(task: HostTask, lanes: Lanes) -> jax.ShapeDtypeStruct:
-    shape = (lanes.config.num_variations, lanes.config.num_envs, *task.spec.obs_shape)
-    return jax.ShapeDtypeStruct(shape, task.spec.obs_dtype)
-
-
-def _place(carry: Carry) -> Carry:
-    each = range(len(carry.env_steps))
-    states = tuple(jax.tree.map(jnp.asarray, _lane(carry.state, index)) for index in each)
-    return carry._replace(state=states)
-
-
-def _compiled(
-    spec: EnvSpec, functions: HostFunctions, lanes: Lanes, carry: Carry, bridge: BridgeKind
-) -> HostFunctions:
-    """Compile what takes long, before it is called."""
-    one, lane, num = np.int32(0), _lane(lanes, 0), len(lanes.seed)
-    state, steps = carry.state[0], carry.env_steps[0]
-    shapes = jax.eval_shape(functions.prepare, lane, state, carry.episodes.total[0], one)
-    actor, words = _with_lanes(shapes, num)
-    if bridge == "loop":
-        return functions
-    rollout: Any = functions.rollout
-    images = _image_shapes(spec, functions.keeps_obs, carry.episodes, words)
-    lowered = rollout.lower(lanes, actor, carry.episodes, words, images)
-    kept = jax.eval_shape(partial(lane_of, index=0), lowered.out_info[1])
-    update: Any = functions.update
-    compiled_update = update.lower(lane, state, steps, shapes[0], kept, one).compile()
-    return functions._replace(rollout=lowered.compile(), update=compiled_update)
-
-
-def _evaluate(
-    task: HostTask, functions: HostFunctions, lane: Lanes, params: Array, suite: HostSuite
-) -> np.ndarray:
-    """Returns ``[modes, K, E]`` of one lane."""
-
-    def returns(sampled: bool) -> np.ndarray:
-        chosen = Acting(partial(functions.choose, lane, params, sampled), functions.num_words)
-        return play(task.spec, suite, chosen, lane.config.num_frames)
-
-    return np.stack([returns(mode == "sampled") for mode in MODES])
 
 
 class _LaneFunctions(NamedTuple):
@@ -376,7 +221,7 @@ class _LaneFunctions(NamedTuple):
         return stream_key(self.study_seed, lane.seed, stream)
 
     def keys(self, lane: Lanes, iteration: Array) -> IterationKeys:
-        return iteration_keys(self.key(lane, "train"), iteration)
+        return iteration_keys(train_key(self.study_seed, lane.seed, lane.fork), iteration)
 
     def init(self, lane: Lanes, obs: Array) -> tuple[PyTree, Episodes, Array]:
         state = self.algorithm(lane).init(self.key(lane, "init"))
@@ -416,6 +261,10 @@ class _LaneFunctions(NamedTuple):
         )
         return after.state, after.env_steps, metrics
 
+    def fork(self, replay: Replay, lane: Lanes, state: PyTree, iteration: Array) -> PyTree:
+        key = self.key(lane, "train")
+        return forked_state(self.algorithm(lane), replay, state, iteration, key, lane.fork)
+
     def params(self, lane: Lanes, state: PyTree) -> Array:
         return self.algorithm(lane).params(state)
 
@@ -425,26 +274,9 @@ class _LaneFunctions(NamedTuple):
         return acting(self.algorithm(lane).policy, params, sampled).choose(obs, words)
 
 
-def _lane(tree: PyTree, index: int) -> Any:
-    return jax.tree.map(lambda leaf: leaf[index], tree)
-
-
 def lane_of(recording: Recording, index: int) -> Recording:
     """The part of one lane."""
     return jax.tree.map(
         lambda axis, part: jax.tree.map(lambda leaf: leaf[(slice(None),) * axis + (index,)], part),
         LANE_AXES, recording,
     )  # fmt: skip
-
-
-def _with_lanes(shapes: PyTree, num_lanes: int) -> Any:
-    struct = jax.ShapeDtypeStruct
-    return jax.tree.map(lambda leaf: struct((num_lanes, *leaf.shape), leaf.dtype), shapes)
-
-
-def _stacked(lanes: Sequence[PyTree]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *lanes)
-
-
-def _on_host(lanes: Sequence[PyTree]) -> Any:
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *lanes)

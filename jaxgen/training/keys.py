@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.types import Array
@@ -15,6 +16,15 @@ def stream_key(study_seed: int, seed: Array, stream: str) -> Array:
     """The key of one purpose of one training seed; adding seeds changes no other key."""
     key = jax.random.fold_in(_study_key(study_seed), seed)
     return jax.random.fold_in(key, STREAMS.index(stream))
+
+
+def train_key(study_seed: int, seed: Array, fork: Array | None) -> Array:
+    """The key of the stream "train" of a seed's fork.
+
+    Fork 0 has the key of its parent; None: no lane of the program is a fork.
+    """
+    key = stream_key(study_seed, seed, "train")
+    return key if fork is None else jnp.where(fork == 0, key, jax.random.fold_in(key, fork))
 
 
 def evaluation_key(study_seed: int, purpose: int = 0) -> Array:

@@ -3,13 +3,13 @@
 A caller that stores, evaluates or reports does so between two steps of `iterate`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxgen.study.config import Config
-from jaxgen.training.program import Carry, Lanes, Program, has_budget
+from jaxgen.training.program import Carry, Lanes, Program, World, has_budget
 from jaxgen.training.segments import Segment, segments
 from jaxgen.types import Array, PyTree
 
@@ -24,8 +24,8 @@ class Start(NamedTuple):
     """The next one."""
     carry: Carry
     """On the devices, with a lane for each of the program's."""
-    world: dict[str, np.ndarray]
-    """What `Program.freeze` gave of the environment."""
+    worlds: Sequence[tuple[int | None, World]] = ()
+    """What `Program.freeze` gave of the environment, by lane; None: of all of them."""
 
 
 class Step(NamedTuple):
@@ -46,7 +46,8 @@ class Step(NamedTuple):
 
 
 def iterate(
-    program: Program, lanes: Lanes, start: Start | None = None, train: Train | None = None
+    program: Program, lanes: Lanes, start: Start | None = None, train: Train | None = None,
+    stops: Collection[int] = (),
 ) -> Iterator[Step]:
     """Train lanes to the end of their budget, a step for each call of the compiled program.
 
@@ -55,23 +56,26 @@ def iterate(
       lanes: padded, see `jaxgen.training.fit.padded`.
       start: where to go on; None: at the first iteration.
       train: what is called in place of ``program.train``, for those who compile ahead or time it.
+      stops: numbers of iterations after which a step ends, whatever the chunk.
 
     Yields:
       Steps; none where ``start`` is the end.
     """
     train = program.train if train is None else train
-    iteration, carry, world = (0, None, {}) if start is None else start
+    iteration, carry, worlds = (0, None, ()) if start is None else start
     if carry is not None and is_finished(lanes.config, iteration, carry.env_steps):
         return
     content = None
-    for segment in segments(lanes.config, program.refresh_steps, program.chunk, iteration):
+    cuts = segments(lanes.config, program.refresh_steps, program.chunk, iteration, stops)
+    for segment in cuts:
         fresh = content is None or segment.fresh_content
         if fresh:
             content = program.content(lanes, np.int32(segment.epoch))  # pyright: ignore
         if carry is None:
             carry = program.init(lanes, content)
         elif segment.start == iteration:
-            program.thaw(content, world)
+            for lane, world in worlds:
+                program.thaw(content, world, lane)
         first, last = np.int32(segment.start), np.int32(segment.stop)
         carry, metrics = train(lanes, carry, content, first, last)
         finished = is_finished(lanes.config, segment.stop, carry.env_steps)

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.study.config import Config
+from jaxgen.study.spec import Replay
 from jaxgen.techniques import MULTI_LEVELS, Technique
 from jaxgen.training.memory import Memory
 from jaxgen.training.rollout import Episodes
@@ -17,6 +18,10 @@ from jaxgen.types import Array, Metrics, PyTree
 PROBE_LEVELS = MULTI_LEVELS
 """The variations on which the probe takes gradients: those of gar, and none beyond, so that the
 levels out of distribution stay unseen."""
+
+
+World = dict[str, np.ndarray]
+"""The state of an environment on the host; empty where it is in the carry."""
 
 
 class Lanes(NamedTuple):
@@ -28,6 +33,8 @@ class Lanes(NamedTuple):
     """Its floats are arrays ``[L]``; everything else is shared."""
     technique: Technique
     """``levels`` float32 ``[L, V]``, the rest float32 ``[L]``."""
+    fork: Array | None = None
+    """uint32, which enters the stream "train" alone; None: no lane is a fork."""
 
 
 class Carry(NamedTuple):
@@ -60,13 +67,18 @@ class Program(NamedTuple):
     """lanes -> what training lanes like the first of them takes, before anything is allocated."""
     shapes: Callable[[Lanes], Carry]
     """lanes -> shapes and dtypes of their carry."""
-    freeze: Callable[[Carry, PyTree], tuple[Carry, dict[str, np.ndarray]]]
-    """(carry, environment parameters) -> carry with leaves ``[L, ...]``, and what a checkpoint
-    needs besides: of a host environment its state."""
+    freeze: Callable[[Carry, PyTree, int | None], tuple[Carry, World]]
+    """(carry, environment parameters, lane) -> carry with leaves ``[L, ...]``, and what a
+    checkpoint needs besides: of a host environment its state. All of a single lane, ``[1, ...]``;
+    None: of all lanes."""
     place: Callable[[Carry], Carry]
     """Frozen carry -> where ``init`` puts it, so that the program is the one compiled for that."""
-    thaw: Callable[[PyTree, dict[str, np.ndarray]], None]
-    """(environment parameters, state) -> None: a host environment goes on from its state."""
+    thaw: Callable[[PyTree, World, int | None], None]
+    """(environment parameters, state, lane) -> None: a host environment goes on from its state;
+    None: all lanes of it."""
+    fork: Callable[[Lanes, Carry, int, Replay], Carry]
+    """(lanes of forks, frozen carry, iteration, replay) -> the carry that they go on from, in
+    numpy; see `jaxgen.study.spec.Fork`."""
     episodes: Callable[[PyTree, int], dict[str, np.ndarray]]
     """(environment parameters, lane) -> what its finished episodes played, where that is known."""
     probe: Callable[[Lanes, Carry, int], Array]
@@ -93,8 +105,10 @@ class Program(NamedTuple):
 MakeAlgorithm = Callable[[Any, Technique, Any], Algorithm]
 
 
-def stack_lanes(arms: list[tuple[Config, Technique]], seeds: list[int]) -> Lanes:
-    """Line up (configuration, technique) and seed of every lane.
+def stack_lanes(
+    arms: list[tuple[Config, Technique]], seeds: list[int], forks: list[int] | None = None
+) -> Lanes:
+    """Line up (configuration, technique), seed and, of forks, number of every lane.
 
     Raises:
       ValueError: static fields differ, so the lanes are not one program, or a technique has not
@@ -120,7 +134,8 @@ def stack_lanes(arms: list[tuple[Config, Technique]], seeds: list[int]) -> Lanes
     config, technique = jax.tree.map(
         lambda *leaves: np.stack([np.asarray(leaf, np.float32) for leaf in leaves]), *as_floats
     )
-    return Lanes(np.asarray(seeds, np.uint32), config, technique)  # pyright: ignore
+    numbers = None if forks is None else np.asarray(forks, np.uint32)
+    return Lanes(np.asarray(seeds, np.uint32), config, technique, numbers)  # pyright: ignore
 
 
 def has_budget(total_steps: int, env_steps: Any) -> Any:

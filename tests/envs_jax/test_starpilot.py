@@ -307,6 +307,35 @@ def test_a_fresh_object_goes_on_from_a_state(tmp_path, through_a_file):
         assert np.array_equal(value, restored[name]), name
 
 
+@needs_procgen
+def test_a_lane_goes_on_from_the_state_of_another():
+    """Lane 0 from the original's lane 1, of other levels too; lane 1 goes on untouched. Images,
+    rewards and ends of 300 steps, and the log from its start."""
+    env, other = played(100), played(50)
+    other.set_state(env.get_state(1), 0)
+    actions = draw_actions(300, (2, 3, 2))
+    expected = played(50)
+    for action in actions:
+        ours = other.step(action)
+        theirs = env.step(np.stack([action[1], action[0]]))
+        untouched = expected.step(action)
+        for values, moved, own in zip(ours, theirs, untouched, strict=True):
+            assert np.array_equal(values[0], moved[1])
+            assert np.array_equal(values[1], own[1])
+    for lane, reference, at in ((0, env, 1), (1, expected, 1)):
+        log = other.episodes(lane)
+        assert len(log["length"]) > 0
+        for name, values in reference.episodes(at).items():
+            assert np.array_equal(log[name], values), name
+
+
+@needs_procgen
+def test_a_state_of_a_lane_does_not_fit_all():
+    env = played(1)
+    with pytest.raises(ValueError, match="a state of 6 games does not fit 12 slots"):
+        env.set_state(env.get_state(0))
+
+
 def flipped(array: np.ndarray) -> np.ndarray:
     """The array with a bit of the byte in its middle flipped."""
     changed = bytearray(array.tobytes())

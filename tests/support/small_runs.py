@@ -105,6 +105,8 @@ def _kept_program(session: Session, group: Group) -> GroupProgram:
     content = {k: v for k, v in spec.to_dict().items() if not k.startswith("technique")}
     floats = [k for k, v in content["config"].items() if isinstance(v, float)]
     content["config"] = {k: v for k, v in content["config"].items() if k not in floats}
+    # Lanes of forks have a leaf more.
+    content |= {"snapshots": None, "start": spec.start is not None}
     key = repr((content, spec.technique_values.rule, options.num_devices, options.chunks_per_point))
     if key not in _programs:
         _programs[key] = make_group_program(session, group)

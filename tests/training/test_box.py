@@ -33,7 +33,8 @@ from jaxgen.evaluation.host_episodes import make_host_suite, random_host_returns
 from jaxgen.report import gallery
 from jaxgen.techniques import make_technique
 from jaxgen.training.device import make_program
-from jaxgen.training.host import BRIDGES, make_host_program
+from jaxgen.training.host import BRIDGES
+from jaxgen.training.host_program import make_host_program
 from jaxgen.training.keys import evaluation_key
 from jaxgen.training.program import Lanes, Program, stack_lanes
 from jaxgen.training.rollout import collect, start_episodes

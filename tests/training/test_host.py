@@ -23,7 +23,9 @@ from jaxgen.evaluation.policy import Acting
 from jaxgen.nn import frames
 from jaxgen.study.config import preset, replace
 from jaxgen.techniques import make_technique
-from jaxgen.training.host import BRIDGES, make_host_program
+from jaxgen.training.fork import join
+from jaxgen.training.host import BRIDGES
+from jaxgen.training.host_program import make_host_program
 from jaxgen.training.program import Lanes, Program, stack_lanes
 from jaxgen.types import Discrete, EnvSpec, HostStep, Image, Numbers
 from probe_envs import assert_same_bits, pick, tiny_config
@@ -90,11 +92,14 @@ class Walk:
         self.show(self.obs)
         return HostStep(self.obs, reward, terminated, truncated, self.next_obs)
 
-    def get_state(self) -> dict[str, np.ndarray]:
-        return {"x": self.x.copy(), "time": self.time.copy(), "clock": self.clock.copy()}
+    def get_state(self, lane: int | None = None) -> dict[str, np.ndarray]:
+        lanes = slice(None) if lane is None else slice(lane, lane + 1)
+        return {name: getattr(self, name)[lanes].copy() for name in ("x", "time", "clock")}
 
-    def set_state(self, state: dict[str, np.ndarray]) -> None:
-        raise NotImplementedError
+    def set_state(self, state: dict[str, np.ndarray], lane: int | None = None) -> None:
+        lanes = slice(None) if lane is None else slice(lane, lane + 1)
+        for name, values in state.items():
+            getattr(self, name)[lanes] = values
 
 
 class WalkTask:
@@ -361,6 +366,30 @@ def test_training_steps_the_host_once_for_all_lanes(bridge):
 @pytest.mark.parametrize("bridge", BRIDGES)
 def test_compiled_ahead_it_gives_the_same_bits(bridge):
     assert_same_bits(train("walk", bridge, SEEDS, compiled=True)[1], trained("walk", bridge)[1])
+
+
+@names
+@pytest.mark.usefixtures("needed")
+def test_lanes_are_forked_with_their_games(name):
+    """Half of the training, then the last lane twice and the first once, each with its own games:
+    number 0 ends as if nothing had been, number 1 with other parameters."""
+    bridge, half = BRIDGES[0], ITERATIONS[name] // 2
+    program, lanes = program_of(name, bridge), lanes_of(name, SEEDS)
+    env: Any = program.content(lanes, 0)
+    carry, _ = program.train(lanes, program.init(lanes, env), env, 0, half)
+    chosen, numbers = [2, 0, 2], [0, 0, 1]
+    parts = [program.freeze(carry, env, lane) for lane in chosen]
+    forked = lanes_of(name, tuple(SEEDS[lane] for lane in chosen))._replace(
+        fork=np.array(numbers, np.uint32)
+    )
+    games: Any = program.content(forked, 0)
+    for lane, (_, world) in enumerate(parts):
+        program.thaw(games, world, lane)
+    start = program.fork(forked, join([part for part, _ in parts]), half, "copy")
+    carry, _ = program.train(forked, program.place(start), games, half, ITERATIONS[name])
+    params, expected = np.asarray(program.params(forked, carry)), trained(name, bridge)[1].params
+    np.testing.assert_array_equal(params[:2], expected[[2, 0]])
+    assert (params[2] != expected[2]).mean() > 0.5
 
 
 @pytest.mark.parametrize("bridge", BRIDGES)

@@ -36,7 +36,7 @@ def toy(calls: list[Any], per_iteration: Any = STEPS, **fields: Any) -> Program:
 
     made: Any = dict.fromkeys(Program._fields)
     made |= {"content": lambda lanes, epoch: int(epoch), "init": init, "train": train, "chunk": 3}
-    made |= {"thaw": lambda content, world: calls.append(("thaw", content, world))}
+    made |= {"thaw": lambda content, world, lane: calls.append(("thaw", content, world, lane))}
     return Program(**(made | fields))
 
 
@@ -62,12 +62,13 @@ def test_calls_end_where_a_chunk_or_a_stretch_of_the_curve_does():
 
 
 def test_training_goes_on_from_a_state():
-    """At iteration 6: the content of its epoch is thawed once, and nothing is initialised."""
+    """At iteration 6: each lane of its epoch's content is thawed once, nothing is initialised."""
     calls: list[Any] = []
     carry = Carry((), (), np.array([6 * STEPS] * 2, np.int32))  # pyright: ignore
     lanes, program = lanes_of("ppo", total_steps=STEPS * 10), toy(calls, refresh_steps=4 * STEPS)
-    steps = list(iterate(program, lanes, Start(6, carry, WORLD)))
-    assert calls == [("thaw", 1, WORLD), (6, 7, 1), (7, 8, 1), (8, 9, 2), (9, 10, 2)]
+    steps = list(iterate(program, lanes, Start(6, carry, [(0, WORLD), (1, WORLD)])))
+    thawed = [("thaw", 1, WORLD, lane) for lane in (0, 1)]
+    assert calls == [*thawed, (6, 7, 1), (7, 8, 1), (8, 9, 2), (9, 10, 2)]
     assert [step.fresh for step in steps] == [True, False, True, False]
 
 
@@ -77,7 +78,7 @@ def test_a_state_at_its_end_trains_no_further(iteration):
     calls: list[Any] = []
     carry = Carry((), (), jnp.array([240, 250], jnp.int32))  # pyright: ignore
     lanes = lanes_of("ppo", total_steps=STEPS * 10)
-    assert list(iterate(toy(calls), lanes, Start(iteration, carry, {}))) == calls == []
+    assert list(iterate(toy(calls), lanes, Start(iteration, carry))) == calls == []
 
 
 def test_a_population_ends_when_every_lane_rests():

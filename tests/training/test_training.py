@@ -7,7 +7,7 @@ import pytest
 
 from jaxgen.study.config import replace
 from jaxgen.techniques import SUITES, make_technique
-from jaxgen.training.keys import STREAMS, evaluation_key, iteration_keys, stream_key
+from jaxgen.training.keys import STREAMS, evaluation_key, iteration_keys, stream_key, train_key
 from jaxgen.training.program import stack_lanes
 from jaxgen.training.segments import segments
 from probe_envs import (
@@ -178,6 +178,19 @@ def test_a_key_depends_on_seed_and_stream_alone():
     expected = jax.random.fold_in(jax.random.fold_in(jax.random.key(5), 9), STREAMS.index("train"))
     ours = stream_key(5, jnp.uint32(9), "train")
     assert (jax.random.key_data(ours) == jax.random.key_data(expected)).all()
+
+
+def test_a_fork_draws_its_training_alone_from_another_key():
+    """Number 0 has its parent's key, and a lane that is no fork has no leaf more."""
+    parent = stream_key(0, jnp.uint32(3), "train")
+    keys = [train_key(0, jnp.uint32(3), fork) for fork in (None, *map(jnp.uint32, (0, 1, 2)))]
+    data = [np.asarray(jax.random.key_data(key)) for key in (parent, *keys)]
+    assert (data[0] == data[1]).all() and (data[0] == data[2]).all()
+    assert len({key.tobytes() for key in data}) == 3
+    arms = [(tiny_config("ppo"), make_technique("gar"))]
+    plain, fork = stack_lanes(arms, [3]), stack_lanes(arms, [3], [1])
+    assert len(jax.tree.leaves(fork)) == len(jax.tree.leaves(plain)) + 1
+    assert fork._replace(fork=None) == plain
 
 
 def test_lanes_share_everything_but_floats():

@@ -1,0 +1,130 @@
+"""Snapshots of runs, and the forks that begin with them.
+
+A snapshot is the checkpoint of a single lane, kept beside the run's results. A fork goes on from it
+as if it had trained until then itself: its history is the parent's up to there.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from jaxgen.results.store import Store
+from jaxgen.running import progress
+from jaxgen.running.progress import Progress
+from jaxgen.running.session import Batch
+from jaxgen.study.config import Config
+from jaxgen.study.spec import Fork
+from jaxgen.system import checkpoint
+from jaxgen.system.errors import BadInput
+from jaxgen.training.fit import padded
+from jaxgen.training.fork import gather
+from jaxgen.training.loop import Start, Step
+
+if TYPE_CHECKING:
+    from jaxgen.running.batch import Trainer
+
+
+def iteration_at(config: Config, share: float) -> int:
+    """How many iterations a share of training is, at least one where it is not 0."""
+    return max(1, round(share * config.num_iterations)) if share else 0
+
+
+def stops(config: Config, shares: tuple[float, ...]) -> dict[int, float]:
+    """The shares of the snapshots by number of iterations.
+
+    Raises:
+      BadInput: a share is not in (0, 1], or two are the same iteration.
+    """
+    for share in shares:
+        if not 0 < share <= 1:
+            raise BadInput(f"a snapshot at {share!r} of training is not allowed; use one in (0, 1]")
+    by_iteration = {iteration_at(config, share): share for share in shares}
+    if len(by_iteration) != len(shares):
+        raise BadInput(
+            f"snapshots at {list(shares)} of {config.num_iterations} iterations are not allowed; "
+            "use shares that are an iteration or more apart"
+        )
+    return by_iteration
+
+
+def path_of(store: Store, run: str, seed: int, share: float) -> Path:
+    """The folder of a run's snapshot."""
+    return store.seed_dir(run, seed) / "snapshots" / f"{share:g}"
+
+
+def keep(trainer: "Trainer", state: Progress, step: Step, share: float) -> None:
+    """Write a snapshot of each lane of a batch."""
+    for index, (spec, seed) in enumerate(trainer.batch.lanes):
+        carry, world = trainer.program.freeze(step.carry, step.content, index)
+        lane = progress.lane_of(state, index)._replace(carry=carry, world=world)
+        path = path_of(trainer.session.store, spec.name, seed, share)
+        progress.save(path, Batch([(spec, seed)]), lane)
+
+
+def check_starts(batch: Batch) -> None:
+    """Raise ValueError unless all lanes of a batch begin at the same iteration, in the same way."""
+    for spec, _ in batch.lanes:
+        if spec.start is not None:
+            spec.start.validate()
+    starts = {
+        None if spec.start is None else (spec.start.share, spec.start.replay)
+        for spec, _ in batch.lanes
+    }
+    if len(starts) > 1:
+        raise ValueError("forks of other shares or replays do not train in the same program")
+
+
+def forked(trainer: "Trainer") -> tuple[Progress, Start] | None:
+    """The state of a batch of forks before they train, without and with padded lanes.
+
+    Returns None if the batch begins with new networks.
+
+    Raises:
+      BadInput: a snapshot is missing, damaged, or does not fit the fork.
+    """
+    start = trainer.batch.lanes[0][0].start
+    if start is None or start.share == 0:
+        return None
+    program, lanes = trainer.program, trainer.lanes
+    parents = [
+        _load(trainer, spec.start, seed)
+        for spec, seed in trainer.batch.lanes if spec.start is not None
+    ]
+    iteration = iteration_at(trainer.config, start.share)
+    if {parent.iteration for parent in parents} != {iteration}:
+        raise BadInput(
+            f"a fork at iteration {iteration} is not one of its parent's snapshot, which is at "
+            f"{parents[0].iteration}; use the parent's budget"
+        )
+    try:
+        state = progress.join(parents)
+    except ValueError as error:
+        raise BadInput(f"{trainer.batch.label}: parents of forks differ: {error}") from error
+    each = padded(range(len(parents)), program)
+    carry = program.fork(lanes, gather(state.carry, each), iteration, start.replay)
+    worlds = [(lane, parents[parent].world) for lane, parent in enumerate(each)]
+    return state, Start(iteration, program.place(carry), worlds)
+
+
+def _load(trainer: "Trainer", start: Fork, seed: int) -> Progress:
+    batch = Batch([(trainer.batch.lanes[0][0], seed)])
+    path = path_of(trainer.session.store, start.run, seed, start.share)
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype),
+        trainer.program.shapes(trainer.lanes),
+    )
+    try:
+        parent = progress.load(path, batch, shapes)
+    except checkpoint.DamagedCheckpoint as damage:
+        raise BadInput(
+            f"a fork of {start.run} seed {seed} has no snapshot to begin with ({damage}); train "
+            f"the parent with a snapshot at {start.share:g}, and with the same networks"
+        ) from damage
+    prints = trainer.references.prints
+    if prints is not None and parent.seen.shape[1:] != np.shape(prints):
+        raise BadInput(
+            f"a fork of {start.run} is evaluated on other episodes than its parent; use the same"
+        )
+    return parent

@@ -1,0 +1,184 @@
+"""Snapshots and forks: a fork is a run that goes on from another one."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxgen.results.store import Store
+from jaxgen.running import snapshots
+from jaxgen.running.session import Interrupted
+from jaxgen.study.product import Study
+from jaxgen.study.spec import Fork, RunSpec
+from jaxgen.system import checkpoint
+from jaxgen.system.errors import BadInput
+from small_runs import run, small_study
+
+SHARE, NUM_ITERATIONS, AT = 0.5, 40, 20
+"""A snapshot after 20 of 40 iterations, where a stretch of the curve ends too."""
+SEEDS = (0, 1)
+
+
+def with_start(*starts: Fork | None, shares: tuple[float, ...] = ()) -> Study:
+    """A study of one arm, for each of these starts."""
+    (group,) = small_study(techniques=("gar",), seeds=SEEDS).groups
+    (spec,) = group.specs
+    specs = [dataclasses.replace(spec, start=start, snapshots=shares) for start in starts]
+    return Study((dataclasses.replace(group, specs=tuple(specs)),))
+
+
+PARENT = with_start(None, shares=(0.3, SHARE, 1.0))
+NAME = PARENT.groups[0].specs[0].name
+
+
+def forks(*numbers: int, **changes: object) -> Study:
+    return with_start(*(Fork(NAME, SHARE, number, **changes) for number in numbers))  # pyright: ignore
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("parent")
+    run(PARENT, root, keep_params=True)
+    return root
+
+
+@pytest.fixture
+def copied(parent, tmp_path) -> Path:
+    return Path(shutil.copytree(parent, tmp_path / "copy"))
+
+
+def history_of(root: Path, spec: RunSpec, seed: int) -> dict[str, np.ndarray]:
+    return Store(root).read_history(spec.name, seed)
+
+
+def leaves_of(root: Path, share: float, seed: int) -> dict[str, np.ndarray]:
+    tree, meta = checkpoint.load(snapshots.path_of(Store(root), NAME, seed, share))
+    assert meta["lanes"] == [[NAME, seed]]
+    names = checkpoint._named_leaves(tree)
+    return {".".join(name): leaf for name, leaf in names.items()}
+
+
+def test_what_is_not_asked_for_is_not_in_a_spec():
+    """So that the hash of a run, and with it the name of its folder, stays as it was."""
+    plain, fork = with_start(None).groups[0].specs[0], forks(1).groups[0].specs[0]
+    assert not {"start", "snapshots"} & plain.to_dict().keys()
+    assert fork.to_dict()["start"] == {
+        "run": NAME, "share": SHARE, "number": 1, "replay": "copy",
+    }  # fmt: skip
+    assert PARENT.groups[0].specs[0].to_dict()["snapshots"] == [0.3, SHARE, 1.0]
+    assert len({plain.name, fork.name, NAME}) == 3
+
+
+def test_snapshots_change_nothing_of_a_run(parent, tmp_path):
+    plain = with_start(None)
+    run(plain, tmp_path)
+    for seed in SEEDS:
+        ours = history_of(parent, PARENT.groups[0].specs[0], seed)
+        theirs = history_of(tmp_path, plain.groups[0].specs[0], seed)
+        assert ours.keys() == theirs.keys()
+        for name, values in ours.items():
+            np.testing.assert_array_equal(values, theirs[name], err_msg=name)
+
+
+def test_a_fork_without_a_change_is_its_parent_and_another_is_not(copied):
+    """Number 0 ends with the parent's history and parameters, bit by bit; number 1 has the same
+    past, and another future; both are ordinary runs, with scores."""
+    study = forks(0, 1)
+    recorder = run(study, copied, keep_params=True)
+    # 20 iterations of V x N x T = 3 x 8 x 16 steps in each of 4 lanes are there already.
+    assert min(recorder.env_steps) > 20 * 384 * 4
+    store = Store(copied)
+    zero, one = study.groups[0].specs
+    for seed in SEEDS:
+        expected = history_of(copied, PARENT.groups[0].specs[0], seed)
+        same, other = (history_of(copied, spec, seed) for spec in (zero, one))
+        assert expected.keys() == same.keys() == other.keys()
+        for name, values in expected.items():
+            np.testing.assert_array_equal(values, same[name], err_msg=name)
+        np.testing.assert_array_equal(other["loss"][:AT], expected["loss"][:AT])
+        assert (other["loss"][AT:] != expected["loss"][AT:]).all()
+        params = [store.read_params(name, seed) for name in (NAME, zero.name, one.name)]
+        np.testing.assert_array_equal(params[0], params[1])
+        assert (params[0] != params[2]).mean() > 0.5
+        results = [store.read_result(name, seed) for name in (NAME, zero.name)]
+        assert results[0]["scores"] == results[1]["scores"]
+    assert not run(study, copied).env_steps
+
+
+def test_a_fork_that_is_killed_goes_on(copied, tmp_path):
+    study, whole = forks(1), tmp_path / "whole"
+    shutil.copytree(copied, whole)
+    run(study, whole)
+    calls = iter(range(100))
+    with pytest.raises(Interrupted):
+        run(study, copied, should_stop=lambda: next(calls) == 5)
+    recorder = run(study, copied)
+    assert recorder.noted("going on from iteration")
+    for seed in SEEDS:
+        spec = study.groups[0].specs[0]
+        for file in ("history.npz", "result.json"):
+            name = f"runs/{spec.name}/seed_{seed:04d}/{file}"
+            assert (copied / name).read_bytes() == (whole / name).read_bytes()
+
+
+@pytest.mark.parametrize("stopped_after", [3, 25])
+def test_snapshots_of_a_killed_run_come_back(parent, tmp_path, stopped_after):
+    """Killed before or after one of them: all are there at the end, with the same arrays."""
+    calls = iter(range(100))
+    with pytest.raises(Interrupted):
+        run(PARENT, tmp_path, should_stop=lambda: next(calls) == stopped_after)
+    assert run(PARENT, tmp_path).noted("going on from iteration")
+    for seed in SEEDS:
+        for share in (0.3, SHARE, 1.0):
+            ours, theirs = leaves_of(tmp_path, share, seed), leaves_of(parent, share, seed)
+            assert ours.keys() == theirs.keys()
+            for name, leaf in ours.items():
+                np.testing.assert_array_equal(leaf, theirs[name], err_msg=name)
+
+
+def test_a_fork_at_the_start_trains_new_networks_of_the_same_seed(copied):
+    """Share 0: nothing is loaded; number 0 is the parent again, without its snapshots."""
+    study = with_start(Fork(NAME, 0.0, 0), Fork(NAME, 0.0, 3))
+    run(study, copied)
+    zero, other = study.groups[0].specs
+    expected = history_of(copied, PARENT.groups[0].specs[0], 0)
+    np.testing.assert_array_equal(history_of(copied, zero, 0)["loss"], expected["loss"])
+    assert (history_of(copied, other, 0)["loss"] != expected["loss"]).all()
+
+
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        (with_start(Fork(NAME, 0.25, 1)), "has no snapshot to begin with .* at 0.25"),
+        (with_start(Fork("ppo_cartpole_gar-none", SHARE, 1)), "has no snapshot to begin with"),
+        (with_start(None, shares=(0.5, 0.501)), "an iteration or more apart"),
+        (with_start(None, shares=(0.0,)), r"use one in \(0, 1\]"),
+        (forks(1, replay="split"), "split.* where an algorithm keeps no transitions; use copy"),
+    ],
+)
+def test_what_cannot_be_forked_is_refused(copied, study, message):
+    with pytest.raises(ValueError, match=message):
+        run(study, copied)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"share": 1.5}, r"share = 1.5 is not allowed; use one in \[0, 1\]"),
+        ({"number": -1}, "number = -1 is not allowed"),
+        ({"replay": "half"}, "replay = 'half' is not allowed; use one of copy, fresh, split"),
+    ],
+)
+def test_a_fork_checks_what_it_is_given(changes, message):
+    with pytest.raises(BadInput, match=message):
+        Fork(**({"run": NAME, "share": SHARE, "number": 1} | changes)).validate()
+
+
+def test_a_provenance_says_what_a_fork_is_of(copied):
+    spec = forks(1).groups[0].specs[0]
+    run(forks(1), copied)
+    written = json.loads((copied / "runs" / spec.name / "spec.json").read_text())
+    assert written["start"]["run"] == NAME
