@@ -1,18 +1,72 @@
-"""The contract of an algorithm, and what all algorithms share."""
+"""The contract of an algorithm."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
-import optax
 
-from jaxgen.algorithms.gradients import Combined
 from jaxgen.study.config import Config, DQNConfig, ESConfig, PPOConfig
 from jaxgen.study.spec import Replay
-from jaxgen.techniques import Technique
 from jaxgen.types import Array, Discrete, EnvSpec, Metrics, Policy, PyTree, Transition
+
+PRIMARY = ""
+"""The parameter group whose agreement is a run's; others are reported under their names."""
+
+
+def in_group(group: str, name: str) -> str:
+    """The name of a metric of a parameter group: ``agree_pair``, ``actor/agree_pair``."""
+    return name if group == PRIMARY else f"{group}/{name}"
+
+
+class RolloutShape(NamedTuple):
+    """What a collector must know of an algorithm before anything is traced."""
+
+    num_envs: int
+    """N, environments of each variation."""
+    num_steps: int
+    """T."""
+    num_starts: int
+    """Distinct starts among the N environments of a variation, repeated in order."""
+    fresh: bool = False
+    """Restart every episode before each iteration."""
+    keeps_obs: bool = True
+    """Whether ``record`` looks at observations."""
+
+
+class Update(Protocol):
+    """The second half of an iteration: learn from a rollout."""
+
+    def __call__(
+        self, state: Any, actor: Any, rollout: Any, iteration: Array, key: Array
+    ) -> tuple[Any, Metrics]:
+        """Return the next state and the iteration's metrics.
+
+        Metrics hold at least ``loss``, ``agree_ref``, ``agree_pair``, ``grad_norm``,
+        ``updates`` and ``skipped_updates``.
+
+        Args:
+          state: before the iteration.
+          actor: what ``prepare`` made and the rollout was collected with.
+          rollout: what ``record`` keeps, leaves ``[T, V, N, ...]``.
+          iteration: its number, from 0.
+          key: randomness of the update.
+        """
+        ...
+
+
+class HalfGradients(Protocol):
+    """Gradients of the loss on two halves of each variation's samples; the probe measures them."""
+
+    def __call__(self, state: Any, actor: Any, rollout: Any) -> dict[str, Array]:
+        """Return float32 ``[2, V, D]`` of each parameter group, `PRIMARY` among them.
+
+        Args:
+          state: before an update.
+          actor: what the rollout was collected with.
+          rollout: leaves ``[T, V, N, ...]``.
+        """
+        ...
 
 
 class Algorithm(NamedTuple):
@@ -37,24 +91,10 @@ class Algorithm(NamedTuple):
     params: Callable[[PyTree], PyTree]
     """state -> the flat parameter vector that is evaluated and saved."""
     record: Callable[[Transition], PyTree]
-    """What a rollout keeps of a transition."""
-    update: Callable[[PyTree, PyTree, PyTree, Array, Array], tuple[PyTree, Metrics]]
-    """(state, actor, rollout ``[T, V, N]``, iteration, key) -> state, metrics.
-
-    Metrics hold at least ``loss``, ``agree_ref``, ``agree_pair``, ``grad_norm``,
-    ``updates`` and ``skipped_updates``.
-    """
-    half_gradients: Callable[[PyTree, PyTree, PyTree], Array]
-    """(state, actor, rollout ``[T, V, N]``) -> gradients of the loss on two halves of each
-    variation's samples, float32 ``[2, V, D]``: what the probe of agreement measures."""
-    num_envs: int
-    num_steps: int
-    keeps_obs: bool = True
-    """Whether ``record`` looks at observations."""
-    fresh: bool = False
-    """Restart every episode before each iteration."""
-    num_starts: int | None = None
-    """Distinct starts among the N environments of a variation, repeated in order; None: N."""
+    """transition -> what a rollout keeps of it."""
+    update: Update
+    half_gradients: HalfGradients
+    shape: RolloutShape
     in_turn: bool = False
     """Lanes are run one after the other inside of a program: convolutions with different kernels
     at once are slow, and their bits depend on how many there are."""
@@ -63,50 +103,6 @@ class Algorithm(NamedTuple):
     fork: Callable[[PyTree, Replay, Array, Array, Array], PyTree] | None = None
     """(state, replay, iteration, key, number) -> the state of a fork whose replay is fresh or
     split; the key is common to the forks of a seed. None: a state is copied whole only."""
-
-
-class Optimizer(NamedTuple):
-    """Adam with decoupled weight decay on a flat parameter vector."""
-
-    params: Array
-    moments: optax.OptState
-
-
-class Adam(NamedTuple):
-    """Adam's floats: learning rate, decay, epsilon and, optional, the gradient-norm clip."""
-
-    learning_rate: Array | float
-    weight_decay: Array | float
-    eps: Array | float
-    max_grad_norm: Array | float | None = None
-
-    def init(self, params: Array) -> Optimizer:
-        """Start with zero moments."""
-        return Optimizer(params, self._transform().init(params))
-
-    def step(self, optimizer: Optimizer, combined: Combined) -> tuple[Optimizer, Metrics]:
-        """Descend; where no variation agrees, leave parameters and moments bitwise as they are."""
-        gradient = combined.gradient * self._clip_scale(combined.metrics["grad_norm"])
-        updates, moments = self._transform().update(
-            gradient, optimizer.moments, optimizer.params
-        )
-        assert isinstance(updates, jax.Array)
-        stepped = Optimizer(optimizer.params + updates, moments)
-        kept = jax.tree.map(lambda new, old: jnp.where(combined.live, new, old), stepped, optimizer)
-        return kept, combined.metrics | {"skipped_updates": 1.0 - combined.live}
-
-    def _clip_scale(self, norm: Array) -> Array | float:
-        """Shrinks a gradient to ``max_grad_norm``; its norm is known from the agreement."""
-        if self.max_grad_norm is None:
-            return 1.0
-        return jnp.where(norm < self.max_grad_norm, 1.0, self.max_grad_norm / norm)
-
-    def _transform(self) -> optax.GradientTransformation:
-        return optax.chain(
-            optax.scale_by_adam(eps=self.eps),  # pyright: ignore[reportArgumentType]
-            optax.add_decayed_weights(self.weight_decay),  # pyright: ignore[reportArgumentType]
-            optax.scale(-1.0 * self.learning_rate),  # pyright: ignore[reportArgumentType]
-        )
 
 
 def register_config(cls: type[Config]) -> type[Config]:
@@ -132,16 +128,3 @@ def discrete_actions(algorithm: str, spec: EnvSpec) -> Discrete:
             "needs Discrete ones; use an algorithm that takes a Box"
         )
     return spec.actions
-
-
-def decay_of(technique: Technique) -> Array:
-    """The technique's weight decay as an array."""
-    return jnp.asarray(technique.weight_decay, jnp.float32)
-
-
-def mean_metrics(metrics: Metrics) -> Metrics:
-    """Average the metrics of an iteration's updates; ``skipped_updates`` becomes a count."""
-    total = metrics["skipped_updates"].sum()
-    count = metrics["skipped_updates"].size
-    averaged = {name: value.mean() for name, value in metrics.items()}
-    return averaged | {"skipped_updates": total, "updates": jnp.float32(count)}

@@ -10,30 +10,31 @@ pseudo-gradient. Under ``es-gar`` each variation ranks them by its own returns, 
 same perturbations, and the pseudo-gradients are combined by their agreement.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from jaxgen.algorithms.base import Adam, Algorithm, Optimizer, decay_of
+from jaxgen.algorithms.base import PRIMARY, Algorithm, RolloutShape
 from jaxgen.algorithms.gradients import combine
+from jaxgen.algorithms.learner import Adam, Learner, Optimizer, decay_of
 from jaxgen.nn import networks, ops
 from jaxgen.nn.distributions import policy_of, preferred
+from jaxgen.nn.networks import Network, Variables
 from jaxgen.study.config import ESConfig
 from jaxgen.techniques import Rule, Technique
 from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
 
 
 class Population(NamedTuple):
-    """A generation: member p is ``mean + sigma * noise[p]``."""
+    """A generation: member p is ``mean + sigma * noise[p]``; statistics are those of all."""
 
-    tree: PyTree
-    """Parameters of all members, leaves ``[P, ...]``."""
+    members: Variables
+    """Leaves ``[P, ...]``."""
     noise: Array
-    """float32 ``[P, D]``, the second half the first one's negative."""
+    """float32 ``[P, D]`` of trained parameters; the second half is the negative of the first."""
 
 
 class Outcome(NamedTuple):
@@ -41,6 +42,8 @@ class Outcome(NamedTuple):
 
     reward: Array
     done: Array
+    obs: Any = ()
+    """What the network's statistics are renewed from, if it has any."""
 
 
 def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
@@ -50,73 +53,76 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
         spec, head.num_outputs, config.hidden, network=config.network, encoding="one_hot",
         head_scale=config.head_scale,
     )
-    # Convolutions with the kernels of one member after the other.
-    over_members = jax.vmap if config.network == "mlp" else _in_turn
     adam = Adam(config.learning_rate, decay_of(technique), config.adam_eps)
+    learner, num_trained = Learner(technique, adam, network), network.num_trained
 
     def prepare(state: Optimizer, iteration: Array, key: Array) -> Population:
-        half = jax.random.normal(key, (config.population // 2, state.params.size))
+        half = jax.random.normal(key, (config.population // 2, num_trained))
         noise = jnp.concatenate([half, -half])
-        members = state.params[None] + config.sigma * noise
+        members = state.params[:num_trained][None] + config.sigma * noise
+        if num_trained < state.params.size:
+            statistics = jnp.tile(state.params[num_trained:], (config.population, 1))
+            members = jnp.concatenate([members, statistics], axis=1)
         return Population(jax.vmap(network.unravel)(members), noise)
 
     def act(population: Population, obs: Array, words: Array) -> tuple[Array, PyTree]:
-        members = obs.reshape(obs.shape[0], config.population, -1, *obs.shape[2:])
-        outputs = over_members(network.apply, in_axes=(0, 1), out_axes=1)(population.tree, members)
+        of_members = obs.reshape(obs.shape[0], config.population, -1, *obs.shape[2:])
+        outputs = _member_outputs(network, population.members, of_members)
         return head.of(outputs).best().reshape(*obs.shape[:2], *spec.actions.shape), ()
 
+    def record(transition: Transition) -> Outcome:
+        done = transition.terminated | transition.truncated
+        return Outcome(transition.reward, done, transition.obs if network.refresh else ())
+
     def update(
-        state: Optimizer, population: Population, rollout: Outcome, iteration: Array, key: Array
+        state: Optimizer, actor: Population, rollout: Outcome, iteration: Array, key: Array
     ) -> tuple[Optimizer, Metrics]:
         by_variation = _member_returns(config, rollout)
         fitness = by_variation.mean(0)
-        own = {
+        outcome = {
             "loss": -fitness.mean(), "reward": fitness.mean(), "best_fitness": fitness.max(),
             "updates": 1.0,
         }
         if technique.rule is Rule.APART:
-            gradients = _pseudo_gradients(by_variation, population.noise, config.sigma)
+            gradients = _pseudo_gradients(by_variation, actor.noise, config.sigma)
             combined = combine(technique, -gradients)
         else:
-            gradient = pseudo_gradient(fitness, population.noise, config.sigma)
+            gradient = pseudo_gradient(fitness, actor.noise, config.sigma)
             combined = combine(Technique(), -gradient[None])
             # One pseudo-gradient for all variations: there is no agreement to measure.
-            own |= {"agree_ref": jnp.nan, "agree_pair": jnp.nan}
+            outcome |= {"agree_ref": jnp.nan, "agree_pair": jnp.nan}
         state, metrics = adam.step(state, combined)
-        return state, metrics | {name: jnp.float32(value) for name, value in own.items()}
+        state = learner.refresh(state, rollout.obs)
+        return state, metrics | {name: jnp.float32(value) for name, value in outcome.items()}
 
     return Algorithm(
-        init=lambda key: adam.init(network.init(key)),
+        init=learner.init,
         prepare=prepare,
         act=act,
         policy=policy_of(
             head, lambda params, obs: network.apply(network.unravel(params), obs)
         ),
         params=lambda state: state.params,
-        record=_outcome,
-        keeps_obs=False,
+        record=record,
         update=update,
         half_gradients=partial(_half_gradients, config),
-        num_envs=config.num_envs,
-        num_steps=config.num_steps,
-        fresh=True,
-        num_starts=config.episodes_per_member,
-        in_turn=config.network != "mlp",
+        shape=RolloutShape(
+            config.num_envs, config.num_steps, num_starts=config.episodes_per_member, fresh=True,
+            keeps_obs=network.refresh is not None,
+        ),
+        in_turn=network.in_turn,
         count_steps=lambda rollout: first_episode(rollout.done).sum().astype(jnp.int32),
     )
 
 
-def _in_turn(
-    apply: Callable[[PyTree, Array], Array], in_axes: tuple[int, int], out_axes: int
-) -> Callable[[PyTree, Array], Array]:
-    """As vmap over trees of parameters ``[P, ...]`` and observations whose axis 1 is P."""
-    assert (in_axes, out_axes) == ((0, 1), 1)
-
-    def mapped(trees: PyTree, obs: Array) -> Array:
-        outputs = jax.lax.map(lambda own: apply(*own), (trees, jnp.moveaxis(obs, 1, 0)))
-        return jnp.moveaxis(outputs, 0, 1)
-
-    return mapped
+def _member_outputs(network: Network, members: Variables, obs: Array) -> Array:
+    """Apply each member to its observations: obs ``[V, P, M, ...]`` -> outputs ``[V, P, M, O]``."""
+    if not network.in_turn:
+        return jax.vmap(network.apply, in_axes=(0, 1), out_axes=1)(members, obs)
+    # Convolutions with the kernels of one member after the other.
+    by_member = jnp.moveaxis(obs, 1, 0)
+    outputs = jax.lax.map(lambda member: network.apply(*member), (members, by_member))
+    return jnp.moveaxis(outputs, 0, 1)
 
 
 def _member_returns(config: ESConfig, rollout: Outcome) -> Array:
@@ -126,20 +132,21 @@ def _member_returns(config: ESConfig, rollout: Outcome) -> Array:
 
 
 def _half_gradients(
-    config: ESConfig, state: Optimizer, population: Population, rollout: Outcome
-) -> Array:
+    config: ESConfig, state: Optimizer, actor: Population, rollout: Outcome
+) -> dict[str, Array]:
     """The pseudo-gradients of two halves of the population; see `Algorithm`."""
     fitness, pairs = _member_returns(config, rollout), config.population // 2
     half = pairs // 2
     if not half:
         # A single pair cannot be halved.
-        return jnp.full((2, len(fitness), state.params.size), jnp.nan)
+        return {PRIMARY: jnp.full((2, len(fitness), actor.noise.shape[1]), jnp.nan)}
     # Antithetic pairs stay together; of an odd number one is left out.
     first = jnp.arange(half)
-    members = [jnp.concatenate([part, part + pairs]) for part in (first, first + half)]
-    return -jnp.stack([
-        _pseudo_gradients(fitness[:, own], population.noise[own], config.sigma) for own in members
-    ])
+    halves = [jnp.concatenate([part, part + pairs]) for part in (first, first + half)]
+    return {PRIMARY: -jnp.stack([
+        _pseudo_gradients(fitness[:, members], actor.noise[members], config.sigma)
+        for members in halves
+    ])}
 
 
 def pseudo_gradient(fitness: Array, noise: Array, sigma: Array | float) -> Array:
@@ -154,6 +161,7 @@ def pseudo_gradient(fitness: Array, noise: Array, sigma: Array | float) -> Array
       ``sum_p rank_p noise_p / (P sigma)``, float32 ``[D]``, with centred ranks.
     """
     chex.assert_rank([fitness, noise], [1, 2])
+    chex.assert_equal_shape_prefix([fitness, noise], 1)
     chex.assert_type([fitness, noise], float)
     return ops.centred_ranks(fitness) @ noise / (fitness.shape[0] * sigma)
 
@@ -161,10 +169,10 @@ def pseudo_gradient(fitness: Array, noise: Array, sigma: Array | float) -> Array
 def _pseudo_gradients(fitness: Array, noise: Array, sigma: Array | float) -> Array:
     """`pseudo_gradient` of each variation: fitness ``[V, P]`` -> ``[V, D]``."""
     gradients = []
-    for own in fitness:
+    for of_variation in fitness:
         # Barriers keep XLA from making one product, whose order of sums depends on the lanes.
-        own, own_noise = jax.lax.optimization_barrier((own, noise))
-        gradients.append(pseudo_gradient(own, own_noise, sigma))
+        ranked, of_ranked = jax.lax.optimization_barrier((of_variation, noise))
+        gradients.append(pseudo_gradient(ranked, of_ranked, sigma))
     return jnp.stack(gradients)
 
 
@@ -173,7 +181,3 @@ def first_episode(done: Array) -> Array:
     chex.assert_type(done, bool)
     ended_before = jnp.cumsum(done, axis=0) - done
     return (ended_before == 0).astype(jnp.float32)
-
-
-def _outcome(transition: Transition) -> Outcome:
-    return Outcome(transition.reward, transition.terminated | transition.truncated)

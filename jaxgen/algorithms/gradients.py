@@ -1,4 +1,4 @@
-"""Apply a technique: gradients per variation, their agreement, their combination.
+"""Apply a technique: augmented observations, gradients per variation, their combination.
 
 This is the only module that takes gradients of an algorithm's loss.
 """
@@ -8,15 +8,21 @@ from functools import partial
 from itertools import permutations
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from jaxgen.techniques import Rule, Technique
+from jaxgen.algorithms.augmentations import augmented
+from jaxgen.techniques import Augment, Rule, Technique
 from jaxgen.types import Array, Metrics, PyTree
 
-jax.tree_util.register_static(Rule)
+for _static in (Rule, Augment):
+    jax.tree_util.register_static(_static)
+
+Loss = Callable[[PyTree, PyTree], tuple[Array, Metrics]]
+"""(parameters, batch of one variation ``[B, ...]``) -> scalar loss, scalar metrics by name."""
 
 TINY = 1e-15
 """Floor of a norm: a zero gradient has agreement 0 with everything. Shorter vectors than it, whose
@@ -52,6 +58,7 @@ def combine(technique: Technique, gradients: Array) -> Combined:
       ``agree_ref`` (mean of max(0, cos(g_k, g)), gar's mean weight), ``agree_pair`` (mean
       cosine over pairs), ``grad_norm`` (of the combined gradient).
     """
+    chex.assert_rank(gradients, 2)
     num = gradients.shape[0]
     gram = dot_products(gradients)
     norm = jnp.sqrt(jnp.diagonal(gram))
@@ -128,20 +135,25 @@ def _length(square: Array) -> Array:
 
 def variation_gradient(
     technique: Technique,
-    loss: Callable[[PyTree, PyTree], tuple[Array, Metrics]],
+    loss: Loss,
     params: PyTree,
     batch: PyTree,
+    key: Array | None,
+    *,
     in_turn: bool = False,
+    in_parts: bool = True,
 ) -> tuple[Combined, Metrics]:
-    """Take the gradient of ``loss`` on each variation's own batch and combine them.
+    """Take the gradient of ``loss`` on the batch of each variation and combine them.
 
     Args:
-      technique: how to combine.
-      loss: (params, batch of one variation) -> scalar loss, scalar metrics.
-      params: tree of parameters.
+      technique: how to combine, and an augmentation of ``batch.obs``, if it has one.
+      loss: see `Loss`.
+      params: tree of trained parameters.
       batch: leaves ``[V, B, ...]``.
-      in_turn: one variation after the other, and few samples at a time, as convolutions want
-        it; the loss and its metrics are means over the samples.
+      key: randomness of the augmentation; None without one.
+      in_turn: one variation after the other, as convolutions want it.
+      in_parts: of those in turn, few samples at a time; the loss and its metrics are then means
+        over the samples.
 
     Returns:
       The combined gradient (raveled as the parameters are) and the metrics of the
@@ -149,8 +161,12 @@ def variation_gradient(
     """
     if technique.rule is Rule.SHUFFLE:
         batch = _dealt_out(batch)
+    batch = augmented(technique, key, batch)
     one = partial(jax.grad(loss, has_aux=True), params)
-    tree, metrics = jax.lax.map(partial(_in_parts, one), batch) if in_turn else jax.vmap(one)(batch)
+    if in_turn:
+        tree, metrics = jax.lax.map(partial(_in_parts, one) if in_parts else one, batch)
+    else:
+        tree, metrics = jax.vmap(one)(batch)
     gradients = jax.vmap(lambda leaves: ravel_pytree(leaves)[0])(tree)
     return combine(technique, gradients), {name: value.mean() for name, value in metrics.items()}
 
@@ -167,23 +183,21 @@ def _in_parts(
         gradient, jax.tree.map(lambda leaf: leaf[0], parts)
     ))  # fmt: skip
 
-    def add(total: PyTree, own: PyTree) -> tuple[PyTree, None]:
-        return jax.tree.map(jnp.add, total, gradient(own)), None
+    def add(total: PyTree, part_batch: PyTree) -> tuple[PyTree, None]:
+        return jax.tree.map(jnp.add, total, gradient(part_batch)), None
 
     total, _ = jax.lax.scan(add, zeros, parts)
     return jax.tree.map(lambda leaf: leaf * (part / size), total)
 
 
-def half_gradients(
-    loss: Callable[[PyTree, PyTree], tuple[Array, Metrics]], params: PyTree, rollout: PyTree
-) -> Array:
+def half_gradients(loss: Loss, params: PyTree, rollout: PyTree) -> Array:
     """Take the gradient of ``loss`` on two halves of each variation's samples.
 
     Args:
-      loss: as for `variation_gradient`.
-      params: tree of parameters.
-      rollout: what the loss reads, leaves ``[T, V, N, ...]``; halves are environments, as their
-        samples have nothing in common; one in the middle is cut in time.
+      loss: see `Loss`.
+      params: tree of trained parameters.
+      rollout: what the loss reads, leaves ``[T, V, N, ...]``. The halves hold different
+        environments and so share no sample; an odd one is split in time.
 
     Returns:
       Raveled gradients float32 ``[2, V, D]``.

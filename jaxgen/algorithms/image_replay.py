@@ -31,8 +31,8 @@ class Entry(NamedTuple):
     terminated: Array
 
 
-def is_possible(spec: EnvSpec) -> bool:
-    """Whether what an environment shows can be put together from single images."""
+def fits(spec: EnvSpec) -> bool:
+    """Whether an environment's transitions can be put together from single images."""
     return spec.is_image and not spec.truncates
 
 
@@ -61,7 +61,7 @@ class _Images(NamedTuple):
     """The functions of the replay."""
 
     spec: EnvSpec
-    """Of a single image."""
+    """The environment's as it shows a single image."""
     num_frames: int
     num_variations: int
     num_envs: int
@@ -95,7 +95,7 @@ class _Images(NamedTuple):
             at = at % (self.capacity * self.num_envs)
             return leaf.at[variation, at].get(mode="promise_in_bounds")
 
-        # Of each place in the stack, newest first: an episode's first image fills the rest.
+        # The place of each image of a stack, newest first: an episode's first image fills the rest.
         places, running = [index], jnp.ones(index.shape, bool)
         for back in range(1, self.num_frames):
             before = index - back * self.num_envs
@@ -110,6 +110,6 @@ class _Images(NamedTuple):
             reward=read(ring.reward, index),
             terminated=terminated,
             truncated=jnp.zeros_like(terminated),
-            # Of a last step it is another episode's, and worth nothing.
+            # The successor of a last step is another episode's; its value does not count.
             next_obs=jnp.concatenate([*images[-2::-1], following], axis=-1),
         )

@@ -15,21 +15,21 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxgen.algorithms.base import (
+from jaxgen.algorithms.base import Algorithm, RolloutShape, discrete_actions
+from jaxgen.algorithms.learner import (
     Adam,
-    Algorithm,
+    Learner,
     Optimizer,
     decay_of,
-    discrete_actions,
     mean_metrics,
+    update_keys,
 )
-from jaxgen.algorithms.gradients import half_gradients, variation_gradient
 from jaxgen.nn import networks, ops, random
 from jaxgen.nn.distributions import Distribution, Head, categorical, policy_of
-from jaxgen.nn.networks import ActorCritic
+from jaxgen.nn.networks import Network, Variables
 from jaxgen.study.config import PPOConfig
 from jaxgen.techniques import Technique
-from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
+from jaxgen.types import Array, EnvSpec, Metrics, Transition
 
 
 class State(NamedTuple):
@@ -37,11 +37,11 @@ class State(NamedTuple):
 
     optimizer: Optimizer
     scale: ops.RewardScale | tuple[()]
-    """Of rewards; empty where they stay as they are."""
+    """Running moments that rewards are divided by; empty where they stay as they are."""
 
     @property
     def params(self) -> Array:
-        """Of both networks, float32 ``[D]``."""
+        """The vector of both networks, float32 ``[D]``."""
         return self.optimizer.params
 
 
@@ -50,7 +50,7 @@ class Choice(NamedTuple):
 
     log_prob: Array
     value: Array | tuple[()]
-    """Of the observation, where it comes out of the same network."""
+    """The observation's value, where it comes out of the same network as the action."""
 
 
 class Batch(NamedTuple):
@@ -72,40 +72,49 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
     adam = Adam(
         config.learning_rate, decay_of(technique), config.adam_eps, config.max_grad_norm
     )
+    learner = Learner(technique, adam, network)
+    loss = partial(_loss, config, network, head)
 
     def init(key: Array) -> State:
         scale = ops.init_reward_scale((config.num_variations, config.num_envs))
-        return State(adam.init(network.init(key)), scale if config.scale_rewards else ())
+        return State(learner.init(key), scale if config.scale_rewards else ())
 
-    def act(tree: PyTree, obs: Array, words: Array) -> tuple[Array, Choice]:
-        outputs, value = network.apply(tree, obs)
+    def act(actor: Variables, obs: Array, words: Array) -> tuple[Array, Choice]:
+        outputs, value = network.apply(actor, obs)
         distribution = head.of(outputs)
         action = distribution.sample(words)
-        kept_value = value if network.shares_trunk else ()
-        return action, Choice(distribution.log_prob(action), kept_value)
+        log_prob = distribution.log_prob(action)
+        return action, Choice(log_prob, value if network.in_turn else ())
 
     def update(
-        state: State, actor: PyTree, rollout: Transition, iteration: Array, key: Array
+        state: State, actor: Variables, rollout: Transition, iteration: Array, key: Array
     ) -> tuple[State, Metrics]:
         rollout, scale = _scaled(config, state.scale, rollout)
         batch, explained = _make_batch(config, network, spec, actor, rollout)
         data = jax.tree.map(_by_variation, batch)
         order = _minibatch_order(key, config)
 
-        def step(optimizer: Optimizer, index: Array) -> tuple[Optimizer, Metrics]:
+        def step(
+            optimizer: Optimizer, inputs: tuple[Array, Array | None]
+        ) -> tuple[Optimizer, Metrics]:
+            index, key = inputs
             batch = jax.tree.map(lambda leaf: leaf[:, index], data)
-            # Over the whole minibatch, before variations part, alike in every arm.
+            # Normalised before the minibatch is split by variation, so that every arm sees the
+            # same advantages.
             batch = batch._replace(advantage=_normalise(batch.advantage))
-            tree = network.unravel(optimizer.params)
-            loss = partial(_loss, config, network, head)
-            combined, metrics = variation_gradient(
-                technique, loss, tree, batch, in_turn=network.shares_trunk
-            )
-            optimizer, agreement = adam.step(optimizer, combined)
-            return optimizer, metrics | agreement
+            return learner.step(optimizer, loss, batch, key)
 
-        optimizer, metrics = jax.lax.scan(step, state.optimizer, order)
+        inputs = order, update_keys(key, len(order), learner.draws)
+        optimizer, metrics = jax.lax.scan(step, state.optimizer, inputs)
+        optimizer = learner.refresh(optimizer, rollout.obs)
         return State(optimizer, scale), mean_metrics(metrics) | {"explained_variance": explained}
+
+    def half_gradients(state: State, actor: Variables, rollout: Transition) -> dict[str, Array]:
+        """Take a whole rollout as one minibatch; see `Algorithm`."""
+        rollout, _ = _scaled(config, state.scale, rollout)
+        batch, _ = _make_batch(config, network, spec, actor, rollout)
+        batch = batch._replace(advantage=_normalise(batch.advantage))
+        return learner.half_gradients(actor, loss, batch)
 
     return Algorithm(
         init=init,
@@ -117,10 +126,9 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
         params=lambda state: state.params,
         record=lambda transition: transition,
         update=update,
-        half_gradients=partial(_half_gradients, config, network, head, spec),
-        num_envs=config.num_envs,
-        num_steps=config.num_steps,
-        in_turn=network.shares_trunk,
+        half_gradients=half_gradients,
+        shape=RolloutShape(config.num_envs, config.num_steps, num_starts=config.num_envs),
+        in_turn=network.in_turn,
     )
 
 
@@ -136,10 +144,11 @@ def _scaled(
 
 
 def _loss(
-    config: PPOConfig, network: ActorCritic, head: Head[Distribution], tree: PyTree, batch: Batch
+    config: PPOConfig, network: Network, head: Head[Distribution], variables: Variables,
+    batch: Batch,
 ) -> tuple[Array, Metrics]:
     """The loss of one variation's minibatch, leaves ``[B, ...]``."""
-    outputs, value = network.apply(tree, batch.obs)
+    outputs, value = network.apply_in_loss(variables, batch.obs)
     distribution = head.of(outputs)
     log_ratio = distribution.log_prob(batch.action) - batch.log_prob
     ratio = jnp.exp(log_ratio)
@@ -158,24 +167,13 @@ def _loss(
     }
 
 
-def _half_gradients(
-    config: PPOConfig, network: ActorCritic, head: Head[Distribution], spec: EnvSpec,
-    state: State, tree: PyTree, rollout: Transition,
-) -> Array:
-    """Of the loss on a whole rollout as one minibatch; see `Algorithm`."""
-    rollout, _ = _scaled(config, state.scale, rollout)
-    batch, _ = _make_batch(config, network, spec, tree, rollout)
-    batch = batch._replace(advantage=_normalise(batch.advantage))
-    return half_gradients(partial(_loss, config, network, head), tree, batch)
-
-
 def _make_batch(
-    config: PPOConfig, network: ActorCritic, spec: EnvSpec, tree: PyTree, rollout: Transition
+    config: PPOConfig, network: Network, spec: EnvSpec, actor: Variables, rollout: Transition
 ) -> tuple[Batch, Array]:
     """What the loss reads, leaves ``[T, V, N, ...]``; how much of the targets values explained."""
 
     def value_of(obs: Array) -> Array:
-        return network.apply(tree, obs)[1]
+        return network.apply(actor, obs)[1]
 
     value, next_value = _values(value_of, rollout, rollout.extras.value, spec.truncates)
     delta = rollout.reward + config.gamma * (1.0 - rollout.terminated) * next_value - value
@@ -193,13 +191,13 @@ def _values(
     """Values of the observations and of their true successors, both float32 ``[T, V, N]``.
 
     A successor is the next observation, whose value is known, unless the episode ended.
-    Termination makes it worthless, so that any value will do; truncations are so rare that
-    theirs are looked up.
+    After a termination the value does not count. Truncations are rare: their successors are
+    evaluated in rounds, the first one of each environment, then the second.
 
     Args:
-      value_of: of observations ``[..., *obs_shape]``.
+      value_of: observations ``[..., *obs_shape]`` -> values ``[...]``.
       rollout: leaves ``[T, V, N, ...]``.
-      known: the values of its observations, where they were kept.
+      known: values ``[T, V, N]`` of the rollout's observations, where they were kept.
       truncates: whether episodes may be truncated.
     """
     if isinstance(known, tuple):
@@ -213,10 +211,10 @@ def _values(
 
     def look_up(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         number, next_value = carry
-        found = rollout.truncated & (count == number)
-        where = found.argmax(0).reshape(1, *count.shape[1:], *[1] * (rollout.next_obs.ndim - 3))
+        ends = rollout.truncated & (count == number)
+        where = ends.argmax(0).reshape(1, *count.shape[1:], *[1] * (rollout.next_obs.ndim - 3))
         final_obs = jnp.take_along_axis(rollout.next_obs, where, axis=0)
-        return number + 1, jnp.where(found, value_of(final_obs), next_value)
+        return number + 1, jnp.where(ends, value_of(final_obs), next_value)
 
     _, next_value = jax.lax.while_loop(
         lambda carry: (carry[0] <= count[-1]).any(), look_up, (jnp.int32(1), values[1:])
@@ -225,7 +223,7 @@ def _values(
 
 
 def clipped_surrogate(ratio: Array, advantage: Array, clip: Array | float) -> Array:
-    """The pessimistic policy loss (Schulman et al. 2017, eq. 7), elementwise."""
+    """The pessimistic policy loss (Schulman et al. 2017, eq. 7), elementwise over ``[...]``."""
     chex.assert_equal_shape([ratio, advantage])
     chex.assert_type([ratio, advantage], float)
     clipped = jnp.clip(ratio, 1 - clip, 1 + clip)

@@ -19,15 +19,44 @@ from jaxgen.nn.vision import ENCODERS
 from jaxgen.types import Array, Codes, EnvSpec, PyTree
 
 
+class Variables(NamedTuple):
+    """What a network computes with, as trees."""
+
+    trained: PyTree
+    """Parameters, which gradients, weight decay and perturbations are of."""
+    statistics: PyTree = ()
+    """Running statistics of observations, which only `Network.refresh` changes."""
+
+
 class Network(NamedTuple):
-    """A network as pure functions."""
+    """A network as pure functions over one vector ``[D]``: trained numbers, then statistics.
+
+    Statistics rest within an iteration, so that acting, targets and losses normalise alike.
+    """
 
     init: Callable[[Array], Array]
-    """key -> parameters float32 ``[D]``."""
-    unravel: Callable[[Array], PyTree]
-    """parameters ``[D]`` -> the tree that ``apply`` takes."""
-    apply: Callable[[PyTree, Array], Array]
-    """(tree, observations ``[..., *obs_shape]``) -> outputs ``[..., O]``."""
+    """key -> vector float32 ``[D]``."""
+    unravel: Callable[[Array], Variables]
+    """vector ``[D]`` -> what ``apply`` takes."""
+    apply: Callable[[Variables, Array], Any]
+    """(variables, observations ``[..., *obs_shape]``) -> outputs ``[..., O]``; those of
+    `actor_critic` are the policy's ``[..., O]`` and values ``[...]``."""
+    num_trained: int
+    """How many numbers at the front of the vector are trained."""
+    refresh: Callable[[Array, Array], Array] | None = None
+    """(vector ``[D]``, observations ``[..., *obs_shape]``) -> vector with other statistics; None:
+    there are none."""
+    in_turn: bool = False
+    """Convolutions: gradients of variations, lanes and members of a population are computed one
+    after the other, and several outputs come out of one encoder."""
+    apply_batch: Callable[[Variables, Array], Any] | None = None
+    """As ``apply``, with statistics of the very observations, for networks that learn so; a loss
+    then uses it."""
+
+    @property
+    def apply_in_loss(self) -> Callable[[Variables, Array], Any]:
+        """What a loss differentiates: ``apply_batch``, if there is one."""
+        return self.apply_batch or self.apply
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh}
@@ -178,9 +207,9 @@ def mlp(
     num_codes = len(_one_hot_codes(spec, encoding))
     module = _MLP(hidden, num_outputs, head_scale, activation, num_codes)
     inputs = encode(spec, encoding)
-    return _flat(
-        lambda key: module.init(key, _example(spec, inputs)),
-        lambda tree, obs: _outputs(module, tree, inputs(obs)),
+    return flat(
+        lambda key: _variables(module.init(key, _example(spec, inputs))),
+        lambda variables, obs: _outputs(module, variables, inputs(obs)),
     )
 
 
@@ -208,9 +237,10 @@ def convolutional(
 ) -> Network:
     """An encoder of images, hidden layers and a linear output."""
     module = _Convolutional(ENCODERS[network](hidden), ((num_outputs, head_scale),))
-    return _flat(
-        lambda key: module.init(key, _no_image(spec)),
-        lambda tree, obs: _of_images(module, tree, obs)[0],
+    return flat(
+        lambda key: _variables(module.init(key, _no_image(spec))),
+        lambda variables, obs: _of_images(module, variables, obs)[0],
+        in_turn=True,
     )
 
 
@@ -229,10 +259,10 @@ class _Convolutional(linen.Module):
         )
 
 
-def _of_images(module: linen.Module, tree: PyTree, obs: Array) -> tuple[Array, ...]:
+def _of_images(module: linen.Module, variables: Variables, obs: Array) -> tuple[Array, ...]:
     """Apply to images ``[..., H, W, C]`` of any leading shape."""
     lead = obs.shape[:-3]
-    outputs: Any = module.apply(tree, obs.reshape(-1, *obs.shape[-3:]))
+    outputs: Any = module.apply(_collections(variables), obs.reshape(-1, *obs.shape[-3:]))
     return tuple(output.reshape(*lead, -1) for output in outputs)
 
 
@@ -246,18 +276,6 @@ def _no_image(spec: EnvSpec) -> Array:
     return jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
 
 
-class ActorCritic(NamedTuple):
-    """Policy and value networks over one parameter vector; see `Network`."""
-
-    init: Callable[[Array], Array]
-    unravel: Callable[[Array], PyTree]
-    apply: Callable[[PyTree, Array], tuple[Array, Array]]
-    """(tree, observations ``[..., *obs_shape]``) -> policy's outputs ``[..., O]``, values
-    ``[...]``."""
-    shares_trunk: bool = False
-    """Both outputs come out of the same features, so that one costs as much as both."""
-
-
 def actor_critic(
     spec: EnvSpec,
     num_outputs: int,
@@ -265,7 +283,7 @@ def actor_critic(
     *,
     encoding: str,
     network: str = "mlp",
-) -> ActorCritic:
+) -> Network:
     """A policy and a value network: MLPs apart that read the same encoded observations, or two
     outputs of one encoder of images."""
     if network != "mlp":
@@ -275,55 +293,90 @@ def actor_critic(
     critic = _MLP(hidden, 1, 1.0, jnp.tanh, num_codes)
     inputs = encode(spec, encoding)
 
-    def init_tree(key: Array) -> PyTree:
+    def init(key: Array) -> Variables:
         actor_key, critic_key = jax.random.split(key)
         example = _example(spec, inputs)
-        return {"actor": actor.init(actor_key, example), "critic": critic.init(critic_key, example)}
+        of_actor, of_critic = actor.init(actor_key, example), critic.init(critic_key, example)
+        return Variables({"actor": of_actor["params"], "critic": of_critic["params"]})
 
-    def apply(tree: PyTree, obs: Array) -> tuple[Array, Array]:
+    def apply(variables: Variables, obs: Array) -> tuple[Array, Array]:
         encoded = inputs(obs)
-        logits = _outputs(actor, tree["actor"], encoded)
-        return logits, _outputs(critic, tree["critic"], encoded)[..., 0]
+        of_actor, of_critic = (Variables(variables.trained[name]) for name in ("actor", "critic"))
+        return _outputs(actor, of_actor, encoded), _outputs(critic, of_critic, encoded)[..., 0]
 
-    init, unravel, _ = _flat(init_tree, apply)
-    return ActorCritic(init, unravel, apply)
+    return flat(init, apply)
 
 
 def _shared_actor_critic(
     spec: EnvSpec, num_outputs: int, hidden: tuple[int, ...], network: str
-) -> ActorCritic:
+) -> Network:
     module = _Convolutional(ENCODERS[network](hidden), ((num_outputs, 0.01), (1, 1.0)))
 
-    def apply(tree: PyTree, obs: Array) -> tuple[Array, Array]:
-        logits, values = _of_images(module, tree, obs)
+    def apply(variables: Variables, obs: Array) -> tuple[Array, Array]:
+        logits, values = _of_images(module, variables, obs)
         return logits, values[..., 0]
 
-    init, unravel, _ = _flat(lambda key: module.init(key, _no_image(spec)), apply)
-    return ActorCritic(init, unravel, apply, shares_trunk=True)
+    return flat(lambda key: _variables(module.init(key, _no_image(spec))), apply, in_turn=True)
 
 
 def _example(spec: EnvSpec, inputs: Callable[[Array], Array]) -> Array:
     return inputs(jnp.zeros(spec.obs_shape, spec.obs_dtype))
 
 
-def _outputs(module: linen.Module, tree: PyTree, encoded: Array) -> Array:
-    output = module.apply(tree, encoded)
+def _outputs(module: linen.Module, variables: Variables, encoded: Array) -> Array:
+    output = module.apply(_collections(variables), encoded)
     assert isinstance(output, jax.Array)
     return output
 
 
-def _flat(init_tree: Callable[[Array], PyTree], apply: Callable[[PyTree, Array], Any]) -> Network:
-    shapes = jax.eval_shape(init_tree, jax.random.key(0))
+def _variables(collections: PyTree) -> Variables:
+    """Part what linen initialises: all collections but the parameters are statistics."""
+    statistics = {name: tree for name, tree in collections.items() if name != "params"}
+    return Variables(collections["params"], statistics)
+
+
+def _collections(variables: Variables) -> PyTree:
+    """The inverse of `_variables`."""
+    return {"params": variables.trained, **dict(variables.statistics)}
+
+
+def flat(
+    init: Callable[[Array], Variables],
+    apply: Callable[[Variables, Array], Any],
+    *,
+    refresh: Callable[[Variables, Array], PyTree] | None = None,
+    in_turn: bool = False,
+    apply_batch: Callable[[Variables, Array], Any] | None = None,
+) -> Network:
+    """Make a network over one vector of functions over trees.
+
+    Args:
+      init: key -> variables.
+      apply: see `Network`.
+      refresh: (variables, observations ``[..., *obs_shape]``) -> statistics; None: there are none.
+      in_turn: see `Network`.
+      apply_batch: see `Network`.
+    """
+    shapes = jax.eval_shape(init, jax.random.key(0))
     leaves, treedef = jax.tree.flatten(shapes)
 
-    def unravel(flat: Array) -> PyTree:
+    def unravel(vector: Array) -> Variables:
         parts, start = [], 0
         for leaf in leaves:
-            parts.append(flat[start : start + leaf.size].reshape(leaf.shape))
+            parts.append(vector[start : start + leaf.size].reshape(leaf.shape))
             start += leaf.size
         return jax.tree.unflatten(treedef, parts)
 
-    return Network(lambda key: ravel_pytree(init_tree(key))[0], unravel, apply)
+    def refreshed(vector: Array, obs: Array) -> Array:
+        assert refresh is not None
+        variables = unravel(vector)
+        return ravel_pytree(variables._replace(statistics=refresh(variables, obs)))[0]
+
+    return Network(
+        lambda key: ravel_pytree(init(key))[0], unravel, apply,
+        num_trained=sum(leaf.size for leaf in jax.tree.leaves(shapes.trained)),
+        refresh=refreshed if refresh else None, in_turn=in_turn, apply_batch=apply_batch,
+    )  # fmt: skip
 
 
 def _expand(numbers: Array | np.ndarray, like: Array) -> Any:

@@ -275,8 +275,8 @@ def _curve_point(trainer: Trainer, state: Progress) -> Progress:
     if trainer.batch.lanes[0][0].evaluation.probe:
         with timed(state.seconds, "probe"):
             iteration = np.int32(state.iteration - 1)
-            gram = trainer.program.probe(trainer.lanes, state.carry, iteration)  # pyright: ignore
-            point["probe_gram"] = trainer.real(gram)[:, None]
+            grams = trainer.program.probe(trainer.lanes, state.carry, iteration)  # pyright: ignore
+            point |= {name: trainer.real(gram)[:, None] for name, gram in grams.items()}
     state = state._replace(curve=append(state.curve, point))
     batch = trainer.batch
     trainer.session.reporter.curve(batch.label, batch.lanes, state.history | state.curve)

@@ -112,43 +112,20 @@ class PPOConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DQNConfig(Config):
-    """Deep Q-learning with double Q targets (Mnih et al. 2015; van Hasselt et al. 2016)."""
-
-    algorithm: ClassVar[str] = "dqn"
+class OffPolicyConfig(Config):
+    """What algorithms hold that learn from a replay of transitions, a ring per variation."""
 
     batch_size: int
     """Transitions per update over all variations; each variation gets its ceiling share."""
     replay_ratio: int
     """Sampled transitions per environment step."""
-    target_interval: int
-    """Environment steps between copies into the target network."""
     buffer_size: int = 100_000
     """Transitions over all variations; each variation's ring holds its floor share."""
     learning_starts: int = 1_000
     """Environment steps before the first update."""
     gamma: float = 0.99
-    max_grad_norm: float = 10.0
-    adam_eps: float = 1e-8
-    epsilon_start: float = 1.0
-    epsilon_end: float = 0.05
-    epsilon_fraction: float = 0.7
-    """Share of the budget over which epsilon falls linearly."""
-    activation: str = "relu"
-    """``relu`` or ``tanh``."""
-    reward_scale: float = 1.0
-    """Rewards are multiplied by it before targets are made; returns are reported unscaled."""
-    encoding: str = "unit"
-    """Network inputs: ``unit`` scales observations into [0, 1], as specified, where they have
-    bounds; ``one_hot`` gives every integer code that occurs an input; ``raw`` passes numbers as
-    they are."""
     n_step: int = 1
     """Rewards that are added up before a target bootstraps; fewer at the end of a rollout."""
-    bootstrap_truncations: bool = True
-    """False makes the mistake of taking a time limit for the end of the task."""
-    true_successors: bool = True
-    """False makes the mistake of storing the next episode's first observation as the successor of
-    a last one (but at the last step of a rollout)."""
 
     @property
     def batch_per_variation(self) -> int:
@@ -169,7 +146,7 @@ class DQNConfig(Config):
     def validate(self) -> None:
         """See `Config.validate`; the replay ratio must be met by whole updates."""
         super().validate()
-        _require_positive(self, "batch_size", "replay_ratio", "target_interval")
+        _require_positive(self, "batch_size", "replay_ratio")
         batch, updates = self.num_variations * self.batch_per_variation, self.updates_per_iteration
         actual = updates * batch / self.steps_per_iteration
         _require(self, "replay_ratio", abs(actual / self.replay_ratio - 1) < 0.01,
@@ -177,14 +154,48 @@ class DQNConfig(Config):
                  f"{self.steps_per_iteration} steps give {actual:.4g}; change num_envs, num_steps")
         _require(self, "buffer_size", self.ring_size >= self.num_envs * self.num_steps,
                  "a ring of at least num_envs x num_steps per variation")
-        _require(self, "epsilon_fraction", 0 < self.epsilon_fraction <= 1, "a share in (0, 1]")
-        _require(self, "encoding", self.encoding in ("raw", "unit", "one_hot"),
-                 "raw, unit or one_hot")
-        _require(self, "activation", self.activation in ("relu", "tanh"), "relu or tanh")
         _require(self, "n_step", 1 <= self.n_step <= self.num_steps,
                  f"1 to num_steps = {self.num_steps}")
         _require(self, "n_step", self.n_step == 1 or self.network == "mlp",
                  "1 with an encoder of images, whose replay keeps single images")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DQNConfig(OffPolicyConfig):
+    """Deep Q-learning with double Q targets (Mnih et al. 2015; van Hasselt et al. 2016)."""
+
+    algorithm: ClassVar[str] = "dqn"
+
+    target_interval: int
+    """Environment steps between copies into the target network."""
+    max_grad_norm: float = 10.0
+    adam_eps: float = 1e-8
+    epsilon_start: float = 1.0
+    epsilon_end: float = 0.05
+    epsilon_fraction: float = 0.7
+    """Share of the budget over which epsilon falls linearly."""
+    activation: str = "relu"
+    """``relu`` or ``tanh``."""
+    reward_scale: float = 1.0
+    """Rewards are multiplied by it before targets are made; returns are reported unscaled."""
+    encoding: str = "unit"
+    """Network inputs: ``unit`` scales observations into [0, 1], as specified, where they have
+    bounds; ``one_hot`` gives every integer code that occurs an input; ``raw`` passes numbers as
+    they are."""
+    bootstrap_truncations: bool = True
+    """False makes the mistake of taking a time limit for the end of the task."""
+    true_successors: bool = True
+    """False makes the mistake of storing the next episode's first observation as the successor of
+    a last one (but at the last step of a rollout)."""
+
+    def validate(self) -> None:
+        """See `OffPolicyConfig.validate`."""
+        super().validate()
+        _require_positive(self, "target_interval")
+        _require(self, "epsilon_fraction", 0 < self.epsilon_fraction <= 1, "a share in (0, 1]")
+        _require(self, "encoding", self.encoding in ("raw", "unit", "one_hot"),
+                 "raw, unit or one_hot")
+        _require(self, "activation", self.activation in ("relu", "tanh"), "relu or tanh")
 
 
 @dataclass(frozen=True, kw_only=True)

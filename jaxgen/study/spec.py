@@ -113,6 +113,9 @@ class RunSpec:
         """JSON-ready content of spec.json."""
         values = self.technique_values
         technique = values._asdict() | {"levels": list(values.levels), "rule": values.rule.value}
+        if values.augment == "none":
+            # Hashes are those from before there were augmentations.
+            del technique["augment"], technique["augment_share"]
         return {
             "schema": files.SCHEMA,
             "algorithm": self.algorithm,

@@ -38,6 +38,10 @@ class Rule(Enum):
     that are hard to vary", with an agreement threshold of 1)."""
 
 
+class Augment(str):
+    """The name of an augmentation; static, as a `Rule` is."""
+
+
 class Technique(NamedTuple):
     """An arm as data, so that all arms of an algorithm and a rule are one compiled program.
 
@@ -54,6 +58,11 @@ class Technique(NamedTuple):
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW)."""
     rule: Rule = Rule.WEIGHTS
+    augment: Augment = Augment("none")
+    """What changes observations where gradients are taken; see `jaxgen.algorithms.augmentations`.
+    """
+    augment_share: float = 1.0
+    """Share of the observations that are augmented."""
 
     @property
     def compares_variations(self) -> bool:

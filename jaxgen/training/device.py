@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxgen.algorithms.base import Algorithm
+from jaxgen.algorithms.base import Algorithm, in_group
 from jaxgen.algorithms.gradients import dot_products
 from jaxgen.evaluation.episodes import Suite, episode_returns
 from jaxgen.evaluation.policy import acting
@@ -152,8 +152,8 @@ class _LaneFunctions(NamedTuple):
         keys = iteration_keys(train_key(self.study_seed, lane.seed, lane.fork), iteration)
         actor, episodes, rollout, reward = self.collect(lane, carry, env_params, iteration)
         after, metrics = learn(
-            algorithm, lane.config.total_steps, algorithm.num_steps * episodes.total.size, carry,
-            actor, episodes, rollout, iteration, keys.update,
+            algorithm, lane.config.total_steps, algorithm.shape.num_steps * episodes.total.size,
+            carry, actor, episodes, rollout, iteration, keys.update,
         )
         return after, reward | metrics
 
@@ -164,7 +164,7 @@ class _LaneFunctions(NamedTuple):
         keys = iteration_keys(train_key(self.study_seed, lane.seed, lane.fork), iteration)
         actor = algorithm.prepare(carry.state, iteration, keys.prepare)
         episodes = carry.episodes
-        if algorithm.fresh:
+        if algorithm.shape.fresh:
             episodes = start_episodes(environment, env_params, algorithm, keys.start)
         collected = collect(environment, env_params, algorithm, actor, episodes, keys.collect)
         return actor, *collected
@@ -179,10 +179,11 @@ class _LaneFunctions(NamedTuple):
         per_lane = num_bytes(env_params) + 2 * num_bytes(carry) + 6 * num_bytes(collected)
         return Memory(SHARED_BYTES, per_lane)
 
-    def probe(self, lane: Lanes, carry: Carry, iteration: Array) -> Array:
+    def probe(self, lane: Lanes, carry: Carry, iteration: Array) -> Metrics:
         algorithm, environment = self.algorithm(lane), self.task.environment
         # Whole episodes, so that more than their beginnings is seen.
-        algorithm = algorithm._replace(num_steps=self.task.spec.max_episode_steps)
+        num_steps = self.task.spec.max_episode_steps
+        algorithm = algorithm._replace(shape=algorithm.shape._replace(num_steps=num_steps))
         # Not from the iteration, which for a population that rests depends on its company.
         key = jax.random.fold_in(self.key(lane, "probe"), carry.env_steps)
         content_key, start_key, act_key, collect_key = jax.random.split(key, 4)
@@ -191,10 +192,8 @@ class _LaneFunctions(NamedTuple):
         actor = algorithm.prepare(carry.state, iteration, act_key)
         episodes = start_episodes(environment, env_params, algorithm, start_key)
         _, rollout, _ = collect(environment, env_params, algorithm, actor, episodes, collect_key)
-        gradients = algorithm.half_gradients(carry.state, actor, rollout)
-        halves, num_variations, size = gradients.shape
-        dots = dot_products(gradients.reshape(-1, size))
-        return dots.reshape(halves, num_variations, halves, num_variations)
+        groups = algorithm.half_gradients(carry.state, actor, rollout)
+        return {in_group(group, "probe_gram"): _gram(halves) for group, halves in groups.items()}
 
     def evaluate(self, lane: Lanes, params: Array, suite: Suite) -> Array:
         algorithm = self.algorithm(lane)
@@ -211,6 +210,12 @@ def _frozen(carry: Carry, lane: int | None) -> Carry:
     if lane is None:
         return carry
     return jax.tree.map(lambda leaf: np.asarray(leaf)[lane : lane + 1], carry)
+
+
+def _gram(halves: Array) -> Array:
+    """Dot products of all pairs of the gradients ``[2, V, D]`` -> ``[2, V, 2, V]``."""
+    lead, size = halves.shape[:2], halves.shape[2]
+    return dot_products(halves.reshape(-1, size)).reshape(*lead, *lead)
 
 
 def _one_by_one(function: Callable, in_axes: tuple[int | None, ...]) -> Callable:

@@ -95,7 +95,8 @@ def make_host_functions(
     """
     platform.keep_freed_memory()
     own = _LaneFunctions(task, make_algorithm, study_seed)
-    shown = own.algorithm(lane_at(example, 0))
+    algorithm = own.algorithm(lane_at(example, 0))
+    shape = algorithm.shape
     return HostFunctions(
         init=jax.jit(own.init),
         prepare=jax.jit(own.prepare),
@@ -107,11 +108,11 @@ def make_host_functions(
         params=jax.jit(own.params),
         fork=jax.jit(own.fork, static_argnums=0),
         choose=jax.jit(own.choose),
-        num_words=shown.policy.num_words,
-        keeps_obs=shown.keeps_obs,
+        num_words=algorithm.policy.num_words,
+        keeps_obs=shape.keeps_obs,
         spare=[],
-        fresh=shown.fresh,
-        num_starts=shown.num_starts or shown.num_envs,
+        fresh=shape.fresh,
+        num_starts=shape.num_starts,
     )
 
 

@@ -129,7 +129,7 @@ class _HostProgram(NamedTuple):
             for index, own in enumerate(params)
         ])
 
-    def no_probe(self, *_: Any) -> Array:
+    def no_probe(self, *_: Any) -> Any:
         name = self.task.spec.name
         raise ValueError(f"{name} lives on the host, where gradients are not probed")
 

@@ -64,8 +64,8 @@ def collect_bridged(
     """
     first = frames.newest(spec, episodes.obs)
     # A stack of one image is read from the recording, and need not be carried beside it.
-    alone = algorithm.keeps_obs and first.shape == episodes.obs.shape
-    if algorithm.keeps_obs:
+    alone = algorithm.shape.keeps_obs and first.shape == episodes.obs.shape
+    if algorithm.shape.keeps_obs:
         images = lax.dynamic_update_index_in_dim(images, first, 0, 0)
 
     def step(carry: tuple[PyTree, PyTree, Array], inputs: tuple[Array, Array]):
@@ -75,7 +75,7 @@ def collect_bridged(
         action, extras = algorithm.act(actor, seen, words_t)
         obs, reward, terminated, truncated, next_obs = bridge.step(action)
         done, total = terminated | truncated, total + reward
-        if algorithm.keeps_obs:
+        if algorithm.shape.keeps_obs:
             # Not images.at: out of bounds it must do nothing, so that it reads what is there.
             images = lax.dynamic_update_index_in_dim(images, obs, time + 1, 0)
         if not alone:
@@ -101,7 +101,7 @@ def assemble(spec: EnvSpec, algorithm: Algorithm, recording: Recording) -> PyTre
     """
     start, images, action, reward, terminated, truncated, successor, extras = recording
     obs, last = None, None
-    if algorithm.keeps_obs:
+    if algorithm.shape.keeps_obs:
         obs, last, successor = _stacks(spec, start, images, terminated | truncated, successor)
     transition: Any = (obs, action, reward, terminated, truncated, successor, extras)
     rollout = jax.vmap(algorithm.record)(Transition(*transition))

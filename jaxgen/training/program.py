@@ -81,9 +81,10 @@ class Program(NamedTuple):
     numpy; see `jaxgen.study.spec.Fork`."""
     episodes: Callable[[PyTree, int], dict[str, np.ndarray]]
     """(environment parameters, lane) -> what its finished episodes played, where that is known."""
-    probe: Callable[[Lanes, Carry, int], Array]
-    """(lanes, carry, iteration) -> dot products of the gradients on two halves of the samples of
-    each of the variations ``PROBE_LEVELS``, ``[L, 2, V, 2, V]``; changes nothing."""
+    probe: Callable[[Lanes, Carry, int], Metrics]
+    """(lanes, carry, iteration) -> ``probe_gram`` of each parameter group, by its name: the dot
+    products of the gradients on two halves of the samples of each of the variations
+    ``PROBE_LEVELS``, ``[L, 2, V, 2, V]``; changes nothing."""
     evaluate: Callable[[Lanes, Array, Any], Array]
     """(lanes, parameters ``[L, D]``, suite) -> returns ``[L, modes, K, E]``. The suite is a `Suite`
     or, of a host environment, a `jaxgen.evaluation.host_episodes.HostSuite`."""

@@ -39,8 +39,8 @@ def start_episodes(
     environment: Environment, params: PyTree, algorithm: Algorithm, key: Array
 ) -> Episodes:
     """Reset the N environments of each variation: params ``[V]``."""
-    num_variations, num_envs = jax.tree.leaves(params)[0].shape[0], algorithm.num_envs
-    num_starts = algorithm.num_starts or num_envs
+    num_variations, num_envs = jax.tree.leaves(params)[0].shape[0], algorithm.shape.num_envs
+    num_starts = algorithm.shape.num_starts
     words = _reset_words(environment, key, (num_variations, num_starts))
     words = jnp.tile(words, (1, num_envs // num_starts, 1))
     obs, state = jax.vmap(environment.reset_from)(words, params)
@@ -104,7 +104,7 @@ def action_words(algorithm: Algorithm, total: Array, key: Array) -> tuple[Array,
     """Draw what the actions of a rollout need -> words uint32 ``[T, V, N, W]``, a key for the
     resets; ``total`` is of `Episodes`."""
     act_key, reset_key = jax.random.split(key)
-    shape = (algorithm.num_steps, *total.shape, algorithm.policy.num_words)
+    shape = (algorithm.shape.num_steps, *total.shape, algorithm.policy.num_words)
     return random.random_words(act_key, shape), reset_key
 
 

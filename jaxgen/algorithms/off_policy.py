@@ -1,0 +1,201 @@
+"""What algorithms share that learn from a replay: rings, sampling, and when learning starts.
+
+One ring per variation, equal batches from each. The replay ratio (sampled transitions
+per environment step) is explicit and does not change with the number of environments.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxgen.algorithms import image_replay, replay
+from jaxgen.algorithms.base import Update
+from jaxgen.algorithms.learner import mean_metrics, update_keys
+from jaxgen.algorithms.replay import Replay
+from jaxgen.study.config import OffPolicyConfig
+from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
+
+
+class Learn(Protocol):
+    """One update from one sampled batch."""
+
+    def __call__(self, state: Any, batch: Transition, key: Array | None) -> tuple[Any, Metrics]:
+        """Return the next state and the update's metrics.
+
+        Args:
+          state: the algorithm's; its ``ring`` is empty.
+          batch: transitions ``[V, B, ...]``; with ``n_step`` above 1 their ``extras`` are the
+            discounts of the bootstrapped values.
+          key: randomness of this update, if it draws.
+        """
+        ...
+
+
+def replayed(
+    config: OffPolicyConfig, store: Replay, learn_from: Callable[[Any], Learn], draws: bool = False
+) -> Update:
+    """Make an algorithm's update of what it learns from one batch.
+
+    The update inserts the rollout, then learns from ``updates_per_iteration`` batches, or rests
+    until ``learning_starts``: its metrics are then NaN, and its numbers of updates 0.
+
+    Args:
+      config: the algorithm's.
+      store: how it keeps transitions.
+      learn_from: state before an iteration's updates -> what makes each of them. Whatever stays
+        the same within an iteration, such as the tree of a target network, is made once there.
+      draws: whether an update needs a key.
+
+    Returns:
+      An `Update` of states that hold the rings ``[V, size, ...]`` in a field ``ring``.
+    """
+
+    def updates(learned: Any, ring: PyTree, key: Array, inserted: Array) -> tuple[Any, Metrics]:
+        shape = (config.updates_per_iteration, config.num_variations, config.batch_per_variation)
+        index, learn = store.draw(key, shape, inserted), learn_from(learned)
+
+        def step(learned: Any, inputs: tuple[PyTree, Array | None]) -> tuple[Any, Metrics]:
+            fetched, update_key = inputs
+            return learn(learned, store.complete(ring, fetched), update_key)
+
+        inputs = store.fetch(ring, index), update_keys(key, shape[0], draws)
+        learned, metrics = jax.lax.scan(step, learned, inputs)
+        return learned, mean_metrics(metrics)
+
+    # Compiled as a function of its own only so that it is traced once, not twice.
+    updates = jax.jit(updates, inline=True)
+
+    def rest(learned: Any, *args: Any) -> tuple[Any, Metrics]:
+        shapes = jax.eval_shape(updates, learned, *args)[1]
+        absent = {name: jnp.full((), jnp.nan, leaf.dtype) for name, leaf in shapes.items()}
+        counts = {
+            name: jnp.zeros_like(leaf) for name, leaf in absent.items() if name.endswith("updates")
+        }
+        return learned, absent | counts
+
+    def update(
+        state: Any, actor: Any, rollout: Any, iteration: Array, key: Array
+    ) -> tuple[Any, Metrics]:
+        ring = store.insert(state.ring, rollout, iteration)
+        after = iteration * config.steps_per_iteration + config.steps_per_iteration
+        inserted = after // config.num_variations
+        # The ring only goes in: what a branch or a loop returns might be a copy.
+        learned, metrics = jax.lax.cond(
+            after >= config.learning_starts, updates, rest,
+            state._replace(ring=()), ring, key, inserted,
+        )  # fmt: skip
+        return learned._replace(ring=ring), metrics
+
+    return update
+
+
+def newest_observations(
+    config: OffPolicyConfig, store: Replay, ring: PyTree, iteration: Array
+) -> Array:
+    """The observations that an iteration inserted into the rings, ``[V, T * N, *obs_shape]``."""
+    num_new, size = config.num_envs * config.num_steps, jax.tree.leaves(ring)[0].shape[1]
+    index = (iteration * num_new + jnp.arange(num_new)) % size
+    fetched = store.fetch(ring, jnp.broadcast_to(index, (1, config.num_variations, num_new)))
+    return store.complete(ring, jax.tree.map(lambda leaf: leaf[0], fetched)).obs
+
+
+def make_replay(config: OffPolicyConfig, spec: EnvSpec) -> Replay:
+    """Make a replay of single images where these make up everything; else of transitions.
+
+    Raises:
+      ValueError: several steps are to be added up, and a replay of images keeps single ones.
+    """
+    if image_replay.fits(spec):
+        if config.n_step > 1:
+            raise ValueError(
+                f"n_step = {config.n_step} is not allowed on {spec.name}, whose replay stores "
+                "single images; use 1"
+            )
+        return image_replay.of_images(
+            spec, config.num_frames, config.num_variations, config.num_envs, config.ring_size
+        )
+    pack = partial(_map_observations, replay.pack, spec)
+
+    def draw(key: Array, shape: tuple[int, ...], inserted: Array) -> Array:
+        return jax.random.randint(key, shape, 0, jnp.minimum(inserted, config.ring_size))
+
+    return Replay(
+        record=pack,
+        init=lambda: replay.init(
+            pack(_example(config, spec)), config.num_variations, config.ring_size
+        ),
+        insert=lambda ring, rollout, iteration: replay.insert(
+            ring, several_steps(config, rollout), iteration
+        ),
+        draw=draw,
+        fetch=replay.sample,
+        complete=lambda ring, fetched: unpacked(spec, fetched),
+    )
+
+
+def unpacked(spec: EnvSpec, transition: Transition) -> Transition:
+    """The inverse of a replay's ``record`` of whole transitions, leaves ``[..., ]``."""
+    return _map_observations(replay.unpack, spec, transition)
+
+
+def _example(config: OffPolicyConfig, spec: EnvSpec) -> Transition:
+    obs = jnp.zeros(spec.obs_shape, spec.obs_dtype)
+    flag = jnp.zeros((), bool)
+    extras = jnp.float32(0) if config.n_step > 1 else ()
+    action = jnp.zeros(spec.actions.shape, spec.actions.dtype)
+    return Transition(obs, action, jnp.float32(0), flag, flag, obs, extras)
+
+
+def _map_observations(
+    change: Callable[[EnvSpec, Array], Array], spec: EnvSpec, transition: Transition
+) -> Transition:
+    obs, next_obs = (change(spec, each) for each in (transition.obs, transition.next_obs))
+    return transition._replace(obs=obs, next_obs=next_obs)
+
+
+def several_steps(config: OffPolicyConfig, rollout: Transition) -> Transition:
+    """The transitions ``[T, V, N, ...]`` that a ring keeps of a rollout: `n_step`, if above 1."""
+    return n_step(rollout, config.n_step, config.gamma) if config.n_step > 1 else rollout
+
+
+def n_step(rollout: Transition, num_steps: int, gamma: Array | float) -> Transition:
+    """Add up the rewards of up to ``num_steps`` steps of an episode (Sutton and Barto 2018, 7.1).
+
+    The sums stop where an episode or the rollout ends.
+
+    Args:
+      rollout: one-step transitions, leaves ``[T, V, N, ...]``.
+      num_steps: n.
+      gamma: discount of a step.
+
+    Returns:
+      Transitions to where each sum stops; ``extras`` is the discount there, float32 ``[T, V, N]``.
+    """
+    chex.assert_rank(rollout.reward, 3)
+    chex.assert_equal_shape([rollout.reward, rollout.terminated, rollout.truncated])
+    length = rollout.reward.shape[0]
+    time = jnp.arange(length).reshape(-1, 1, 1)
+    done = rollout.terminated | rollout.truncated
+    last, total = jnp.broadcast_to(time, done.shape), rollout.reward
+    runs = ~done
+    for step in range(1, num_steps):
+        runs = runs & (time + step < length)
+        total = total + jnp.where(runs, gamma**step * jnp.roll(rollout.reward, -step, 0), 0.0)
+        last = jnp.where(runs, time + step, last)
+        runs = runs & ~jnp.roll(done, -step, 0)
+
+    def at_last(leaf: Array) -> Array:
+        index = last.reshape(last.shape + (1,) * (leaf.ndim - last.ndim))
+        return jnp.take_along_axis(leaf, index, 0)
+
+    return rollout._replace(
+        reward=total,
+        terminated=at_last(rollout.terminated),
+        truncated=at_last(rollout.truncated),
+        next_obs=at_last(rollout.next_obs),
+        extras=gamma ** (last - time + 1).astype(jnp.float32),
+    )
