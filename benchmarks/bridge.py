@@ -198,7 +198,7 @@ def _config(policy: str, num_envs: int) -> Config:
 
 def _random_policy(config: Config, technique: "Technique", spec: "EnvSpec") -> "Algorithm":
     """Actions from the numbers drawn for them, whatever is observed; it has nothing to learn."""
-    from jaxgen.algorithms.base import Algorithm
+    from jaxgen.algorithms.base import Algorithm, RolloutShape
     from jaxgen.evaluation.policy import random_play
     from jaxgen.types import Policy
 
@@ -213,7 +213,7 @@ def _random_policy(config: Config, technique: "Technique", spec: "EnvSpec") -> "
         act=lambda actor, obs, words: (acting.choose(obs, words), ()),
         policy=Policy(best=nothing, draw=nothing, num_words=acting.num_words), params=nothing,
         record=lambda transition: transition, update=nothing, half_gradients=nothing,
-        num_envs=config.num_envs, num_steps=config.num_steps,
+        shape=RolloutShape(config.num_envs, config.num_steps, num_starts=config.num_envs),
     )
 
 

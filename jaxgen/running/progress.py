@@ -5,7 +5,7 @@ A checkpoint holds no padded lanes, so that it does not depend on the number of 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -82,8 +82,8 @@ def save(path: Path, batch: Batch, progress: Progress) -> None:
     num_lanes = len(batch.lanes)
     tree = {
         "carry": jax.tree.map(lambda leaf: np.asarray(leaf)[:num_lanes], progress.carry),
-        "history": progress.history,
-        "curve": progress.curve,
+        "history": _by_group(progress.history),
+        "curve": _by_group(progress.curve),
         "seen": progress.seen,
         "world": progress.world,
         "episodes": progress.episodes,
@@ -114,13 +114,34 @@ def load(path: Path, batch: Batch, padded: Carry) -> Progress:
     carry = jax.tree.map(
         lambda leaf: np.concatenate([leaf, np.repeat(leaf[-1:], num_padding, axis=0)]), carry
     )
-    curve, world = tree.get("curve", {}), tree.get("world", {})
+    curve, world = _series(tree.get("curve", {})), tree.get("world", {})
     by_lane = tree.get("episodes", {})
     episodes = [by_lane.get(str(lane), {}) for lane in range(num_lanes)]
     return Progress(
-        carry, meta["iteration"], tree["history"], curve, tree["seen"], world, episodes,
+        carry, meta["iteration"], _series(tree["history"]), curve, tree["seen"], world, episodes,
         meta["seconds"],
     )
+
+
+def _by_group(history: History) -> PyTree:
+    """Series in the form that a checkpoint can name: those of ``actor/loss`` below ``actor``."""
+    nested: dict[str, Any] = {}
+    for name, values in history.items():
+        *groups, last = name.split("/")
+        below = nested
+        for group in groups:
+            below = below.setdefault(group, {})
+        below[last] = values
+    return nested
+
+
+def _series(nested: PyTree, group: str = "") -> History:
+    """The inverse of `_by_group`."""
+    flat: History = {}
+    for name, values in nested.items():
+        path = f"{group}{name}"
+        flat |= _series(values, f"{path}/") if isinstance(values, dict) else {path: values}
+    return flat
 
 
 def _with_lanes(shapes: PyTree, num_lanes: int) -> PyTree:

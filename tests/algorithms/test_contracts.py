@@ -12,7 +12,7 @@ import pytest
 
 from box_envs import BoxTask
 from jaxgen.algorithms import ALGORITHMS
-from jaxgen.algorithms.base import Algorithm
+from jaxgen.algorithms.base import PRIMARY, Algorithm
 from jaxgen.nn.random import random_words
 from jaxgen.study import config as configs
 from jaxgen.study.config import PRESETS, VARIANTS, preset
@@ -114,13 +114,13 @@ def check_iteration(algorithm: Algorithm, technique: str, task: Any) -> dict[str
     made, actions = abstract_iteration(algorithm, params, task), task.spec.actions
     assert shapes(made["new_state"]) == shapes(made["state"])
     assert shapes(made["after"]) == shapes(made["episodes"])
-    lead = (3, algorithm.num_envs)
+    lead = (3, algorithm.shape.num_envs)
     for choice in ("acted", "best", "drawn"):
         assert (made[choice].shape, made[choice].dtype) == ((*lead, *actions.shape), actions.dtype)
     assert (made["vector"].ndim, made["vector"].dtype) == (1, jnp.float32)
-    assert made["halves"].shape == (2, 3, *made["vector"].shape)
+    assert made["halves"][PRIMARY].shape == (2, 3, *made["vector"].shape)
     for leaf in jax.tree.leaves(made["rollout"]):
-        assert leaf.shape[:3] == (algorithm.num_steps, *lead)
+        assert leaf.shape[:3] == (algorithm.shape.num_steps, *lead)
     assert set(made["metrics"]) >= METRICS
     for metric in made["metrics"].values():
         assert (metric.shape, metric.dtype) == ((), jnp.float32)

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgen.algorithms import dqn
+from jaxgen.algorithms import dqn, off_policy
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.nn.random import evaluation_words
 from jaxgen.study.config import preset, replace
@@ -51,9 +51,10 @@ def same_transitions(terminated: bool, truncated: bool, num_envs: int = 2) -> Tr
 def test_td_target_bootstraps_unless_terminated():
     """.25 + .9 x 4 = 3.85, also where truncated; .25 where terminated, truncated or not."""
     flags = jnp.array([False, False, True, True]), jnp.array([False, True, False, True])
-    unused: Any = None
-    transition = Transition(unused, unused, jnp.full(4, 0.25), *flags, unused)
-    target = dqn.td_target(transition, jnp.full(4, 4.0), 0.9)
+    rollout = same_transitions(False, False)._replace(
+        reward=jnp.full(4, 0.25), terminated=flags[0], truncated=flags[1]
+    )
+    target = dqn.td_target(rollout.reward, rollout.terminated, jnp.full(4, 4.0), 0.9)
     np.testing.assert_allclose(target, [3.85, 3.85, 0.25, 0.25], rtol=1e-6)
 
 
@@ -70,7 +71,7 @@ def random_rollout(num_steps: int = 6) -> Transition:
 @pytest.mark.parametrize("n", [2, 3, 6])
 def test_n_step_returns_stop_with_the_episode_and_the_rollout(n):
     rollout, gamma = random_rollout(), 0.9
-    ours = dqn.n_step(rollout, n, gamma)
+    ours = off_policy.n_step(rollout, n, gamma)
     one = jax.tree.map(np.asarray, rollout)
     for t, v, i in np.ndindex(one.reward.shape):
         last, total = t, one.reward[t, v, i]
@@ -93,7 +94,7 @@ def test_n_step_targets_discount_by_the_steps_taken():
     and the last one of the rollout pays .25 and bootstraps by g."""
     config = tiny_config("dqn", n_step=3)
     rollout = same_transitions(False, False)
-    kept = dqn._kept(config, rollout)
+    kept = off_policy.several_steps(config, rollout)
     gamma = config.gamma
     np.testing.assert_allclose(kept.reward[0], 0.25 * (1 + gamma + gamma**2), rtol=1e-6)
     np.testing.assert_allclose(kept.reward[-1], 0.25, rtol=1e-6)
@@ -103,11 +104,11 @@ def test_n_step_targets_discount_by_the_steps_taken():
 def test_the_mistakes_are_made_where_they_are_asked_for():
     """A time limit ends the task; the successor of a last step is the next first observation."""
     rollout = random_rollout()
-    right = dqn._kept(tiny_config("dqn"), rollout)
+    right = dqn._flawed(tiny_config("dqn"), rollout)
     assert right is rollout
-    ended = dqn._kept(tiny_config("dqn", bootstrap_truncations=False), rollout)
+    ended = dqn._flawed(tiny_config("dqn", bootstrap_truncations=False), rollout)
     np.testing.assert_array_equal(ended.terminated, rollout.terminated | rollout.truncated)
-    leaked = dqn._kept(tiny_config("dqn", true_successors=False), rollout)
+    leaked = dqn._flawed(tiny_config("dqn", true_successors=False), rollout)
     np.testing.assert_array_equal(leaked.next_obs[:-1], rollout.obs[1:])
     np.testing.assert_array_equal(leaked.next_obs[-1], rollout.next_obs[-1])
 

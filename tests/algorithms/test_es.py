@@ -10,8 +10,9 @@ import pytest
 from evosax.algorithms import Open_ES
 
 from jaxgen.algorithms import es
-from jaxgen.algorithms.base import Adam, Algorithm
+from jaxgen.algorithms.base import PRIMARY, Algorithm
 from jaxgen.algorithms.gradients import combine
+from jaxgen.algorithms.learner import Adam
 from jaxgen.techniques import Technique, make_technique
 from jaxgen.training.program import stack_lanes
 from probe_envs import (
@@ -209,7 +210,7 @@ def test_the_halves_of_a_generation_are_pairs():
     fitness = np.random.default_rng(0).normal(size=(3, POPULATION)).astype(np.float32)
     algorithm, config = make(BASELINE, **SINGLE_EPISODE), tiny_config("es", **SINGLE_EPISODE)
     state, population, _, _ = one_step(algorithm, outcome(fitness))
-    halves = algorithm.half_gradients(state, population, outcome(fitness))
+    halves = algorithm.half_gradients(state, population, outcome(fitness))[PRIMARY]
     for half, pair in ((0, [0, 3]), (1, [1, 4])):
         for variation in range(3):
             own = jnp.asarray(fitness[variation, pair])

@@ -96,10 +96,10 @@ def test_100_000_transitions_take_1_2_gigabytes():
 
 
 def test_only_images_that_never_truncate_can_be_put_together():
-    assert image_replay.is_possible(SPEC)
-    assert not image_replay.is_possible(EnvSpec("cut", Image(2, 2, 3), Discrete(5), 9))
+    assert image_replay.fits(SPEC)
+    assert not image_replay.fits(EnvSpec("cut", Image(2, 2, 3), Discrete(5), 9))
     codes = EnvSpec("codes", Codes((7,), 5), Discrete(5), 9, truncates=False)
-    assert not image_replay.is_possible(codes)
+    assert not image_replay.fits(codes)
 
 
 def test_packing_is_undone():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.experimental import io_callback
 
-from jaxgen.algorithms import ppo
+from jaxgen.algorithms import learner, ppo
 from jaxgen.nn import networks
 from jaxgen.study.config import replace
 from jaxgen.techniques import make_technique
@@ -49,7 +49,9 @@ SAMPLES = NUM_STEPS * NUM_ENVS
     ],
 )
 def test_clipped_surrogate_by_hand(ratio, advantage, loss, slope):
-    ours, grad = jax.value_and_grad(ppo.clipped_surrogate)(ratio, advantage, 0.2)
+    ours, grad = jax.value_and_grad(ppo.clipped_surrogate)(
+        jnp.float32(ratio), jnp.float32(advantage), 0.2
+    )
     np.testing.assert_allclose((ours, grad), (loss, slope), rtol=1e-6)
 
 
@@ -97,18 +99,18 @@ SEEN: list[ppo.Batch] = []
 def spied(**overrides: Any) -> tuple[Any, Any]:
     """An algorithm and its compiled update, which leaves its minibatches in `SEEN`."""
     algorithm = ppo.make_ppo(tiny_config("ppo", **overrides), make_technique("gar"), SPEC)
-    original = ppo.variation_gradient
+    original = learner.variation_gradient
 
     def see(batch: ppo.Batch) -> None:
         SEEN.append(jax.tree.map(np.array, batch))
 
-    def spy(technique, loss, params, batch, **options):
+    def spy(technique, loss, params, batch, key, **options):
         io_callback(see, None, batch, ordered=True)
-        return original(technique, loss, params, batch, **options)
+        return original(technique, loss, params, batch, key, **options)
 
     def update(*args):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ppo, "variation_gradient", spy)
+            patch.setattr(learner, "variation_gradient", spy)
             return algorithm.update(*args)
 
     return algorithm, jax.jit(update)

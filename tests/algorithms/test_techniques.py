@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgen.algorithms.base import Adam
 from jaxgen.algorithms.gradients import Combined, combine, variation_gradient
+from jaxgen.algorithms.learner import Adam
 from jaxgen.techniques import (
     COMPONENTS,
     ES_ALIASES,
@@ -228,7 +228,7 @@ def test_the_mean_of_variation_gradients_is_the_pooled_gradient(technique):
         error = jnp.square(jnp.tanh(x @ params["w"]) + params["b"] - y).mean()
         return error, {"loss": error}
 
-    combined, metrics = variation_gradient(technique, loss, params, (inputs, targets))
+    combined, metrics = variation_gradient(technique, loss, params, (inputs, targets), None)
     pooled_batch = (inputs.reshape(24, 4), targets.reshape(24))
     (value, _), pooled = jax.value_and_grad(loss, has_aux=True)(params, pooled_batch)
     np.testing.assert_allclose(metrics["loss"], value, rtol=1e-5)
@@ -382,7 +382,7 @@ def test_shuffled_groups_hold_each_sample_once_and_all_variations_alike():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jaxgen.algorithms.gradients.combine", spy)
         for name in ("gar-shuffle", "gar"):
-            variation_gradient(make_technique(name), loss, jnp.zeros(3), (labels, numbers))
+            variation_gradient(make_technique(name), loss, jnp.zeros(3), (labels, numbers), None)
     shuffled, plain = seen
     np.testing.assert_array_equal(shuffled[:, 1:], 4)
     np.testing.assert_array_equal(plain[:, 1:], [[12, 0], [0, 12], [0, 0]])
@@ -398,8 +398,8 @@ def test_shuffling_leaves_the_mean_gradient_alone():
 
     params = jax.random.normal(jax.random.key(1), (4,))
     shuffle = make_technique("gar-shuffle")._replace(agreement=0.0)
-    ours = variation_gradient(shuffle, loss, params, samples)[0].gradient
-    expected = variation_gradient(DR, loss, params, samples)[0].gradient
+    ours = variation_gradient(shuffle, loss, params, samples, None)[0].gradient
+    expected = variation_gradient(DR, loss, params, samples, None)[0].gradient
     np.testing.assert_allclose(ours, expected, rtol=1e-5)
 
 

@@ -105,14 +105,14 @@ def test_the_probe_takes_dot_products_and_changes_nothing(name):
     """A symmetric, positive semidefinite matrix per lane; the carry keeps every bit."""
     ours, program = reference(name), traced(name).program
     before = jax.tree.map(np.array, ours.first)
-    gram = np.asarray(program.probe(ours.lanes, ours.first, np.int32(0)))  # pyright: ignore
+    gram = np.asarray(program.probe(ours.lanes, ours.first, np.int32(0))["probe_gram"])  # pyright: ignore
     assert gram.shape == (len(ours.lanes.seed), 2, 3, 2, 3) and np.isfinite(gram).all()
     flat = gram.reshape(len(gram), 6, 6)
     np.testing.assert_array_equal(flat, flat.transpose(0, 2, 1))
     assert (np.linalg.eigvalsh(flat.astype(np.float64)) > -1e-4 * np.abs(flat).max()).all()
     assert (np.diagonal(flat, axis1=1, axis2=2) > 0).any()
     jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.asarray, ours.first))
-    again = np.asarray(program.probe(ours.lanes, ours.first, np.int32(0)))  # pyright: ignore
+    again = np.asarray(program.probe(ours.lanes, ours.first, np.int32(0))["probe_gram"])  # pyright: ignore
     np.testing.assert_array_equal(gram, again)
 
 

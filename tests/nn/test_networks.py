@@ -111,8 +111,8 @@ def test_unravel_is_the_inverse_of_the_initial_flattening():
 
 def singular_values(network: networks.Network, layer: int) -> np.ndarray:
     tree = network.unravel(network.init(jax.random.key(0)))
-    kernel = tree["params"][f"Dense_{layer}"]["kernel"]
-    assert not np.asarray(tree["params"][f"Dense_{layer}"]["bias"]).any()
+    kernel = tree.trained[f"Dense_{layer}"]["kernel"]
+    assert not np.asarray(tree.trained[f"Dense_{layer}"]["bias"]).any()
     return np.linalg.svd(np.asarray(kernel), compute_uv=False)
 
 
@@ -137,7 +137,7 @@ def test_actor_and_critic_share_nothing():
 def test_actor_and_critic_start_with_their_gains():
     network = networks.actor_critic(NUMBERS, 2, (8,), encoding="raw")
     tree = network.unravel(network.init(jax.random.key(0)))
-    heads = {name: tree[name]["params"]["Dense_1"]["kernel"] for name in ("actor", "critic")}
+    heads = {name: tree.trained[name]["Dense_1"]["kernel"] for name in ("actor", "critic")}
     for name, gain in (("actor", 0.01), ("critic", 1.0)):
         values = np.linalg.svd(np.asarray(heads[name]), compute_uv=False)
         np.testing.assert_allclose(values, gain, rtol=1e-4)

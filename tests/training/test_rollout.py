@@ -155,7 +155,7 @@ class ToyVecEnv:
 def words_of(name: str) -> tuple[list, np.ndarray]:
     """The words of all resets of the reference run: at starts ``[L, V, N]``, at every step."""
     algorithm, lanes = algorithm_of(name), reference(name).lanes
-    num_envs, num_starts = algorithm.num_envs, algorithm.num_starts or algorithm.num_envs
+    num_envs, num_starts = algorithm.shape.num_envs, algorithm.shape.num_starts
 
     def starts(key):
         return jnp.tile(random_words(key, (3, num_starts)), (1, num_envs // num_starts))
@@ -163,14 +163,14 @@ def words_of(name: str) -> tuple[list, np.ndarray]:
     def of_seed(seed):
         train_key = stream_key(0, seed, "train")
         keys = jax.vmap(lambda i: iteration_keys(train_key, i))(jnp.arange(NUM_ITERATIONS))
-        shape = (algorithm.num_steps, 3, num_envs)
+        shape = (algorithm.shape.num_steps, 3, num_envs)
         resets = jax.vmap(lambda key: random_words(jax.random.split(key)[1], shape))
         return starts(stream_key(0, seed, "episodes")), jax.vmap(starts)(keys.start), resets(
             keys.collect
         )
 
     first, each, steps = jax.tree.map(np.asarray, jax.jit(jax.vmap(of_seed))(lanes.seed))
-    starting = [first, *np.moveaxis(each, 1, 0)] if algorithm.fresh else [first]
+    starting = [first, *np.moveaxis(each, 1, 0)] if algorithm.shape.fresh else [first]
     return starting, np.moveaxis(steps.reshape(len(first), -1, 3, num_envs), 1, 0)
 
 
@@ -244,7 +244,7 @@ def test_a_host_rollout_has_its_axes_in_place():
 
     env: Any = OneLane()
     episodes: Any = Episodes(env.reset(0), (), np.zeros((1, 2), np.float32))  # pyright: ignore
-    words = np.zeros((algorithm.num_steps, 1, 2, 1), np.uint32)
+    words = np.zeros((algorithm.shape.num_steps, 1, 2, 1), np.uint32)
     act = jax.jit(lambda obs, words: (jnp.zeros(words.shape[:-1], jnp.int32), ()))
     spec = ToyTask().spec
     episodes, recording, ended = collect_host(env, spec, act, True, episodes, words)
