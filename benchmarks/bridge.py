@@ -204,7 +204,7 @@ def _random_policy(config: Config, technique: "Technique", spec: "EnvSpec") -> "
 
     acting = random_play(spec.actions)
 
-    def nothing(*_: Any) -> Any:
+    def nothing(*_: Any, **__: Any) -> Any:
         raise NotImplementedError("it is only acted with")
 
     return Algorithm(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs_jax.host import CallbackBridge
-from jaxgen.algorithms.base import Algorithm
+from jaxgen.algorithms.base import PRIMARY, Algorithm, RolloutShape
 from jaxgen.nn.random import uniform_of
 from jaxgen.study.config import Config
 from jaxgen.techniques import Technique
@@ -177,7 +177,6 @@ def make_linear(config: Config, technique: Technique, spec: EnvSpec) -> Algorith
         params=lambda state: state,
         record=lambda transition: transition,
         update=update,
-        half_gradients=lambda state, actor, rollout: jnp.zeros((2, 3, size)),
-        num_envs=config.num_envs,
-        num_steps=config.num_steps,
+        half_gradients=lambda state, actor, rollout: {PRIMARY: jnp.zeros((2, 3, size))},
+        shape=RolloutShape(config.num_envs, config.num_steps, config.num_envs),
     )
