@@ -127,7 +127,7 @@ class Record(NamedTuple):
 
     @property
     def setting(self) -> str:
-        """What arms must share to be comparable, as four hexadecimal digits.
+        """Four hexadecimal digits that arms share where they are comparable.
 
         A record that was read from a results.csv knows its setting, not what it was made of.
         """
@@ -157,7 +157,7 @@ class Record(NamedTuple):
         }
 
     def load_episodes(self) -> History:
-        """What single episodes played and returned, ``[M]``; empty where they have no numbers."""
+        """Arrays ``[M]`` of single episodes; empty where levels have no numbers."""
         history = self.history() if callable(self.history) else self.history
         return {
             name.removeprefix(EPISODES): np.asarray(values)

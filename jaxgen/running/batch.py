@@ -32,7 +32,7 @@ from jaxgen.types import HostTask, PyTree, Task, is_host
 
 
 class GroupProgram(NamedTuple):
-    """What all batches of a group share: the task, and everything that is compiled."""
+    """All that the batches of a group share: the task, and everything that is compiled."""
 
     task: Task | HostTask
     program: Program
@@ -66,7 +66,7 @@ class Trainer(NamedTuple):
         return self.batch.lanes[0][0].config
 
     def real(self, values: Any) -> np.ndarray:
-        """To the host, without padded lanes."""
+        """Bring values to the host, without padded lanes."""
         return np.asarray(values)[: len(self.batch.lanes)]
 
 
@@ -231,7 +231,7 @@ def _train_chunk(
     trainer: Trainer, seconds: dict[str, float], clock: _Clock, lanes: Lanes, carry: Carry,
     content: PyTree, start: Any, stop: Any,
 ) -> tuple[Carry, dict[str, np.ndarray]]:
-    """As ``program.train``, compiled ahead; metrics of the batch's own lanes and iterations."""
+    """Train as ``program.train``, compiled ahead; metrics of the batch's lanes and iterations."""
     programs, num_lanes = trainer.shared.compiled, len(lanes.seed)
     if num_lanes not in programs:
         with timed(seconds, "compile"):

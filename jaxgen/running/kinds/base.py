@@ -1,4 +1,4 @@
-"""What a kind of study is."""
+"""The record that makes a kind of study."""
 
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +16,7 @@ Plan = Collection[tuple[str, int]]
 
 
 class Kind(NamedTuple):
-    """What is made of trained batches; training itself is the same for every kind."""
+    """Functions that make results of trained batches; training is the same for every kind."""
 
     finish: Callable[["Trainer", "Progress"], None]
     """(batch, its state at the end) -> None: writes the results, and removes the checkpoint last.
