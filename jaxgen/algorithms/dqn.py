@@ -74,19 +74,7 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         uniform = uniform_of(words.squeeze(-1))
         return ops.epsilon_greedy(network.apply(actor.variables, obs), uniform, actor.epsilon), ()
 
-    def learn_from(state: State) -> off_policy.Learn:
-        target = network.unravel(state.target)
-
-        def learn(state: State, batch: Transition, key: Array | None) -> tuple[State, Metrics]:
-            # Targets are made batch by batch, so that they stay in the cache, although the target
-            # network does not change.
-            online = network.unravel(state.online.params)
-            with_targets = _make_batch(config, network, online, target, batch)
-            optimizer, metrics = learner.step(state.online, loss, with_targets, key)
-            return state._replace(online=optimizer), metrics
-
-        return learn
-
+    learn_from = partial(_learn_from, config, learner)
     learned = off_policy.replayed(config, store, learn_from, learner.draws)
 
     def update(
@@ -122,6 +110,21 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         shape=RolloutShape(config.num_envs, config.num_steps, num_starts=config.num_envs),
         in_turn=network.in_turn,
     )
+
+
+def _learn_from(config: DQNConfig, learner: Learner, state: State) -> off_policy.Learn:
+    """Make the update of an iteration's batches, in which the target network does not change."""
+    network = learner.network
+    target, loss = network.unravel(state.target), partial(_loss, network)
+
+    def learn(state: State, batch: Transition, key: Array | None) -> tuple[State, Metrics]:
+        # Targets are made batch by batch, so that they stay in the cache.
+        online = network.unravel(state.online.params)
+        with_targets = _make_batch(config, network, online, target, batch)
+        optimizer, metrics = learner.step(state.online, loss, with_targets, key)
+        return state._replace(online=optimizer), metrics
+
+    return learn
 
 
 def _policy(network: Network) -> Policy:

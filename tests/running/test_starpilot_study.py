@@ -163,7 +163,7 @@ def test_auto_takes_as_many_lanes_as_memory_holds(tmp_path, monkeypatch):
 
 SCRIPT = """
 import sys
-sys.path[:0] = [{experiments!r}, {tests!r}]
+sys.path[:0] = [{experiments!r}, {support!r}, {tests!r}]
 import matrix, test_starpilot_study
 matrix.study_of = lambda args: test_starpilot_study.tiny_study("ppo")
 sys.exit(matrix.main(sys.argv[1:]))
@@ -171,7 +171,10 @@ sys.exit(matrix.main(sys.argv[1:]))
 
 
 def start(root: Path, **variables: str) -> subprocess.CompletedProcess:
-    code = SCRIPT.format(experiments=str(ROOT / "experiments"), tests=str(ROOT / "tests"))
+    code = SCRIPT.format(
+        experiments=str(ROOT / "experiments"), support=str(ROOT / "tests" / "support"),
+        tests=str(ROOT / "tests" / "running"),
+    )  # fmt: skip
     words = ["--out", str(root), "--checkpoint-seconds", "0", "--no-plots", "--quiet"]
     return subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=300,

@@ -584,7 +584,7 @@ root = Path(sys.argv[1])
 recorder = run(small_study(), root, make_sinks(root, wandb="offline"))
 assert not recorder.noted("failed"), recorder.notes
 """
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
     variables = os.environ | {"HOME": str(tmp_path / "home"), "PYTHONPATH": paths}
     words = [sys.executable, "-c", program, str(tmp_path / "results")]
     done = subprocess.run(words, env=variables, capture_output=True, text=True)
