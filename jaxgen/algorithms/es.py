@@ -3,7 +3,8 @@
 Antithetic perturbations, centred ranks with ties averaged, Adam. Members of a
 generation share their episodes' starts, the next generation gets fresh ones;
 the mean parameter vector is what is evaluated. Every live step of the
-population counts in the budget.
+population counts in the budget. Members take the best action of their outputs, so that actions
+may be numbered or lie in a box.
 
 Members are ranked by their mean return over the variations, so that there is one
 pseudo-gradient. Under ``es-gar`` each variation ranks them by its own returns, with the

@@ -16,7 +16,7 @@ from jaxgen.nn.random import uniform_of
 from jaxgen.types import Array, Box, Discrete, Policy, PyTree
 
 
-class Choice(Protocol):
+class Chooser(Protocol):
     """A way to choose actions ``[..., *action shape]``, those for a `Box` in [-1, 1]."""
 
     def best(self) -> Array:
@@ -28,7 +28,7 @@ class Choice(Protocol):
         ...
 
 
-class Distribution(Choice, Protocol):
+class Distribution(Chooser, Protocol):
     """A choice with probabilities that have a gradient."""
 
     def log_prob(self, action: Array) -> Array:
@@ -40,7 +40,7 @@ class Distribution(Choice, Protocol):
         ...
 
 
-Kind = TypeVar("Kind", bound=Choice, covariant=True)
+Kind = TypeVar("Kind", bound=Chooser, covariant=True)
 
 
 class Head(NamedTuple, Generic[Kind]):
@@ -112,14 +112,14 @@ def categorical(actions: Discrete) -> Head[Categorical]:
     return Head(actions.num, 1, Categorical.of, gives_scores=True)
 
 
-def preferred(actions: Discrete | Box) -> Head[Choice]:
+def preferred(actions: Discrete | Box) -> Head[Chooser]:
     """Make a head for a search over parameters, which needs no probabilities to learn."""
     if isinstance(actions, Discrete):
         return categorical(actions)
     return Head(len(actions.low), 1, Point.of)
 
 
-def policy_of(head: Head[Choice], outputs: Callable[[PyTree, Array], Array]) -> Policy:
+def policy_of(head: Head[Chooser], outputs: Callable[[PyTree, Array], Array]) -> Policy:
     """Make the policy of a head on a network: (params ``[D]``, obs) -> outputs ``[..., O]``."""
     return Policy(
         best=lambda params, obs: head.of(outputs(params, obs)).best(),
