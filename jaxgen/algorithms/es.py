@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.algorithms.base import PRIMARY, Algorithm, RolloutShape
-from jaxgen.algorithms.gradients import combine
+from jaxgen.algorithms.gradients import Combined, combine
 from jaxgen.algorithms.learner import Adam, Learner, Optimizer, decay_of
 from jaxgen.nn import networks, ops
 from jaxgen.nn.distributions import policy_of, preferred
@@ -84,15 +84,10 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
             "loss": -fitness.mean(), "reward": fitness.mean(), "best_fitness": fitness.max(),
             "updates": 1.0,
         }
-        if technique.rule is Rule.APART:
-            gradients = _pseudo_gradients(by_variation, actor.noise, config.sigma)
-            combined = combine(technique, -gradients)
-        else:
-            gradient = pseudo_gradient(fitness, actor.noise, config.sigma)
-            combined = combine(Technique(), -gradient[None])
+        state, metrics = adam.step(state, _combined(config, technique, by_variation, actor.noise))
+        if technique.rule is not Rule.APART:
             # One pseudo-gradient for all variations: there is no agreement to measure.
             outcome |= {"agree_ref": jnp.nan, "agree_pair": jnp.nan}
-        state, metrics = adam.step(state, combined)
         state = learner.refresh(state, rollout.obs)
         return state, metrics | {name: jnp.float32(value) for name, value in outcome.items()}
 
@@ -114,6 +109,15 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
         in_turn=network.in_turn,
         count_steps=lambda rollout: first_episode(rollout.done).sum().astype(jnp.int32),
     )
+
+
+def _combined(
+    config: ESConfig, technique: Technique, returns: Array, noise: Array
+) -> Combined:
+    """Combine what returns ``[V, P]`` say of the noise ``[P, D]``: a direction to descend."""
+    if technique.rule is Rule.APART:
+        return combine(technique, -_pseudo_gradients(returns, noise, config.sigma))
+    return combine(Technique(), -pseudo_gradient(returns.mean(0), noise, config.sigma)[None])
 
 
 def _member_outputs(network: Network, members: Variables, obs: Array) -> Array:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.algorithms.base import Algorithm, RolloutShape, discrete_actions
+from jaxgen.algorithms.gradients import Loss
 from jaxgen.algorithms.learner import (
     Adam,
     Learner,
@@ -91,23 +92,9 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
     ) -> tuple[State, Metrics]:
         rollout, scale = _scaled(config, state.scale, rollout)
         batch, explained = _make_batch(config, network, spec, actor, rollout)
-        data = jax.tree.map(_by_variation, batch)
-        order = _minibatch_order(key, config)
-
-        def step(
-            optimizer: Optimizer, inputs: tuple[Array, Array | None]
-        ) -> tuple[Optimizer, Metrics]:
-            index, key = inputs
-            batch = jax.tree.map(lambda leaf: leaf[:, index], data)
-            # Normalised before the minibatch is split by variation, so that every arm sees the
-            # same advantages.
-            batch = batch._replace(advantage=_normalise(batch.advantage))
-            return learner.step(optimizer, loss, batch, key)
-
-        inputs = order, update_keys(key, len(order), learner.draws)
-        optimizer, metrics = jax.lax.scan(step, state.optimizer, inputs)
+        optimizer, metrics = _learn(config, learner, loss, state.optimizer, batch, key)
         optimizer = learner.refresh(optimizer, rollout.obs)
-        return State(optimizer, scale), mean_metrics(metrics) | {"explained_variance": explained}
+        return State(optimizer, scale), metrics | {"explained_variance": explained}
 
     def half_gradients(state: State, actor: Variables, rollout: Transition) -> dict[str, Array]:
         """Take a whole rollout as one minibatch; see `Algorithm`."""
@@ -130,6 +117,28 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
         shape=RolloutShape(config.num_envs, config.num_steps, num_starts=config.num_envs),
         in_turn=network.in_turn,
     )
+
+
+def _learn(
+    config: PPOConfig, learner: Learner, loss: Loss, optimizer: Optimizer, batch: Batch, key: Array
+) -> tuple[Optimizer, Metrics]:
+    """Pass over a rollout's batch in minibatches, as often as the configuration says."""
+    data = jax.tree.map(_by_variation, batch)
+    order = _minibatch_order(key, config)
+
+    def step(
+        optimizer: Optimizer, inputs: tuple[Array, Array | None]
+    ) -> tuple[Optimizer, Metrics]:
+        index, key = inputs
+        batch = jax.tree.map(lambda leaf: leaf[:, index], data)
+        # Normalised before the minibatch is split by variation, so that every arm sees the same
+        # advantages.
+        batch = batch._replace(advantage=_normalise(batch.advantage))
+        return learner.step(optimizer, loss, batch, key)
+
+    inputs = order, update_keys(key, len(order), learner.draws)
+    optimizer, metrics = jax.lax.scan(step, optimizer, inputs)
+    return optimizer, mean_metrics(metrics)
 
 
 def _scaled(
