@@ -95,9 +95,7 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
         init=learner.init,
         prepare=prepare,
         act=act,
-        policy=policy_of(
-            head, lambda params, obs: network.apply(network.unravel(params), obs)
-        ),
+        policy=policy_of(head, lambda params, obs: network.apply(network.unravel(params), obs)),
         params=lambda state: state.params,
         record=record,
         update=update,
