@@ -2,22 +2,17 @@
 
 from collections import deque
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.algorithms import ALGORITHMS
-from jaxgen.algorithms.base import Algorithm
 from jaxgen.evaluation.agent import Agent
-from jaxgen.evaluation.episodes import Suite, episode_returns
-from jaxgen.evaluation.host_episodes import HostSuite, play, suite_of
-from jaxgen.evaluation.policy import acting
 from jaxgen.evaluation.references import make_references
 from jaxgen.evaluation.returns import normalised_by_kind
 from jaxgen.evaluation.scores import check_levels, score_curve
+from jaxgen.evaluation.suite import Suite, make_suite
 from jaxgen.study.config import PRESETS, SHIFT_LEVELS, Config, base_algorithm, preset, replace
 from jaxgen.study.product import check_seeds, least_s0
 from jaxgen.study.spec import MODES, Evaluation
@@ -29,7 +24,7 @@ from jaxgen.training.host_program import make_host_program
 from jaxgen.training.keys import evaluation_key
 from jaxgen.training.loop import iterate
 from jaxgen.training.program import Program, stack_lanes
-from jaxgen.types import Array, Environment, HostTask, Task, is_host
+from jaxgen.types import HostTask, Task, is_host
 
 
 def train(
@@ -104,8 +99,8 @@ def evaluate(
     _check_agent(agent, task, mode)
     levels = tuple(shift_levels)
     Evaluation(levels, episodes).validate()
-    suite = suite_of(task, evaluation_key(study_seed), levels, episodes)
-    return _returns(agent, task, suite, mode)
+    suite = make_suite(task, evaluation_key(study_seed), levels, episodes)
+    return _returns(agent, suite, mode)
 
 
 def compute_grs(
@@ -133,7 +128,7 @@ def compute_grs(
     evaluation.validate()
     check_levels(levels)
     references = make_references(task, evaluation, evaluation_key(study_seed))
-    returns = _returns(agent, task, references.suite, mode).astype(np.float64)
+    returns = _returns(agent, references.suite, mode).astype(np.float64)
     scores = score_curve(
         levels, returns.mean(1), references.floor, references.ceiling,
         returns[0].std(ddof=1) / episodes**0.5, references.floor_standard_error[0],
@@ -178,27 +173,9 @@ def _check_platform() -> None:
     platform.confirm_backend(allow_known_bad=platform.known_bad_allowed)
 
 
-def _returns(
-    agent: Agent, task: Task | HostTask, suite: Suite | HostSuite, mode: str
-) -> np.ndarray:
-    if is_host(task) or isinstance(suite, HostSuite):
-        return _host_returns(agent, task, suite, mode)
-    limit = task.spec.max_episode_steps
-    params = jnp.asarray(agent.params)
-    return np.asarray(_run(agent.functions(), task.environment, limit, mode, params, suite))
-
-
-def _host_returns(agent: Agent, task: Any, suite: Any, mode: str) -> np.ndarray:
-    return play(task.spec, suite, agent.acting(mode == "sampled"), agent.config.num_frames)
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _run(
-    algorithm: Algorithm, environment: Environment, limit: int, mode: str, params: Array,
-    suite: Suite,
-) -> Array:
-    chosen = acting(algorithm.policy, params, mode == "sampled")
-    return episode_returns(environment, suite, chosen, limit)
+def _returns(agent: Agent, suite: Suite, mode: str) -> np.ndarray:
+    policy, num_frames = agent.functions().policy, agent.config.num_frames
+    return suite.returns(policy, agent.params, mode == "sampled", num_frames)
 
 
 def _trained_name(algorithm: str, technique: str) -> str:

@@ -18,7 +18,7 @@ import jaxgen
 from envs_jax import make_task
 from jaxgen import api, compute_grs, evaluate, load_agent, save_agent, train
 from jaxgen.evaluation.agent import Agent
-from jaxgen.evaluation.episodes import make_suite
+from jaxgen.evaluation.episodes import make_episodes
 from jaxgen.evaluation.references import References
 from jaxgen.evaluation.scores import Scores, score_curve
 from jaxgen.study.config import SHIFT_LEVELS, preset, replace
@@ -234,7 +234,7 @@ def test_evaluation_is_what_acting_step_by_step_earns(agents):
     """Three episodes through `Agent.act`, one environment and one step at a time."""
     levels, agent = (0.0, 1.0), agents[0]
     returns = evaluate(agent, CARTPOLE, levels, episodes=200)
-    suite = make_suite(CARTPOLE, evaluation_key(0), levels, 200)
+    suite = make_episodes(CARTPOLE, evaluation_key(0), levels, 200)
     advance = jax.jit(CARTPOLE.environment.advance)
     # The shortest ones: one step of chaos is amplified by each that follows.
     for level, episode in [(0, returns[0].argmin()), (1, returns[1].argmin()), (1, 3)]:
@@ -471,7 +471,7 @@ REFUSED_EVALUATIONS = [
 @pytest.mark.parametrize("function", [evaluate, compute_grs])
 @pytest.mark.parametrize("changes, message", REFUSED_EVALUATIONS)
 def test_bad_evaluations_are_refused_before_any_compute(function, changes, message, monkeypatch):
-    monkeypatch.setattr(api, "suite_of", None)
+    monkeypatch.setattr(api, "make_suite", None)
     monkeypatch.setattr(api, "make_references", None)
     with pytest.raises(ValueError, match=message):
         function(**({"agent": untrained("ppo"), "task": CARTPOLE} | changes))

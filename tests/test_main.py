@@ -22,8 +22,14 @@ from envs_jax import make_task, procgen_games
 from jaxgen import evaluate, preset, save_agent
 from jaxgen.__main__ import describe_level, main, procgen_to_check
 from jaxgen.evaluation.agent import Agent
-from jaxgen.evaluation.host_episodes import make_host_suite, play
+from jaxgen.evaluation.host_episodes import (
+    QueuedEpisodes,
+    first_images,
+    make_host_episodes,
+    play,
+)
 from jaxgen.evaluation.policy import Acting
+from jaxgen.evaluation.suite import Film
 from jaxgen.nn.ops import greedy
 from jaxgen.report import gallery
 from jaxgen.system import doctor
@@ -457,7 +463,7 @@ def test_a_sheet_of_the_grid_shows_larger_rooms_and_more_obstacles(tmp_path, cap
 def test_a_sheet_of_starpilot_shows_what_evaluation_begins_with(tmp_path, capsys):
     sheet = draw(["starpilot", "--levels", "0", "0.75", "--count", "4"], tmp_path, capsys)
     assert sheet.shape == (sheet_height(128, 128), 2 * 16 + 4 * 128 + 3 * 12, 3)
-    suite = make_host_suite(make_task("starpilot"), evaluation_key(0), (0.0, 0.75), 4)  # pyright: ignore
+    suite = make_host_episodes(make_task("starpilot"), evaluation_key(0), (0.0, 0.75), 4)  # pyright: ignore
     shown = suite.episodes.start(np.arange(8), np.arange(8))
     for number, image in enumerate(shown):
         top = 16 + 40 + 24 + (number // 4) * (24 + 128 + 12)
@@ -469,19 +475,19 @@ def test_a_sheet_of_starpilot_shows_what_evaluation_begins_with(tmp_path, capsys
     assert (again[80:208] != sheet[80:208]).any()
 
 
-def test_more_images_than_slots_are_drawn(monkeypatch):
+def test_more_images_than_slots_are_drawn():
     """Toy episodes whose image is their number."""
 
     class Episodes:
+        shape = (3, 3)
+
         def start(self, slots, episodes):
             shown = np.zeros((2, 1, 1, 3), np.uint8)
             shown[slots] = np.asarray(episodes)[:, None, None, None]
             return shown
 
-    toy = namedtuple("Suite", "episodes num_slots")(Episodes(), 2)
-    monkeypatch.setattr(gallery, "make_host_suite", lambda *args: toy)
-    task = namedtuple("Task", "bridge")(None)
-    images = gallery.first_images(task, evaluation_key(0), (0.0, 0.5, 1.0), 3)  # pyright: ignore
+    toy = QueuedEpisodes(Episodes(), 2, lambda num_words: np.zeros(0))  # pyright: ignore
+    images = first_images(toy)
     numbers = [[int(image[0, 0, 0]) for image in row] for row in images]
     assert numbers == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
 
@@ -574,7 +580,7 @@ def test_watching_starpilot(folder, tmp_path, capsys):
     head, episodes, images, times = watch(words, capsys)
     assert head == "ppo baseline on starpilot (greedy), v = 1: hard unseen x 2"
     agent, task = random_agent("starpilot"), make_task("starpilot")
-    suite = make_host_suite(task, evaluation_key(0), (1.0,), 2)  # pyright: ignore
+    suite = make_host_episodes(task, evaluation_key(0), (1.0,), 2)  # pyright: ignore
     first = suite.episodes.start(np.arange(2), np.arange(2))[0]
     choose = lambda obs, words: greedy(agent.preferences(obs))  # noqa: E731
     returns = play(task.spec, suite, Acting(choose), 4)
@@ -593,7 +599,7 @@ def test_frames_that_repeat_stay_for_longer():
     still, other = (Image.new("P", (4, 4), color) for color in (0, 1))
     for image in (still, other):
         image.putpalette([0, 0, 0, 255, 255, 255])
-    clip = gallery.Clip([still, still.copy(), other])
+    clip = Film([still, still.copy(), other], 2, 0.0)
     with Image.open(io.BytesIO(gallery.to_gif([clip, clip]))) as animation:
         times = [image.info["duration"] for image in ImageSequence.Iterator(animation)]
     assert times == [140, 1000, 140, 1000]

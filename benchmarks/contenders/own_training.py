@@ -9,7 +9,7 @@ import numpy as np
 from contenders.splitting import over_devices, split_over
 from envs_jax import make_task
 from jaxgen.algorithms import ALGORITHMS
-from jaxgen.evaluation.episodes import make_suite
+from jaxgen.evaluation.episodes import make_episodes
 from jaxgen.study import config as configuration
 from jaxgen.techniques import MULTI_LEVELS, Technique
 from jaxgen.training.device import make_program
@@ -52,7 +52,7 @@ def train(
     lower = program.train.lower  # pyright: ignore[reportFunctionMemberAccess]
     tracing, lowered = timed(lambda: lower(lanes, carry, content, start, stop))
     compiling, compiled = timed(lowered.compile)
-    suite = make_suite(task, evaluation_key(0), (0.0,), 128)
+    suite = make_episodes(task, evaluation_key(0), (0.0,), 128)
     reached: list[float] = []
 
     def train_all() -> Any:

@@ -17,7 +17,7 @@ from jaxgen.nn.random import evaluation_words
 from jaxgen.types import Array, Environment, PyTree, Task
 
 
-class Suite(NamedTuple):
+class FixedEpisodes(NamedTuple):
     """The fixed episodes of K levels: what to run, and the randomness of sampled policies."""
 
     params: PyTree
@@ -28,41 +28,45 @@ class Suite(NamedTuple):
     """A key for the policy in each episode, ``[K, E]``."""
 
 
-def make_suite(task: Task, key: Array, levels: tuple[float, ...], num_episodes: int) -> Suite:
+def make_episodes(
+    task: Task, key: Array, levels: tuple[float, ...], num_episodes: int
+) -> FixedEpisodes:
     """Build the evaluation episodes of each level from ``key``."""
     level_keys = jax.vmap(lambda level: jax.random.fold_in(key, level))(level_ids(levels))
-    return _suite(task, level_keys, jnp.asarray(levels, jnp.float32), num_episodes)
+    return _lay_out(task, level_keys, jnp.asarray(levels, jnp.float32), num_episodes)
 
 
 @partial(jax.jit, static_argnums=(0, 3))
-def _suite(task: Task, level_keys: Array, levels: Array, num_episodes: int) -> Suite:
-    def one_level(key: Array, level: Array) -> Suite:
+def _lay_out(
+    task: Task, level_keys: Array, levels: Array, num_episodes: int
+) -> FixedEpisodes:
+    def one_level(key: Array, level: Array) -> FixedEpisodes:
         content_key, policy_key = jax.random.split(key)
         params, words = task.evaluation(content_key, level[None], num_episodes)
         numbers = jnp.arange(num_episodes)
         keys = jax.vmap(lambda number: jax.random.fold_in(policy_key, number))(numbers)
         params, words = jax.tree.map(lambda leaf: leaf[0], (params, words))
-        return Suite(params, words, keys)
+        return FixedEpisodes(params, words, keys)
 
     return jax.vmap(one_level)(level_keys, levels)
 
 
 def episode_returns(
-    environment: Environment, suite: Suite, acting: Acting, max_steps: int
+    environment: Environment, episodes: FixedEpisodes, acting: Acting, max_steps: int
 ) -> Array:
     """Run every episode once, to its end or to ``max_steps``.
 
     Args:
       environment: pure JAX environment.
-      suite: the episodes.
+      episodes: which.
       acting: the policy.
       max_steps: the environment's time limit; the loop is never longer.
 
     Returns:
       Undiscounted returns float32 ``[K, E]``.
     """
-    obs, state = jax.vmap(environment.reset_from)(suite.words, suite.params)
-    total = jnp.zeros(suite.words.shape[:2], jnp.float32)
+    obs, state = jax.vmap(environment.reset_from)(episodes.words, episodes.params)
+    total = jnp.zeros(episodes.words.shape[:2], jnp.float32)
     alive = jnp.ones(total.shape, bool)
 
     def running(carry: tuple[Array, Array, PyTree, Array, Array]) -> Array:
@@ -72,9 +76,9 @@ def episode_returns(
     def step(carry: tuple[Array, Array, PyTree, Array, Array]):
         time, obs, state, total, alive = carry
         draw = jax.vmap(jax.vmap(lambda key: step_words(key, time, acting.num_words)))
-        action = environment.spec.actions.scale(acting.choose(obs, draw(suite.keys)))
+        action = environment.spec.actions.scale(acting.choose(obs, draw(episodes.keys)))
         obs, state, reward, terminated, truncated = jax.vmap(environment.advance)(
-            state, action, suite.params
+            state, action, episodes.params
         )
         total = total + jnp.where(alive, reward, 0.0)
         return time + 1, obs, state, total, alive & ~(terminated | truncated)
@@ -88,11 +92,11 @@ def step_words(key: Array, time: Array, num_words: int) -> Array:
 
 
 @partial(jax.jit, static_argnums=0)
-def random_returns(task: Task, suite: Suite) -> Array:
+def random_returns(task: Task, episodes: FixedEpisodes) -> Array:
     """Returns ``[K, E]`` of the uniform random policy: the floor of the scores."""
     spec = task.spec
     return episode_returns(
-        task.environment, suite, random_play(spec.actions), spec.max_episode_steps
+        task.environment, episodes, random_play(spec.actions), spec.max_episode_steps
     )
 
 

@@ -7,17 +7,17 @@ outcome depends neither on its slot nor on what runs beside it.
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.evaluation.episodes import Suite, level_ids, make_suite
+from jaxgen.evaluation.episodes import level_ids
 from jaxgen.evaluation.policy import Acting, random_play
 from jaxgen.nn import frames
 from jaxgen.nn.random import evaluation_words
-from jaxgen.types import Array, EnvSpec, HostEpisodes, HostTask, Task, is_host
+from jaxgen.types import Array, EnvSpec, HostEpisodes, HostStep, HostTask
 
 NUM_SLOTS = 64
 """Episodes that run at the same time, if there are as many."""
@@ -25,7 +25,7 @@ NUM_WORDS = 4
 """Of randomness that a host environment gets for a lane or a level."""
 
 
-class HostSuite(NamedTuple):
+class QueuedEpisodes(NamedTuple):
     """The fixed episodes of K levels: what to run, and the randomness of sampled policies."""
 
     episodes: HostEpisodes
@@ -39,9 +39,9 @@ def host_words(key: Array) -> np.ndarray:
     return np.asarray(jax.random.bits(key, (NUM_WORDS,), "uint32"))
 
 
-def make_host_suite(
+def make_host_episodes(
     task: HostTask, key: Array, levels: tuple[float, ...], num_episodes: int
-) -> HostSuite:
+) -> QueuedEpisodes:
     """Build the evaluation episodes of each level from ``key``."""
     num_slots = min(NUM_SLOTS, len(levels) * num_episodes)
     level_keys = [jax.random.split(jax.random.fold_in(key, level)) for level in level_ids(levels)]
@@ -52,16 +52,7 @@ def make_host_suite(
         draw = partial(_words, num_episodes, task.spec.max_episode_steps, num_words)
         return np.concatenate([np.asarray(draw(policy_key)) for _, policy_key in level_keys])
 
-    return HostSuite(episodes, num_slots, words)
-
-
-def suite_of(
-    task: Task | HostTask, key: Array, levels: tuple[float, ...], num_episodes: int
-) -> Suite | HostSuite:
-    """The evaluation episodes of each level, wherever the environment lives."""
-    if is_host(task):
-        return make_host_suite(task, key, levels, num_episodes)
-    return make_suite(task, key, levels, num_episodes)
+    return QueuedEpisodes(episodes, num_slots, words)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -72,20 +63,22 @@ def _words(num_episodes: int, num_steps: int, num_words: int, key: Array) -> Arr
     return jax.vmap(one)(jnp.arange(num_episodes))
 
 
-def play(spec: EnvSpec, suite: HostSuite, acting: Acting, num_frames: int = 1) -> np.ndarray:
+def play(
+    spec: EnvSpec, queued: QueuedEpisodes, acting: Acting, num_frames: int = 1
+) -> np.ndarray:
     """Run every episode once, to its end or to the time limit.
 
     Args:
       spec: the environment's.
-      suite: the episodes.
+      queued: the episodes.
       acting: the policy.
       num_frames: images that the policy sees at once.
 
     Returns:
       Undiscounted returns float32 ``[K, E]``.
     """
-    episodes, num_slots = suite.episodes, suite.num_slots
-    words = suite.words(acting.num_words)
+    episodes, num_slots = queued.episodes, queued.num_slots
+    words = queued.words(acting.num_words)
     total = np.zeros(len(words), np.float32)
     running, time = np.arange(num_slots), np.zeros(num_slots, int)
     waiting = num_slots
@@ -114,6 +107,52 @@ def play(spec: EnvSpec, suite: HostSuite, acting: Acting, num_frames: int = 1) -
     return total.reshape(episodes.shape)
 
 
-def random_host_returns(spec: EnvSpec, suite: HostSuite) -> np.ndarray:
+def random_host_returns(spec: EnvSpec, queued: QueuedEpisodes) -> np.ndarray:
     """Returns ``[K, E]`` of the uniform random policy: the floor of the scores."""
-    return play(spec, suite, random_play(spec.actions))
+    return play(spec, queued, random_play(spec.actions))
+
+
+def first_images(queued: QueuedEpisodes) -> list[list[np.ndarray]]:
+    """What each episode begins with, uint8 ``[H, W, 3]``: a list for each level."""
+    (num_levels, num_episodes), images = queued.episodes.shape, []
+    total = num_levels * num_episodes
+    for start in range(0, total, queued.num_slots):
+        numbers = np.arange(start, min(start + queued.num_slots, total))
+        begun = queued.episodes.start(np.arange(len(numbers)), numbers)
+        images += [image.copy() for image in begun[: len(numbers)]]
+    return [images[row * num_episodes : (row + 1) * num_episodes] for row in range(num_levels)]
+
+
+class Filmed:
+    """Episodes that keep what they show; a `HostEpisodes`."""
+
+    def __init__(self, episodes: HostEpisodes, keep: Callable[[np.ndarray], Any]):
+        self.shape, self.level_seeds = episodes.shape, episodes.level_seeds
+        self.frames: dict[int, list[Any]] = {}
+        """What was kept of the images, by number of the episode."""
+        self.lengths: dict[int, int] = {}
+        """Steps."""
+        self._episodes, self._keep = episodes, keep
+        self._running: dict[int, int] = {}
+        """Numbers of episodes by slot."""
+
+    def start(self, slots: np.ndarray, episodes: np.ndarray) -> np.ndarray:
+        """See `HostEpisodes`."""
+        images = self._episodes.start(slots, episodes)
+        for slot, episode in zip(map(int, slots), map(int, episodes), strict=True):
+            self._running[slot] = episode
+            self.frames[episode], self.lengths[episode] = [self._keep(images[slot])], 0
+        return images
+
+    def step(self, action: np.ndarray) -> HostStep:
+        """See `HostEpisodes`."""
+        step = self._episodes.step(action)
+        ended = step.terminated | step.truncated
+        for slot, episode in list(self._running.items()):
+            self.lengths[episode] += 1
+            if ended[slot]:
+                # What is shown there belongs to another episode.
+                del self._running[slot]
+            else:
+                self.frames[episode].append(self._keep(step.obs[slot]))
+        return step

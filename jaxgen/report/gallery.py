@@ -6,20 +6,15 @@ Pillow comes with matplotlib.
 
 import io
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-import jax
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jaxgen.evaluation.agent import Agent
-from jaxgen.evaluation.episodes import make_suite, step_words
-from jaxgen.evaluation.host_episodes import make_host_suite, play
-from jaxgen.evaluation.policy import Acting
-from jaxgen.types import Array, Environment, HostEpisodes, HostStep, HostTask, Task, is_host
+from jaxgen.evaluation.suite import Film, make_suite
+from jaxgen.types import Array, HostTask, Task
 
 SHEET_SIDE = 120
 """Pixels; images of a contact sheet whose shorter side has fewer are enlarged."""
@@ -45,19 +40,6 @@ class Row(NamedTuple):
     """uint8 ``[H, W, 3]``."""
 
 
-@dataclass
-class Clip:
-    """An episode as it was played."""
-
-    frames: list[Image.Image] = field(default_factory=list)
-    """Enlarged, with a palette each. A procgen game shows no end of an episode, so there are as
-    many as steps; of other environments there is one more."""
-    length: int = 0
-    """Steps."""
-    total: float = 0.0
-    """Undiscounted return."""
-
-
 # What episodes begin with
 
 
@@ -68,37 +50,7 @@ def first_images(
 
     These are the first episodes of longer evaluations too, but where a level mixes kinds of them.
     """
-    if is_host(task):
-        return _first_host_images(task, key, levels, count)
-    suite = make_suite(task, key, levels, count)
-    states = jax.jit(jax.vmap(task.environment.reset_from))(suite.words, suite.params)[1]
-    return [
-        [_draw(task, _at(states, row, number), _at(suite.params, row)) for number in range(count)]
-        for row in range(len(levels))
-    ]
-
-
-def _at(tree: Any, *index: int) -> Any:
-    """One of several states or parameters, in numpy: there, drawing needs no compilation."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[index], tree)
-
-
-def _draw(task: Task, state: Any, params: Any) -> np.ndarray:
-    # Drawing is no part of the protocol: training needs none.
-    environment: Any = task.environment
-    return environment.render(state, params)
-
-
-def _first_host_images(
-    task: HostTask, key: Array, levels: tuple[float, ...], count: int
-) -> list[list[np.ndarray]]:
-    suite = make_host_suite(task, key, levels, count)
-    images: list[np.ndarray] = []
-    for start in range(0, len(levels) * count, suite.num_slots):
-        numbers = np.arange(start, min(start + suite.num_slots, len(levels) * count))
-        shown = suite.episodes.start(np.arange(len(numbers)), numbers)
-        images += [image.copy() for image in shown[: len(numbers)]]
-    return [images[row * count : (row + 1) * count] for row in range(len(levels))]
+    return make_suite(task, key, levels, count).first_images()
 
 
 def contact_sheet(title: str, rows: Sequence[Row]) -> Image.Image:
@@ -140,7 +92,7 @@ def to_png(image: Image.Image) -> bytes:
 def film(
     agent: Agent, task: Task | HostTask, key: Array, level: float, num_episodes: int,
     sampled: bool = False,
-) -> list[Clip]:
+) -> list[Film]:
     """Play the first evaluation episodes of a level.
 
     Args:
@@ -148,23 +100,15 @@ def film(
       task: where it plays.
       key: of the evaluation.
       level: variation level in [0, 1].
-      num_episodes: one clip each.
+      num_episodes: one film each.
       sampled: draw actions from the policy; otherwise the best one is taken.
 
     Raises:
       ValueError: the agent was trained on something else, or its training diverged.
     """
     _check(agent, task)
-    if is_host(task):
-        return _film_host(agent, task, key, level, num_episodes, sampled)
     suite = make_suite(task, key, (level,), num_episodes)
-    params = jax.tree.map(lambda leaf: leaf[0], suite.params)
-    begin, step = _episode_functions(task.environment, params, agent.acting(sampled))
-    draw = partial(_draw, task, params=_at(params))
-    return [
-        _film_episode(begin(words), partial(step, key=own), draw)
-        for words, own in zip(suite.words[0], suite.keys[0], strict=True)
-    ]
+    return list(suite.films(agent.acting(sampled), agent.config.num_frames, _frame))
 
 
 def _check(agent: Agent, task: Task | HostTask) -> None:
@@ -181,81 +125,7 @@ def _check(agent: Agent, task: Task | HostTask) -> None:
         )
 
 
-def _episode_functions(
-    environment: Environment, params: Any, acting: Acting
-) -> tuple[Callable, Callable]:
-    """Compiled starts and steps of an episode as `jaxgen.evaluation.episodes` has it, key for key.
-
-    The first takes reset words, the second obs, state, the step's number and the episode's key.
-    """
-
-    def step(obs: Array, state: Any, time: Array, key: Array):
-        action = acting.choose(obs, step_words(key, time, acting.num_words))
-        return environment.advance(state, environment.spec.actions.scale(action), params)
-
-    return jax.jit(lambda words: environment.reset_from(words, params)), jax.jit(step)
-
-
-def _film_episode(
-    start: tuple[Array, Any], step: Callable, draw: Callable[[Any], np.ndarray]
-) -> Clip:
-    obs, state = start
-    clip, total, ended = Clip([_frame(draw(_at(state)))]), np.float32(0), False
-    while not ended:
-        obs, state, reward, terminated, truncated = step(obs, state, np.uint32(clip.length))
-        total += np.float32(reward)
-        clip.length += 1
-        clip.frames.append(_frame(draw(_at(state))))
-        ended = bool(terminated | truncated)
-    clip.total = float(total)
-    return clip
-
-
-def _film_host(
-    agent: Agent, task: HostTask, key: Array, level: float, num_episodes: int, sampled: bool
-) -> list[Clip]:
-    suite = make_host_suite(task, key, (level,), num_episodes)
-    filmed = _Filmed(suite.episodes)
-    suite = suite._replace(episodes=filmed)
-    returns = play(task.spec, suite, agent.acting(sampled), agent.config.num_frames)[0]
-    clips = [filmed.clips[number] for number in range(num_episodes)]
-    for clip, total in zip(clips, returns, strict=True):
-        clip.total = float(total)
-    return clips
-
-
-class _Filmed:
-    """Episodes of a host environment that keep what they show; a `HostEpisodes`."""
-
-    def __init__(self, episodes: HostEpisodes):
-        self.shape, self.level_seeds = episodes.shape, episodes.level_seeds
-        self.clips: dict[int, Clip] = {}
-        """By number of the episode."""
-        self._episodes = episodes
-        self._running: dict[int, Clip] = {}
-        """By slot."""
-
-    def start(self, slots: np.ndarray, episodes: np.ndarray) -> np.ndarray:
-        images = self._episodes.start(slots, episodes)
-        for slot, episode in zip(slots, episodes, strict=True):
-            clip = Clip([_frame(images[slot])])
-            self.clips[int(episode)] = self._running[int(slot)] = clip
-        return images
-
-    def step(self, action: np.ndarray) -> HostStep:
-        step = self._episodes.step(action)
-        ended = step.terminated | step.truncated
-        for slot, clip in list(self._running.items()):
-            clip.length += 1
-            if ended[slot]:
-                # What is shown there belongs to another episode.
-                del self._running[slot]
-            else:
-                clip.frames.append(_frame(step.obs[slot]))
-        return step
-
-
-def to_gif(clips: Sequence[Clip]) -> bytes:
+def to_gif(clips: Sequence[Film]) -> bytes:
     """The bytes of an animated GIF: clips one after the other, again and again.
 
     Frames that are like the one before are not stored again: that one stays for longer.

@@ -10,9 +10,8 @@ import jax
 import numpy as np
 
 from jaxgen.algorithms import ALGORITHMS
-from jaxgen.evaluation.episodes import Suite
-from jaxgen.evaluation.host_episodes import HostSuite, suite_of
 from jaxgen.evaluation.references import References, make_references
+from jaxgen.evaluation.suite import Suite, make_suite
 from jaxgen.running import progress, snapshots
 from jaxgen.running.progress import Progress, append
 from jaxgen.running.session import Batch, Interrupted, Session
@@ -52,7 +51,7 @@ class Trainer(NamedTuple):
     """Padded, see `jaxgen.training.fit.padded`."""
     references: References
     """Of the final evaluation."""
-    curve_suite: Suite | HostSuite
+    curve_suite: Suite
     """The episodes of the learning curve's points."""
 
     @property
@@ -111,7 +110,7 @@ def _example(spec: RunSpec) -> Lanes:
 
 def _fixed_episodes(
     session: Session, spec: RunSpec, task: Task | HostTask
-) -> tuple[References, Suite | HostSuite]:
+) -> tuple[References, Suite]:
     """The episodes of the final evaluation and those of the learning curve's points."""
     asked = spec.to_dict()
     decisive = ("environment", "task_options", "evaluation", "study_seed")
@@ -119,7 +118,7 @@ def _fixed_episodes(
     if key not in session.episodes:
         references = make_references(task, spec.evaluation, evaluation_key(spec.study_seed))
         curve_key = evaluation_key(spec.study_seed, purpose=1)
-        curve_suite = suite_of(task, curve_key, (0.0,), spec.evaluation.curve_episodes)
+        curve_suite = make_suite(task, curve_key, (0.0,), spec.evaluation.curve_episodes)
         session.episodes[key] = references, curve_suite
     return session.episodes[key]
 
@@ -266,8 +265,8 @@ def _curve_point(trainer: Trainer, state: Progress) -> Progress:
     """Evaluate the policies at level 0, probe their gradients and tell the reporter."""
     with timed(state.seconds, "evaluate"):
         params = trainer.program.params(trainer.lanes, state.carry)
-        suite = trainer.curve_suite
-        returns = trainer.real(trainer.program.evaluate(trainer.lanes, params, suite))
+        episodes = trainer.curve_suite.episodes
+        returns = trainer.real(trainer.program.evaluate(trainer.lanes, params, episodes))
     point = {
         "eval_env_steps": state.history["env_steps"][:, -1:],
         "eval_return": returns[:, 0].mean((1, 2), dtype=np.float64)[:, None].astype(np.float32),

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.evaluation.host_episodes import HostSuite
 from jaxgen.evaluation.references import References
 from jaxgen.results.records import EPISODES
 from jaxgen.results.result import Trained, make_result, trim_history
@@ -25,8 +24,8 @@ def finish(trainer: Trainer, state: Progress) -> None:
     session, batch, program = trainer.session, trainer.batch, trainer.program
     with timed(state.seconds, "evaluate"):
         params = program.params(trainer.lanes, state.carry)
-        suite = trainer.references.suite
-        returns = trainer.real(program.evaluate(trainer.lanes, params, suite))
+        episodes = trainer.references.suite.episodes
+        returns = trainer.real(program.evaluate(trainer.lanes, params, episodes))
     params = trainer.real(params)
     provenance = {
         "program": batch.label,
@@ -69,9 +68,9 @@ def evaluation_episodes(references: References, returns: np.ndarray) -> History:
       references: of the suite.
       returns: ``[modes, K, E]``.
     """
-    if not isinstance(references.suite, HostSuite):
+    if references.suite.level_seeds is None:
         return {}
-    seeds = {f"{EPISODES}evaluation_level_seed": references.suite.episodes.level_seeds.ravel()}
+    seeds = {f"{EPISODES}evaluation_level_seed": references.suite.level_seeds.ravel()}
     by_mode = zip(MODES, returns, strict=True)
     return seeds | {f"{EPISODES}evaluation_{mode}": values.ravel() for mode, values in by_mode}
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from jaxgen.evaluation.episodes import Suite
-from jaxgen.evaluation.host_episodes import HostSuite
 from jaxgen.evaluation.references import References
+from jaxgen.evaluation.suite import Suite
 from jaxgen.results.store import Store
 from jaxgen.running.kinds.base import Kind
 from jaxgen.running.reporter import Lane, Reporter
@@ -80,7 +79,7 @@ class Session(NamedTuple):
     reporter: Reporter
     kind: Kind
     """What is made of trained batches."""
-    episodes: dict[str, tuple[References, Suite | HostSuite]]
+    episodes: dict[str, tuple[References, Suite]]
     """Those of final evaluations and of learning curves by environment: laid out once."""
     alone: bool = True
     """No other process writes into the store."""

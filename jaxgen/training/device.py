@@ -17,7 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxgen.algorithms.base import Algorithm, in_group
 from jaxgen.algorithms.gradients import dot_products
-from jaxgen.evaluation.episodes import Suite, episode_returns
+from jaxgen.evaluation.episodes import FixedEpisodes, episode_returns
 from jaxgen.evaluation.policy import acting
 from jaxgen.study.spec import MODES, Replay
 from jaxgen.training.fit import MAX_LANES_ON_CPU, MIN_LANES
@@ -195,13 +195,13 @@ class _LaneFunctions(NamedTuple):
         groups = algorithm.half_gradients(carry.state, actor, rollout)
         return {in_group(group, "probe_gram"): _gram(halves) for group, halves in groups.items()}
 
-    def evaluate(self, lane: Lanes, params: Array, suite: Suite) -> Array:
+    def evaluate(self, lane: Lanes, params: Array, episodes: FixedEpisodes) -> Array:
         algorithm = self.algorithm(lane)
 
         def mode_returns(sampled: Array) -> Array:
             chosen = acting(algorithm.policy, params, sampled)
             limit = self.task.spec.max_episode_steps
-            return episode_returns(self.task.environment, suite, chosen, limit)
+            return episode_returns(self.task.environment, episodes, chosen, limit)
 
         return jax.lax.map(mode_returns, jnp.asarray([mode == "sampled" for mode in MODES]))
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.evaluation.host_episodes import HostSuite, host_words, play
+from jaxgen.evaluation.host_episodes import QueuedEpisodes, host_words, play
 from jaxgen.evaluation.policy import Acting
 from jaxgen.study.spec import MODES, Replay
 from jaxgen.training.host import (
@@ -123,9 +123,9 @@ class _HostProgram(NamedTuple):
         each = enumerate(carry.state)
         return jnp.stack([self.functions.params(lane_at(lanes, i), state) for i, state in each])
 
-    def evaluate(self, lanes: Lanes, params: Array, suite: HostSuite) -> Any:
+    def evaluate(self, lanes: Lanes, params: Array, episodes: QueuedEpisodes) -> Any:
         return np.stack([
-            _evaluate(self.task, self.functions, lane_at(lanes, index), own, suite)
+            _evaluate(self.task, self.functions, lane_at(lanes, index), own, episodes)
             for index, own in enumerate(params)
         ])
 
@@ -197,12 +197,13 @@ def _compiled(
 
 
 def _evaluate(
-    task: HostTask, functions: HostFunctions, lane: Lanes, params: Array, suite: HostSuite
+    task: HostTask, functions: HostFunctions, lane: Lanes, params: Array,
+    episodes: QueuedEpisodes,
 ) -> np.ndarray:
     """Returns ``[modes, K, E]`` of one lane."""
 
     def returns(sampled: bool) -> np.ndarray:
         chosen = Acting(partial(functions.choose, lane, params, sampled), functions.num_words)
-        return play(task.spec, suite, chosen, lane.config.num_frames)
+        return play(task.spec, episodes, chosen, lane.config.num_frames)
 
     return np.stack([returns(mode == "sampled") for mode in MODES])

@@ -86,8 +86,8 @@ class Program(NamedTuple):
     products of the gradients on two halves of the samples of each of the variations
     ``PROBE_LEVELS``, ``[L, 2, V, 2, V]``; changes nothing."""
     evaluate: Callable[[Lanes, Array, Any], Array]
-    """(lanes, parameters ``[L, D]``, suite) -> returns ``[L, modes, K, E]``. The suite is a `Suite`
-    or, of a host environment, a `jaxgen.evaluation.host_episodes.HostSuite`."""
+    """(lanes, parameters ``[L, D]``, ``episodes`` of a `jaxgen.evaluation.suite.Suite`) -> returns
+    ``[L, modes, K, E]``."""
     params: Callable[[Lanes, Carry], Array]
     """(lanes, carry) -> flat parameters ``[L, D]``."""
     overlap: Callable[[Lanes, PyTree, Array], Array]

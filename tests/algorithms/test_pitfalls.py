@@ -26,7 +26,7 @@ import pytest
 from envs_jax import make_task
 from envs_jax.gridworld import layouts_of
 from jaxgen.algorithms import ALGORITHMS
-from jaxgen.evaluation.episodes import make_suite
+from jaxgen.evaluation.episodes import make_episodes
 from jaxgen.study.config import SHIFT_LEVELS, preset, replace
 from jaxgen.techniques import SUITES, make_technique
 from jaxgen.training.device import make_program
@@ -268,7 +268,7 @@ def test_pitfall_7_evaluation_layouts_are_not_those_of_training(grid_lanes):
     """The same key would make the evaluation's layouts the first of the bank. At level 0 there are
     some 90 000 layouts, so that 1 to 4 % of them are in the bank by chance; of the others none."""
     program, names, lanes, content = grid_lanes
-    params = make_suite(GRID, evaluation_key(0), SHIFT_LEVELS, 500).params
+    params = make_episodes(GRID, evaluation_key(0), SHIFT_LEVELS, 500).params
     overlap = np.asarray(program.overlap(lanes, content, prints_of(params))).mean(-1)
     assert (overlap[:, 0] < 0.06).all()
     assert (overlap[:, 1:] < 0.01).all()

@@ -80,7 +80,7 @@ def lanes_returns(cartpole) -> np.ndarray:
     arms = [(agent.config, make_technique("baseline")) for agent in agents]
     params = jnp.stack([jnp.asarray(agent.params) for agent in agents])
     lanes = stack_lanes(arms, [0] * len(agents))
-    return np.asarray(program.evaluate(lanes, params, cartpole.suite))
+    return np.asarray(program.evaluate(lanes, params, cartpole.suite.episodes))
 
 
 @pytest.mark.parametrize("policy", ORACLES)
@@ -178,17 +178,18 @@ def test_the_ceiling_of_the_grid(grid):
 def test_no_episode_of_any_policy_beats_its_ceiling(grid):
     """Policies of random weights, greedy and sampled, over all levels; in many episodes one of
     them needs no more steps than the best, so that the bound is no looser than it must be."""
-    ceiling = np.asarray(GRID.ceiling(grid.suite.params, grid.suite.words))
+    episodes = grid.suite.episodes
+    ceiling = np.asarray(GRID.ceiling(episodes.params, episodes.words))
     np.testing.assert_allclose(ceiling.mean(1), grid.ceiling, rtol=1e-5)
     program = make_program(GRID, ALGORITHMS["es"])
-    suite = grid.suite._replace(words=grid.suite.words[:, :500], keys=grid.suite.keys[:, :500])
+    episodes = episodes._replace(words=episodes.words[:, :500], keys=episodes.keys[:, :500])
     ceiling = ceiling[:, :500]
     kernels = jax.random.normal(jax.random.key(0), (8, 49 * 5, 3))
     # Inclined to walk on, else most of them turn on the spot.
     agents = [linear(GRID, kernel.at[:, 2].add(0.05)) for kernel in kernels]
     params = jnp.stack([jnp.asarray(agent.params) for agent in agents])
     lanes = stack_lanes([(agents[0].config, make_technique("baseline"))] * 8, [0] * 8)
-    returns = np.asarray(program.evaluate(lanes, params, suite)).reshape(16, 5, 500)
+    returns = np.asarray(program.evaluate(lanes, params, episodes)).reshape(16, 5, 500)
     assert (returns <= ceiling[None] + 1e-5).all()
     best = returns.max(0)
     assert (best >= ceiling - 1e-5).mean() > 0.1

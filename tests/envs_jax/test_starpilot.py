@@ -11,7 +11,7 @@ import pytest
 from envs_jax import procgen_games
 from envs_jax.procgen_games import GAMES, Block, Levels, ProcgenMissing, Slots
 from envs_jax.starpilot import KINDS, Mixture, ProcgenTask, ProcgenVecEnv
-from jaxgen.evaluation.host_episodes import make_host_suite, play, random_host_returns
+from jaxgen.evaluation.host_episodes import make_host_episodes, play, random_host_returns
 from jaxgen.evaluation.policy import Acting
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -508,7 +508,7 @@ def test_kinds_follow_the_levels():
 def test_returns_of_the_random_policy():
     """SCIENCE 6: 1.5 on easy levels and .84 on hard ones, measured; through the real path."""
     task: Any = ProcgenTask()
-    suite = make_host_suite(task, jax.random.key(0), (0.0, 1.0), 256)
+    suite = make_host_episodes(task, jax.random.key(0), (0.0, 1.0), 256)
     easy, hard = random_host_returns(task.spec, suite)
     assert easy.mean() == pytest.approx(1.5, abs=0.3)
     assert hard.mean() == pytest.approx(0.85, abs=0.3)
@@ -531,7 +531,7 @@ def test_an_episode_is_the_same_in_any_slot_and_company():
 
     def returns(levels: tuple[float, ...], num_slots: int) -> np.ndarray:
         task: Any = OnSlots(ProcgenTask(), num_slots)
-        suite = make_host_suite(task, jax.random.key(0), levels, 12)
+        suite = make_host_episodes(task, jax.random.key(0), levels, 12)
         return random_host_returns(task.spec, suite._replace(num_slots=num_slots))
 
     expected = returns((0.0, 1.0), 24)
@@ -579,7 +579,7 @@ def test_an_episode_that_idles_ends_at_the_time_limit():
         num_steps.append(1)
         return np.full(len(obs), 4, np.int32)
 
-    suite = make_host_suite(task, jax.random.key(0), (0.0,), 2)
+    suite = make_host_episodes(task, jax.random.key(0), (0.0,), 2)
     np.testing.assert_array_equal(play(task.spec, suite, Acting(idle)), [[0, 0]])
     assert len(num_steps) == 1000
     env = open_games([[0]], 2, game="heist")

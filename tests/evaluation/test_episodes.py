@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jaxgen.evaluation.episodes import (
-    Suite,
+    FixedEpisodes,
     episode_returns,
-    make_suite,
+    make_episodes,
     random_returns,
 )
 from jaxgen.evaluation.policy import Acting
@@ -41,7 +41,7 @@ ACTION_LEVEL = level_of(list(PROBES).index("action"))
 def play(table: Table, action: int = 0, num_episodes: int = 64) -> tuple[np.ndarray, np.ndarray]:
     """Returns [E] of a policy that always takes one action, and the state each episode began in."""
     task = ProbeTask(table)
-    suite = make_suite(task, KEY, (0.0,), num_episodes)
+    suite = make_episodes(task, KEY, (0.0,), num_episodes)
     always = Acting(lambda obs, words: jnp.full(words.shape[:-1], action, jnp.int32))
     run = jax.jit(lambda suite: episode_returns(task.environment, suite, always, MAX_STEPS))
     starts = np.asarray(table.starts)[np.asarray(suite.words)[0, :, 0] % 2]
@@ -75,10 +75,10 @@ def test_pitfall_5_short_episodes_weigh_no_more_than_long_ones():
 
 
 @cache
-def whole() -> tuple[Suite, np.ndarray]:
+def whole() -> tuple[FixedEpisodes, np.ndarray]:
     """All probes, 16 episodes each, with the trained policies of the reference run."""
     task, program, _ = traced("ppo")
-    suite = make_suite(task, KEY, LEVELS, 16)
+    suite = make_episodes(task, KEY, LEVELS, 16)
     ours = reference("ppo")
     params = program.params(ours.lanes, ours.carry)
     return suite, np.asarray(program.evaluate(ours.lanes, params, suite))
@@ -101,7 +101,7 @@ def test_pitfall_8_an_episode_does_not_depend_on_its_batch():
     _, program, _ = traced("ppo")
     ours = reference("ppo")
     levels = np.array([4, 0])
-    part = Suite(
+    part = FixedEpisodes(
         pick(suite.params, levels), suite.words[levels][:, 11:], suite.keys[levels][:, 11:]
     )
     alone = program.evaluate(ours.lanes, program.params(ours.lanes, ours.carry), part)
@@ -110,7 +110,7 @@ def test_pitfall_8_an_episode_does_not_depend_on_its_batch():
 
 def test_a_levels_episodes_do_not_depend_on_the_other_levels():
     suite, _ = whole()
-    alone = make_suite(traced("ppo").task, KEY, (LEVELS[0], LEVELS[4]), 16)
+    alone = make_episodes(traced("ppo").task, KEY, (LEVELS[0], LEVELS[4]), 16)
     levels = np.array([0, 4])
     assert_same_bits(alone.params, pick(suite.params, levels))
     np.testing.assert_array_equal(alone.words, suite.words[levels])
@@ -144,7 +144,7 @@ def test_greedy_takes_the_best_and_sampled_draws(algorithm, chance):
     takes action 1, which pays 1, half of the time, epsilon .05 one time in forty. 2000 episodes:
     within 4 standard errors, .045 and .014."""
     task, program, _ = traced(algorithm)
-    suite = make_suite(task, KEY, (ACTION_LEVEL,), 2000)
+    suite = make_episodes(task, KEY, (ACTION_LEVEL,), 2000)
     params = jnp.zeros_like(program.params(reference(algorithm).lanes, reference(algorithm).carry))
     returns = np.asarray(program.evaluate(reference(algorithm).lanes, params, suite))
     np.testing.assert_array_equal(returns[:, 0], 0)
@@ -165,6 +165,6 @@ def test_the_random_floor():
     task = ProbeTask(*PROBES.values())
     names = ["action", "match", "constant"]
     levels = tuple(level_of(list(PROBES).index(name)) for name in names)
-    suite = make_suite(task, KEY, levels, 1000)
+    suite = make_episodes(task, KEY, levels, 1000)
     returns = jax.jit(lambda suite: random_returns(task, suite))(suite)
     np.testing.assert_allclose(returns.mean(1), [0.5, 0, 1], atol=4 / np.sqrt(1000))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from envs_jax import make_task
-from jaxgen.evaluation.episodes import make_suite, random_returns
+from jaxgen.evaluation.episodes import make_episodes, random_returns
 from jaxgen.evaluation.references import References, make_references
 from jaxgen.evaluation.scores import score_curve
 from jaxgen.results.result import Trained, make_result, total_decay, trim_history
@@ -221,7 +221,7 @@ def test_pitfall_23_finished_episodes_earn_nothing_while_others_run():
         every([0, 1], 1.0) | every([2], math.nan), moves=every([0], 2), ends=both(0), starts=(0, 1)
     )
     task = ProbeTask(uneven)
-    suite = make_suite(task, evaluation_key(0), (0.0,), 64)
+    suite = make_episodes(task, evaluation_key(0), (0.0,), 64)
     returns = np.asarray(random_returns(task, suite))
     np.testing.assert_array_equal(returns, np.where(suite.words[..., 0] % 2 == 0, 1, MAX_STEPS))
     assert set(returns.ravel()) == {1, MAX_STEPS}
@@ -233,8 +233,7 @@ def references() -> References:
 
 
 def test_references_are_means_over_the_fixed_episodes(references):
-    task = make_task("cartpole")
-    returns = np.asarray(random_returns(task, references.suite), np.float64)
+    returns = references.suite.random().astype(np.float64)
     assert returns.shape == (5, NUM_EPISODES)
     np.testing.assert_allclose(references.floor, returns.mean(1))
     error = returns.std(1, ddof=1) / math.sqrt(NUM_EPISODES)
@@ -247,14 +246,15 @@ def test_references_are_fixed_by_their_key(references):
     task = make_task("cartpole")
     again = make_references(task, EVALUATION, evaluation_key(0))
     np.testing.assert_array_equal(again.floor, references.floor)
-    np.testing.assert_array_equal(again.suite.words, references.suite.words)
+    np.testing.assert_array_equal(again.suite.episodes.words, references.suite.episodes.words)
     other = make_references(task, EVALUATION, evaluation_key(1))
-    assert not np.isin(other.suite.words, references.suite.words).any()
+    assert not np.isin(other.suite.episodes.words, references.suite.episodes.words).any()
     assert (other.floor != references.floor).all()
 
 
 def test_policies_draw_the_same_in_a_longer_evaluation(references):
     """Episode e has a key of its own, whatever the number of episodes."""
-    longer = make_suite(make_task("cartpole"), evaluation_key(0), SHIFT_LEVELS, NUM_EPISODES + 10)
-    ours, theirs = (jax.random.key_data(suite.keys) for suite in (references.suite, longer))
+    task, number = make_task("cartpole"), NUM_EPISODES + 10
+    longer = make_episodes(task, evaluation_key(0), SHIFT_LEVELS, number)
+    ours, theirs = (jax.random.key_data(e.keys) for e in (references.suite.episodes, longer))
     np.testing.assert_array_equal(ours, np.asarray(theirs)[:, :NUM_EPISODES])

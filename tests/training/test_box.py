@@ -28,8 +28,9 @@ from envs_jax.host import CallbackBridge
 from jaxgen import api
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.evaluation.agent import Agent, load_agent, save_agent
-from jaxgen.evaluation.episodes import Suite, make_suite, random_returns
-from jaxgen.evaluation.host_episodes import make_host_suite, random_host_returns
+from jaxgen.evaluation.episodes import FixedEpisodes, make_episodes, random_returns
+from jaxgen.evaluation.host_episodes import make_host_episodes, random_host_returns
+from jaxgen.evaluation.suite import make_suite
 from jaxgen.report import gallery
 from jaxgen.techniques import make_technique
 from jaxgen.training.device import make_program
@@ -128,10 +129,10 @@ def test_how_many_environments_a_call_takes_follows_from_an_actions_bytes():
 
 
 @cache
-def program() -> tuple[Program, Suite, np.ndarray]:
+def program() -> tuple[Program, FixedEpisodes, np.ndarray]:
     """A program of two lanes, episodes of one level, and where each of these starts ``[E]``."""
     task: Any = BoxTask()
-    suite = make_suite(task, KEY, (0.5,), NUM_EPISODES)
+    suite = make_episodes(task, KEY, (0.5,), NUM_EPISODES)
     starts = jax.vmap(task.environment.reset_from)(suite.words, suite.params)[1].side
     made = make_program(task, make_linear, devices=jax.local_devices()[:1])
     return made, suite, np.asarray(starts)[0]
@@ -153,7 +154,7 @@ def test_random_play_is_uniform_over_the_box():
     """A step costs ``9.25 (1/3 + s^2)``: 1/3 is the variance in [-1, 1]. 4 standard errors."""
     _, suite, starts = program()
     task: Any = BoxTask()
-    host = make_host_suite(BoxHostTask(), KEY, (0.5,), NUM_EPISODES)
+    host = make_host_episodes(BoxHostTask(), KEY, (0.5,), NUM_EPISODES)
     for returns, first in (
         (np.asarray(random_returns(task, suite))[0], starts),
         (random_host_returns(SPEC, host)[0], np.linspace(0, 0.5, NUM_EPISODES)),
@@ -167,12 +168,25 @@ def test_a_host_environment_evaluates_alike():
     """The same returns as derived above, of episodes that start evenly spread."""
     lanes, task = lanes_of(2), BoxHostTask()
     made = make_host_program(task, make_linear, lanes)
-    suite = make_host_suite(task, KEY, (0.5,), 50)
+    suite = make_host_episodes(task, KEY, (0.5,), 50)
     returns = made.evaluate(lanes, jnp.stack([BEST, 0 * BEST]), suite)
     np.testing.assert_allclose(returns[0, 0], 0, atol=1e-9)
     starts = np.linspace(0, 0.5, 50)
     np.testing.assert_allclose(returns[1, 0, 0], CENTRE_WORTH * starts**2, rtol=1e-4)
     assert (returns[0, 1] < 0).all() and len(np.unique(returns[0, 1])) == 50
+
+
+def test_a_suite_plays_wherever_its_environment_lives():
+    """The same calls for both: the best policy loses nothing, and random play loses something."""
+    policy = make_linear(tiny_config("ppo"), make_technique("gar"), SPEC).policy
+    tasks: list[Any] = [BoxTask(), BoxHostTask()]
+    for task in tasks:
+        suite = make_suite(task, KEY, (0.0, 0.5), 20)
+        returns = suite.returns(policy, BEST, False, 1)
+        assert returns.shape == suite.random().shape == (2, 20)
+        assert returns.dtype == suite.random().dtype == np.float32
+        np.testing.assert_allclose(returns, 0, atol=1e-9)
+        assert (suite.random() < 0).all() and (suite.returns(policy, BEST, True, 1) < 0).all()
 
 
 # Agents

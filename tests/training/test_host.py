@@ -18,7 +18,7 @@ from jax.experimental import io_callback
 from envs_jax.host import MAX_ARGUMENT_BYTES, CallbackBridge
 from envs_jax.starpilot import ProcgenTask
 from jaxgen.algorithms import ALGORITHMS
-from jaxgen.evaluation.host_episodes import HostSuite, play
+from jaxgen.evaluation.host_episodes import QueuedEpisodes, play
 from jaxgen.evaluation.policy import Acting
 from jaxgen.nn import frames
 from jaxgen.study.config import preset, replace
@@ -456,7 +456,7 @@ def play_clips(num_slots: int, order: tuple[int, ...], num_frames: int = 1) -> t
     clips: Any = Clips(num_slots, order)
     seen: list[np.ndarray] = []
     steps = np.tile(np.arange(LIMIT, dtype=np.uint32)[:, None], (len(order), 1, 1))
-    suite = HostSuite(clips, num_slots, lambda num_words: np.tile(steps, num_words))
+    suite = QueuedEpisodes(clips, num_slots, lambda num_words: np.tile(steps, num_words))
 
     def choose(obs: np.ndarray, words: np.ndarray) -> np.ndarray:
         seen.append(obs.copy())

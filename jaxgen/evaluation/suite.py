@@ -1,0 +1,197 @@
+"""Fixed evaluation episodes, wherever their environment lives: a record of functions.
+
+`make_suite` is the one place that asks where that is.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.evaluation import episodes as on_device
+from jaxgen.evaluation import host_episodes as on_host
+from jaxgen.evaluation.episodes import FixedEpisodes
+from jaxgen.evaluation.policy import Acting, acting
+from jaxgen.types import Array, EnvSpec, EpisodeKinds, HostTask, Policy, PyTree, Task, is_host
+
+Image = np.ndarray
+"""uint8 ``[H, W, 3]``."""
+Keep = Callable[[Image], Any]
+"""What is kept of an image; a film of a thousand steps would take much memory as it is."""
+
+
+class Film(NamedTuple):
+    """An episode as it was played."""
+
+    frames: list[Any]
+    """What was kept of its images. A procgen game shows no end of an episode, so there are as many
+    as steps; of other environments there is one more."""
+    length: int
+    """Steps."""
+    total: float
+    """Undiscounted return."""
+
+
+class Known(NamedTuple):
+    """What is known of the episodes beforehand."""
+
+    ceiling: np.ndarray
+    """The best return that each of them allows, float64 ``[K, E]``."""
+    prints: Array | None
+    """Fingerprints of the instances, uint32 ``[K, E]``; None: nothing is generated."""
+    kinds: EpisodeKinds | None
+    """Of the episodes, where a level mixes some."""
+
+
+class Suite(NamedTuple):
+    """The fixed episodes of K levels, and what can be done with them."""
+
+    episodes: Any
+    """Laid out, as `jaxgen.training.program.Program.evaluate` takes them."""
+    returns: Callable[[Policy, PyTree, bool, int], np.ndarray]
+    """(policy, parameters ``[D]``, sampled or greedy, images that it sees at once) -> float32
+    ``[K, E]``."""
+    random: Callable[[], np.ndarray]
+    """Returns of the uniform random policy, float32 ``[K, E]``: the floor of the scores."""
+    known: Callable[[], Known]
+    """What does not depend on who plays; ceilings may take a while."""
+    level_seeds: np.ndarray | None
+    """Which instance each episode plays, int32 ``[K, E]``; None: instances have no numbers."""
+    first_images: Callable[[], list[list[Image]]]
+    """What each episode begins with, a list for each level."""
+    films: Callable[[Acting, int, Keep], Iterator[Film]]
+    """(what plays, images that it sees at once, what is kept of an image) -> the episodes of the
+    first level, in order."""
+
+
+def make_suite(
+    task: Task | HostTask, key: Array, levels: tuple[float, ...], num_episodes: int
+) -> Suite:
+    """Lay out the evaluation episodes of each level from ``key``."""
+    if is_host(task):
+        return host_suite(task, key, levels, num_episodes)
+    return device_suite(task, key, levels, num_episodes)
+
+
+def device_suite(task: Task, key: Array, levels: tuple[float, ...], num_episodes: int) -> Suite:
+    """Lay out episodes of a pure JAX environment."""
+    episodes = on_device.make_episodes(task, key, levels, num_episodes)
+
+    def returns(policy: Policy, params: PyTree, sampled: bool, num_frames: int) -> np.ndarray:
+        del num_frames  # Images are stacked for environments on the host only.
+        return np.asarray(_returns(task, policy, sampled, jnp.asarray(params), episodes))
+
+    def known() -> Known:
+        best = np.asarray(task.ceiling(episodes.params, episodes.words), np.float64)
+        return Known(best, task.fingerprints(episodes.params), None)
+
+    return Suite(
+        episodes,
+        returns,
+        random=lambda: np.asarray(on_device.random_returns(task, episodes)),
+        known=known,
+        level_seeds=None,
+        first_images=lambda: _first_images(task, episodes),
+        films=partial(_films, task, episodes),
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _returns(
+    task: Task, policy: Policy, sampled: bool, params: Array, episodes: FixedEpisodes
+) -> Array:
+    chosen_by = acting(policy, params, sampled)
+    return on_device.episode_returns(
+        task.environment, episodes, chosen_by, task.spec.max_episode_steps
+    )
+
+
+def _at(tree: PyTree, *index: int) -> Any:
+    """One of several states or parameters, in numpy: there, drawing needs no compilation."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[index], tree)
+
+
+def _draw(task: Task, state: Any, params: Any) -> Image:
+    # Drawing is no part of the protocol: training needs none.
+    environment: Any = task.environment
+    return environment.render(state, params)
+
+
+def _first_images(task: Task, episodes: FixedEpisodes) -> list[list[Image]]:
+    reset = jax.jit(jax.vmap(task.environment.reset_from))
+    states = reset(episodes.words, episodes.params)[1]
+    num_levels, num_episodes = episodes.words.shape[:2]
+    return [
+        [
+            _draw(task, _at(states, row, number), _at(episodes.params, row))
+            for number in range(num_episodes)
+        ]
+        for row in range(num_levels)
+    ]
+
+
+def _films(
+    task: Task, episodes: FixedEpisodes, chosen_by: Acting, num_frames: int, keep: Keep
+) -> Iterator[Film]:
+    """Play key for key as `jaxgen.evaluation.episodes` does."""
+    del num_frames
+    environment, params = task.environment, jax.tree.map(lambda leaf: leaf[0], episodes.params)
+    begin = jax.jit(lambda words: environment.reset_from(words, params))
+
+    @jax.jit
+    def step(obs: Array, state: Any, time: Array, key: Array):
+        action = chosen_by.choose(obs, on_device.step_words(key, time, chosen_by.num_words))
+        return environment.advance(state, environment.spec.actions.scale(action), params)
+
+    drawn = lambda state: keep(_draw(task, _at(state), _at(params)))  # noqa: E731
+    for words, key in zip(episodes.words[0], episodes.keys[0], strict=True):
+        obs, state = begin(words)
+        frames, total, ended = [drawn(state)], np.float32(0), False
+        while not ended:
+            time = np.uint32(len(frames) - 1)
+            obs, state, reward, terminated, truncated = step(obs, state, time, key)
+            total += np.float32(reward)
+            frames.append(drawn(state))
+            ended = bool(terminated | truncated)
+        yield Film(frames, len(frames) - 1, float(total))
+
+
+def host_suite(task: HostTask, key: Array, levels: tuple[float, ...], num_episodes: int) -> Suite:
+    """Lay out episodes of an environment on the host."""
+    episodes = on_host.make_host_episodes(task, key, levels, num_episodes)
+
+    def returns(policy: Policy, params: PyTree, sampled: bool, num_frames: int) -> np.ndarray:
+        choose = partial(_choose, policy, sampled, jnp.asarray(params))
+        return on_host.play(task.spec, episodes, Acting(choose, policy.num_words), num_frames)
+
+    def known() -> Known:
+        kinds = task.kinds(levels, num_episodes)
+        best = kinds.high[kinds.index]
+        return Known(best, None, kinds)
+
+    return Suite(
+        episodes,
+        returns,
+        random=lambda: on_host.random_host_returns(task.spec, episodes),
+        known=known,
+        level_seeds=episodes.episodes.level_seeds,
+        first_images=lambda: on_host.first_images(episodes),
+        films=partial(_host_films, task.spec, episodes),
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _choose(policy: Policy, sampled: bool, params: Array, obs: Array, words: Array) -> Array:
+    return acting(policy, params, sampled).choose(obs, words)
+
+
+def _host_films(
+    spec: EnvSpec, episodes: on_host.QueuedEpisodes, chosen_by: Acting, num_frames: int, keep: Keep
+) -> Iterator[Film]:
+    filmed = on_host.Filmed(episodes.episodes, keep)
+    returns = on_host.play(spec, episodes._replace(episodes=filmed), chosen_by, num_frames)
+    for number, total in enumerate(returns[0]):
+        yield Film(filmed.frames[number], filmed.lengths[number], float(total))
