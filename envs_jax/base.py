@@ -1,4 +1,4 @@
-"""What an environment and a task are.
+"""Environments and tasks.
 
 An environment is two pure functions over arrays of any leading shape ``S``:
 

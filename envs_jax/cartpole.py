@@ -22,7 +22,7 @@ START_RANGE = 0.05
 
 
 class CartPoleParams(NamedTuple):
-    """What varies, float32 ``[*S]`` or any shape that broadcasts with the state."""
+    """Parameters that vary, float32 ``[*S]`` or any shape that broadcasts with the state."""
 
     gravity: Array
     length: Array

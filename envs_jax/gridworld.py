@@ -326,7 +326,7 @@ def _unpack(rows: Array, bits: int) -> Array:
 
 
 def _visible(rows: Array) -> Array:
-    """What the agent sees past walls, bit i of row j: uint32 ``[*S, 7]``.
+    """Cells that the agent sees past walls, bit i of row j: uint32 ``[*S, 7]``.
 
     MiniGrid's ``Grid.process_vis``, all cells of a row at once: from the agent's row
     upwards, sight runs along a row through everything but walls, and each cell that it

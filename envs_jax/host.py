@@ -22,7 +22,7 @@ from jax.experimental import io_callback
 from jaxgen.types import Array, EnvSpec, HostStep, HostVecEnv
 
 MAX_ARGUMENT_BYTES = 100_000
-"""Of a callback; from 102 400 on the CPU backend waits forever."""
+"""Most bytes that a callback takes; from 102 400 on the CPU backend waits forever."""
 
 Fields = tuple[Array, Array, Array, Array, Array]
 """Those of a `HostStep`."""

@@ -37,7 +37,7 @@ class Layout(NamedTuple):
     """Start of the agent, int32 ``[*S]``."""
     y: Array
     direction: Array
-    """Where the agent looks at the start, int32 ``[*S]``: 0 right, 1 down, 2 left, 3 up."""
+    """First direction of the agent, int32 ``[*S]``: 0 right, 1 down, 2 left, 3 up."""
     goal_x: Array
     goal_y: Array
 

@@ -31,7 +31,7 @@ OBS_SHAPE = (64, 64, 3)
 MAX_LEVEL = 2**31 - 1
 """Level seeds stay below: procgen keeps them in 32 bits and lets them overflow."""
 MAX_SLOTS = 100_000
-"""Of one vector: about 3 GB of games, without their images."""
+"""Most games of one vector: about 3 GB of games, without their images."""
 
 REWARD_RANGE: dict[str, dict[str, tuple[float, float]]] = {
     "easy": {
@@ -73,7 +73,7 @@ def installed() -> bool:
 
 
 def missing_remedy() -> str:
-    """What to do where it is not."""
+    """The remedy where it is not installed."""
     if sys.version_info >= (3, 13):
         return "procgen has no wheels for Python 3.13 and later: use Python 3.11 or 3.12"
     return f"install it (Linux on x86-64): {INSTALL}"
@@ -150,7 +150,7 @@ class Slots:
         return self._vector.callmethod("get_state")
 
     def images(self) -> np.ndarray:
-        """What the games show now: uint8 ``[S, 64, 64, 3]``."""
+        """Images of the games now: uint8 ``[S, 64, 64, 3]``."""
         return self._vector.observe()[1]["rgb"]
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

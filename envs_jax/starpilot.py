@@ -27,7 +27,7 @@ EVALUATION_COUNT = 1_000_000
 
 
 KINDS = ("easy seen", "easy unseen", "hard unseen")
-"""Of episodes; seen are the levels that every arm trains on."""
+"""Kinds of episodes; seen are the levels that every arm trains on."""
 
 
 class Mixture(NamedTuple):
@@ -270,7 +270,7 @@ class ProcgenEpisodes:
 
 
 def _within(numbers: np.ndarray, slots: slice) -> np.ndarray:
-    """Which entries of the log ``[M, 3]`` are of these slots."""
+    """Entries of the log ``[M, 3]`` are of these slots."""
     return (numbers[:, 0] >= slots.start) & (numbers[:, 0] < slots.stop)
 
 

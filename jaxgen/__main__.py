@@ -183,7 +183,7 @@ def _levels(args: argparse.Namespace) -> int:
 
 
 def describe_level(task: "Task | HostTask", level: float, count: int) -> str:
-    """What is played at a level, e.g. ``v = 0.75: easy unseen x 4, hard unseen x 4``."""
+    """The games of a level, e.g. ``v = 0.75: easy unseen x 4, hard unseen x 4``."""
     from jaxgen.types import is_host
 
     text = f"v = {level:g}"

@@ -49,7 +49,7 @@ class Transition(NamedTuple):
     truncated: Array
     next_obs: Array
     extras: PyTree = ()
-    """What the algorithm keeps of the choice of the action; leaves ``[T, V, N, ...]``."""
+    """Facts about the choice of the action that the algorithm keeps; leaves ``[T, V, N, ...]``."""
 
 
 class Discrete(NamedTuple):
@@ -145,7 +145,7 @@ class Numbers(NamedTuple):
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """What an algorithm may know about an environment; all static."""
+    """Facts that an algorithm may know about an environment; all static."""
 
     name: str
     observation: Image | Codes | Numbers
@@ -170,7 +170,7 @@ class EnvSpec:
         return isinstance(self.observation, Image)
 
     def stacked(self, num_frames: int) -> "EnvSpec":
-        """What an algorithm sees that is shown the last ``num_frames`` images at once.
+        """The specification for an algorithm that is shown the last ``num_frames`` images at once.
 
         Raises ValueError if observations are no images.
         """
@@ -187,7 +187,7 @@ class EnvSpec:
 
 
 class Policy(NamedTuple):
-    """What episodes, films and saved agents need of an algorithm: how to act with a vector.
+    """A way to act with a vector: all that episodes, films and agents need of an algorithm.
 
     Actions for a `Box` are in [-1, 1]; see `Box.scale`.
     """
@@ -204,7 +204,7 @@ class Policy(NamedTuple):
 
 
 class Environment(Protocol):
-    """What the collector asks of a pure JAX environment; `envs_jax.base` implements it."""
+    """A pure JAX environment, as the collector needs it; `envs_jax.base` implements it."""
 
     spec: EnvSpec
     reset_words: int
@@ -229,7 +229,7 @@ class Task(Protocol):
 
     @property
     def spec(self) -> EnvSpec:
-        """What algorithms may know."""
+        """Facts that algorithms may know."""
         ...
 
     @property
@@ -267,10 +267,10 @@ class Task(Protocol):
 
 
 class HostStep(NamedTuple):
-    """What a step of a host environment of shape S gives; leaves ``[*S, ...]``, numpy."""
+    """Results of a step of a host environment of shape S; leaves ``[*S, ...]``, numpy."""
 
     obs: np.ndarray
-    """Where an episode ended, the first one of the next."""
+    """Observation after the step; after the end of an episode, the first one of the next."""
     reward: np.ndarray
     """float32."""
     terminated: np.ndarray
@@ -318,7 +318,7 @@ class HostEpisodes(Protocol):
     shape: tuple[int, int]
     """(K, E)."""
     level_seeds: np.ndarray
-    """Which instance each episode plays, int32 ``[K, E]``."""
+    """Number of the instance that each episode plays, int32 ``[K, E]``."""
 
     def start(self, slots: np.ndarray, episodes: np.ndarray) -> np.ndarray:
         """Begin episodes (flat numbers below K x E) in these slots -> obs ``[slots, ...]``."""
@@ -337,12 +337,12 @@ class HostTask(Protocol):
 
     @property
     def spec(self) -> EnvSpec:
-        """What algorithms may know."""
+        """Facts that algorithms may know."""
         ...
 
     @property
     def bridge(self) -> "Bridge":
-        """What takes a compiled program to the environment that is connected."""
+        """The way from a compiled program to the environment that is connected."""
         ...
 
     def training(
@@ -365,7 +365,7 @@ class HostTask(Protocol):
         ...
 
     def kinds(self, levels: tuple[float, ...], num_episodes: int) -> "EpisodeKinds":
-        """What kinds of episodes `evaluation` lays out."""
+        """Kinds of episodes that `evaluation` lays out."""
         ...
 
 

@@ -20,7 +20,7 @@ def in_group(group: str, name: str) -> str:
 
 
 class RolloutShape(NamedTuple):
-    """What a collector must know of an algorithm before anything is traced."""
+    """Facts that a collector needs of an algorithm before anything is traced."""
 
     num_envs: int
     """N, environments of each variation."""

@@ -26,13 +26,13 @@ EVALUATION_EPSILON = 0.05
 
 
 class State(NamedTuple):
-    """What training carries."""
+    """State of training."""
 
     online: Optimizer
     target: Array
     """Vector of the target network, float32 ``[D]``."""
     ring: PyTree
-    """What the replay keeps of transitions, leaves ``[V, ring size, ...]``."""
+    """Transitions as the replay keeps them, leaves ``[V, ring size, ...]``."""
 
 
 class Actor(NamedTuple):
@@ -43,7 +43,7 @@ class Actor(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What the loss reads; leaves ``[V, B, ...]``."""
+    """Arguments of the loss; leaves ``[V, B, ...]``."""
 
     obs: Array
     action: Array
@@ -144,7 +144,7 @@ def _make_batch(
     config: DQNConfig, network: Network, online: Variables, target: Variables,
     transition: Transition,
 ) -> Batch:
-    """What the loss reads: double Q-learning's targets (van Hasselt et al. 2016)."""
+    """Make a batch with double Q-learning's targets (van Hasselt et al. 2016)."""
     judged = network.apply(target, transition.next_obs)
     best = network.apply(online, transition.next_obs).argmax(-1)
     reward = config.reward_scale * transition.reward

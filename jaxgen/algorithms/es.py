@@ -39,12 +39,12 @@ class Population(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a rollout keeps of a step."""
+    """Part of a step that a rollout keeps."""
 
     reward: Array
     done: Array
     obs: Any = ()
-    """What the network's statistics are renewed from, if it has any."""
+    """Observations from which the network's statistics are renewed, if it has any."""
 
 
 def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:

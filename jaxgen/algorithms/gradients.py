@@ -82,7 +82,7 @@ def combine(technique: Technique, gradients: Array) -> Combined:
 
 
 def _weights(technique: Technique, gram: Array, norm: Array, match: Array) -> Array:
-    """What each variation's gradient counts, ``[K]``, all from the gradients' dot products."""
+    """Weight of each variation's gradient, ``[K]``, all from the gradients' dot products."""
     num = gram.shape[0]
     if technique.rule is Rule.OTHERS:
         return _weights_by_others(gram, norm)

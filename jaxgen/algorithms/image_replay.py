@@ -22,7 +22,7 @@ from jaxgen.types import Array, EnvSpec, Image, Transition
 
 
 class Entry(NamedTuple):
-    """What is kept of a transition; leaves ``[V, size, ...]`` in a ring."""
+    """Part of a transition that is kept; leaves ``[V, size, ...]`` in a ring."""
 
     image: Array
     """The newest image of its observation, packed."""

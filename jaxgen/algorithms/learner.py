@@ -1,4 +1,4 @@
-"""What trains one group of parameters: gradients by a technique, an optimiser, a network."""
+"""Training of one group of parameters: gradients by a technique, an optimiser, a network."""
 
 from typing import NamedTuple
 

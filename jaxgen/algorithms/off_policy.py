@@ -1,4 +1,4 @@
-"""What algorithms share that learn from a replay: rings, sampling, and when learning starts.
+"""Parts shared by algorithms that learn from a replay: rings, sampling, and when learning starts.
 
 One ring per variation, equal batches from each. The replay ratio (sampled transitions
 per environment step) is explicit and does not change with the number of environments.

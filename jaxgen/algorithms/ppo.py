@@ -34,7 +34,7 @@ from jaxgen.types import Array, EnvSpec, Metrics, Transition
 
 
 class State(NamedTuple):
-    """What training carries."""
+    """State of training."""
 
     optimizer: Optimizer
     scale: ops.RewardScale | tuple[()]
@@ -47,7 +47,7 @@ class State(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What a rollout keeps of the choice of an action; leaves ``[T, V, N]``."""
+    """Facts about the choice of an action that a rollout keeps; leaves ``[T, V, N]``."""
 
     log_prob: Array
     value: Array | tuple[()]
@@ -55,7 +55,7 @@ class Choice(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What the loss reads; leaves ``[T, V, N, ...]``, ``[V, T * N, ...]``, then ``[V, B, ...]``."""
+    """Arguments of the loss, ``[T, V, N, ...]``, then ``[V, T * N, ...]``, ``[V, B, ...]``."""
 
     obs: Array
     action: Array
@@ -179,7 +179,7 @@ def _loss(
 def _make_batch(
     config: PPOConfig, network: Network, spec: EnvSpec, actor: Variables, rollout: Transition
 ) -> tuple[Batch, Array]:
-    """What the loss reads, leaves ``[T, V, N, ...]``; how much of the targets values explained."""
+    """Make the batch, leaves ``[T, V, N, ...]``, and say how much of the targets values explain."""
 
     def value_of(obs: Array) -> Array:
         return network.apply(actor, obs)[1]

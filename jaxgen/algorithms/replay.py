@@ -19,7 +19,7 @@ class Replay(NamedTuple):
     """A way to keep transitions, as pure functions over a ring ``[V, size, ...]``."""
 
     record: Callable[[Transition], Any]
-    """What a rollout keeps of a transition."""
+    """Transition -> the part that a rollout keeps."""
     init: Callable[[], PyTree]
     """An empty ring."""
     insert: Callable[[PyTree, Any, Array], PyTree]

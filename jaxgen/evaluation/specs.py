@@ -1,4 +1,4 @@
-"""What a saved agent tells of its environment: an `EnvSpec` as JSON and back.
+"""Specifications in saved agents: an `EnvSpec` as JSON and back.
 
 Agents that were saved before there were spaces are read too.
 """

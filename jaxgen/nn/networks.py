@@ -20,7 +20,7 @@ from jaxgen.types import Array, Codes, EnvSpec, PyTree
 
 
 class Variables(NamedTuple):
-    """What a network computes with, as trees."""
+    """Numbers that a network computes with, as trees."""
 
     trained: PyTree
     """Parameters, which gradients, weight decay and perturbations are of."""
@@ -50,12 +50,12 @@ class Network(NamedTuple):
     """Convolutions: gradients of variations, lanes and members of a population are computed one
     after the other, and several outputs come out of one encoder."""
     apply_batch: Callable[[Variables, Array], Any] | None = None
-    """As ``apply``, with statistics of the very observations, for networks that learn so; a loss
-    then uses it."""
+    """The same as ``apply``, but with statistics of these observations, for networks that learn so;
+    a loss then uses it."""
 
     @property
     def apply_in_loss(self) -> Callable[[Variables, Array], Any]:
-        """What a loss differentiates: ``apply_batch``, if there is one."""
+        """The function that a loss differentiates: ``apply_batch``, if there is one."""
         return self.apply_batch or self.apply
 
 
@@ -162,12 +162,12 @@ _narrow_product = _product(_narrow_backward)
 
 
 def _hidden_product(inputs: Array, kernel: Array, *_: Any, **__: Any) -> Array:
-    """As `linen.Dense` asks: it always contracts the last axis with the first."""
+    """Multiply for `linen.Dense`, which always contracts the last axis with the first."""
     return _small_product(inputs, kernel) if kernel.size <= SMALL_KERNEL else inputs @ kernel
 
 
 def _one_hot_product(num_codes: int, inputs: Array, kernel: Array, *_: Any, **__: Any) -> Array:
-    """As `_hidden_product`, for one-hot inputs ``[..., num_codes * E]``, code-major.
+    """Multiply as `_hidden_product` does, for one-hot inputs ``[..., num_codes * E]``, code-major.
 
     One code of each element is 1, so the first code's inputs are what the others leave, and
     their share of the products need not be computed, here nor in the kernel's gradient.
@@ -190,7 +190,7 @@ def _one_hot_product(num_codes: int, inputs: Array, kernel: Array, *_: Any, **__
 
 
 def _head_product(inputs: Array, kernel: Array, *_: Any, **__: Any) -> Array:
-    """As `_hidden_product`, for a handful of outputs."""
+    """Multiply as `_hidden_product` does, for a handful of outputs."""
     return _narrow_product(inputs, kernel)
 
 

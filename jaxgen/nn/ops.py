@@ -43,7 +43,7 @@ class RewardScale(NamedTuple):
     """Running moments of discounted sums of rewards."""
 
     sums: Array
-    """Of the running episodes, float32 ``[V, N]``."""
+    """Discounted returns of the running episodes, float32 ``[V, N]``."""
     count: Array
     mean: Array
     variance: Array

@@ -12,9 +12,9 @@ class Difference(NamedTuple):
     """A difference between two arms, paired by seed."""
 
     label: str
-    """As in "gar - dr"."""
+    """Name, such as "gar - dr"."""
     meaning: str
-    """What the difference measures."""
+    """Meaning of the difference."""
     values: dict[str, np.ndarray]
     """Score name -> differences [seeds]; empty where an arm is missing or an alias."""
     reason: str = ""

@@ -26,7 +26,7 @@ class Picture(NamedTuple):
     """A figure."""
 
     name: str
-    """Of its file, without the suffix."""
+    """Name of its file, without the suffix."""
     png: bytes
     caption: str
 

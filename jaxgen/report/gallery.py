@@ -46,7 +46,7 @@ class Row(NamedTuple):
 def first_images(
     task: Task | HostTask, key: Array, levels: tuple[float, ...], count: int
 ) -> list[list[np.ndarray]]:
-    """What an evaluation of ``count`` episodes begins with: a list of images for each level.
+    """First images of an evaluation of ``count`` episodes: a list of images for each level.
 
     These are the first episodes of longer evaluations too, but where a level mixes kinds of them.
     """
@@ -153,7 +153,7 @@ def _frame(image: np.ndarray) -> Image.Image:
 
 
 def _factor(images: Iterable[np.ndarray], side: int) -> int:
-    """By how much to enlarge, so that the shortest side of all has so many pixels or more."""
+    """The factor of enlargement, so that the shortest side of all has so many pixels or more."""
     return -(-side // min(min(image.shape[:2]) for image in images))
 
 

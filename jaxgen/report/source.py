@@ -31,7 +31,7 @@ class Source(NamedTuple):
     """The rows of a report."""
 
     text: str
-    """As in results.csv."""
+    """Records, as results.csv has them."""
     curves: str = ""
     """See `jaxgen.results.table.curves_text`; "" where there are none."""
     making: dict[str, Any] | None = None

@@ -25,7 +25,7 @@ FLAG = "!"
 TITLES = {"cartpole": "CartPole", "minigrid": "Grid", "starpilot": "Starpilot"}
 DPI = 150
 MANY_SEEDS = 6
-"""From here on whiskers show the middle half of the seeds, not their range."""
+"""Seeds from which on whiskers show the middle half of the seeds, not their range."""
 MAX_DRAWN = 1000
 """Points drawn of a series; a panel is not wider than that in pixels."""
 

@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: a live progress line, log lines, notes."""
+"""Output for a person while a study runs: a live progress line, log lines, notes."""
 
 import shutil
 import sys

@@ -169,11 +169,11 @@ class Comparison(NamedTuple):
     reason: str = ""
     """Why there is no difference."""
     learned: bool = True
-    """At least one run of either arm learned."""
+    """True where at least one run of either arm learned."""
     p_value: float | None = None
-    """Of no difference, after Holm's correction over the family."""
+    """p-value of no difference, after Holm's correction over the family."""
     p_equivalent: float | None = None
-    """Of a difference beyond the margin, after the same correction."""
+    """p-value of a difference beyond the margin, after the same correction."""
     detectable: float | None = None
     """The true difference that is found with 80 % power at the first step of the correction."""
 

@@ -21,7 +21,7 @@ class Predictor(NamedTuple):
 
     name: str
     early: bool
-    """From the first quarter of the training: a prediction, not a description."""
+    """True where it comes from the first quarter of a training: a prediction, not a description."""
     value: Callable[[Record], float | None]
 
 
@@ -108,7 +108,8 @@ class Transfer(NamedTuple):
     environments: tuple[str, ...]
     """Each left out in turn."""
     correlations: tuple[float, ...]
-    """In the environment left out, times the sign of the mean in the others: positive is right."""
+    """Correlation in the environment left out, times the sign of the mean in the others; positive
+    is right."""
 
 
 def transfers(predicted: Sequence[Prediction]) -> list[Transfer]:

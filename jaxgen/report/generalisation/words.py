@@ -34,7 +34,7 @@ class Question(NamedTuple):
 
     title: str
     meaning: str
-    """What the differences measure."""
+    """Meaning of the differences."""
     pairs: tuple[tuple[str, str], ...]
 
 
