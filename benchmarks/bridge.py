@@ -154,28 +154,28 @@ def _collector(
         return functions.prepare(lane, carry.state[index], total, 0)
 
     each = map(prepared, range(len(seeds)))
-    actor, uniform = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    actor, words = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
     # Procgen keeps its options to itself; raw procgen's threads must be as many.
     facts = {"num_threads": env._slots._vector.options["num_threads"]}
     state = [carry.episodes]
     if bridge == "callback":
         task.bridge.connect(env)
         lower: Any = functions.rollout.lower  # pyright: ignore[reportFunctionMemberAccess]
-        images = [room_for_images(task.spec, functions, state[0], uniform)]
+        images = [room_for_images(task.spec, functions, state[0], words)]
         seconds, compiled = timed(
-            lambda: lower(lanes, actor, *state, uniform, *images).compile()
+            lambda: lower(lanes, actor, *state, words, *images).compile()
         )
 
         def collect() -> None:
             state[0], recording, _ = task.bridge.run(
-                compiled, lanes, actor, *state, uniform, *images
+                compiled, lanes, actor, *state, words, *images
             )
             images[:] = [recording.obs]
     else:
-        drawn = np.asarray(uniform)
+        drawn = np.asarray(words)
 
-        def act(obs: np.ndarray, uniform_t: np.ndarray) -> Any:
-            return functions.act(lanes, actor, obs, uniform_t)
+        def act(obs: np.ndarray, words_t: np.ndarray) -> Any:
+            return functions.act(lanes, actor, obs, words_t)
 
         seconds, _ = timed(lambda: act(np.asarray(carry.episodes.obs), drawn[:, 0]))
 

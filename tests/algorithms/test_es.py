@@ -85,7 +85,8 @@ def test_members_are_antithetic_pairs_around_the_mean():
     noise = np.asarray(population.noise)
     np.testing.assert_array_equal(noise[3:], -noise[:3])
     assert 0.9 < noise[:3].std() < 1.1
-    leaves = [np.asarray(leaf).reshape(POPULATION, -1) for leaf in jax.tree.leaves(population.tree)]
+    members = jax.tree.leaves(population.members)
+    leaves = [np.asarray(leaf).reshape(POPULATION, -1) for leaf in members]
     expected = np.asarray(state.params) + SIGMA * noise
     np.testing.assert_allclose(np.concatenate(leaves, axis=1), expected, rtol=1e-5, atol=1e-6)
 
@@ -153,7 +154,7 @@ def test_what_a_member_earns_after_its_episode_is_no_fitness():
     """A second episode that pays the opposite, tenfold, changes no bit of the update."""
     algorithm, first = make(BASELINE, **SINGLE_EPISODE), outcome(jnp.arange(6.0))
     second = outcome(-10 * jnp.arange(6.0))
-    both = es.Outcome(*(jnp.concatenate(pair) for pair in zip(first, second)))
+    both = jax.tree.map(lambda *pair: jnp.concatenate(pair), first, second)
     _, _, after, metrics = one_step(algorithm, both)
     _, _, expected, expected_metrics = one_step(algorithm, first)
     np.testing.assert_array_equal(after.params, expected.params)

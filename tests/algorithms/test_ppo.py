@@ -208,8 +208,9 @@ def test_the_first_minibatch_has_ratio_one():
     actor = algorithm.prepare(state, jnp.int32(0), jax.random.key(1))
     update = jax.jit(algorithm.update)
     rollout = random_rollout()
-    _, choice = acted = algorithm.act(actor, rollout.obs, jnp.zeros_like(rollout.reward))
-    rollout = rollout._replace(action=acted[0], extras=choice)
+    words = jnp.zeros((*rollout.reward.shape, algorithm.policy.num_words), jnp.uint32)
+    action, choice = algorithm.act(actor, rollout.obs, words)
+    rollout = rollout._replace(action=action, extras=choice)
     _, metrics = update(state, actor, rollout, jnp.int32(0), jax.random.key(2))
     np.testing.assert_allclose(metrics["approx_kl"], 0, atol=1e-6)
     assert metrics["clip_fraction"] == 0
