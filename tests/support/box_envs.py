@@ -113,12 +113,15 @@ class BoxVecEnv:
 
 
 class BoxEpisodes:
-    """Episodes ``[1, E]`` that start evenly spread over [0, 1/2]; a `HostEpisodes`."""
+    """Episodes of K levels, all alike, whose starts are evenly spread over [0, 1/2].
 
-    def __init__(self, num_episodes: int, num_slots: int):
-        self.shape = (1, num_episodes)
-        self.level_seeds = np.arange(num_episodes, dtype=np.int32)[None]
-        self.starts = np.linspace(0, 0.5, num_episodes, dtype=np.float32)
+    A `HostEpisodes`.
+    """
+
+    def __init__(self, num_levels: int, num_episodes: int, num_slots: int):
+        self.shape = (num_levels, num_episodes)
+        self.level_seeds = np.tile(np.arange(num_episodes, dtype=np.int32), (num_levels, 1))
+        self.starts = np.tile(np.linspace(0, 0.5, num_episodes, dtype=np.float32), num_levels)
         self.env = BoxVecEnv(np.zeros(num_slots))
         self.env.reset(0)
 
@@ -143,8 +146,7 @@ class BoxHostTask:
         return BoxVecEnv(np.linspace(0, 0.5, int(np.prod(shape))).reshape(shape))
 
     def evaluation(self, words: Any, levels: Any, num_episodes: int, num_slots: int) -> Any:
-        assert len(levels) == 1
-        return BoxEpisodes(num_episodes, num_slots)
+        return BoxEpisodes(len(levels), num_episodes, num_slots)
 
     def kinds(self, levels: Any, num_episodes: int) -> Any:
         return SimpleNamespace()
