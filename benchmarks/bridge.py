@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from envs_jax import make_task, procgen_games
 from harness import OWN, Case, Contender, by_case, parse, parser, readable, run_benchmark
-from jaxgen.study.config import Config, preset, replace
+from jaxgen.study.config import Config, replace
+from jaxgen.study.presets import preset
 from worker import MIN_SECONDS, Run, timed
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from typing import Any
 
 from checkouts import NotRun, checkout, find_commit, run_matrix, short
 from harness import HERE, PACKAGES, hardware, write_records
-from jaxgen.study.config import preset
+from jaxgen import preset
 from matrix import program_seconds
 from worker import timed, versions
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from harness import Case, Contender, by_case, parse, parser, readable, run_benchmark
-from jaxgen.study.config import preset
+from jaxgen.study.presets import preset
 from worker import Run, timed
 
 UPDATE = "contenders.own_training:update"

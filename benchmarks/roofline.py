@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from envs_jax import make_task
 from gar_overhead import UPDATES, update_args
 from harness import Case, Contender, parse, parser, run_benchmark
-from jaxgen.study.config import DQNConfig, PPOConfig, preset
+from jaxgen.study.config import DQNConfig, PPOConfig
+from jaxgen.study.presets import preset
 from jaxgen.types import Codes, Discrete
 
 CEILINGS = {"small products": "small_products", "stream": "stream"}

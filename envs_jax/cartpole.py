@@ -177,3 +177,10 @@ class CartPoleTask:
     def fingerprints(self, params: CartPoleParams) -> None:
         """None: no instances are generated, so there is nothing to overlap."""
         del params
+
+
+def describe_level(task: CartPoleTask, level: float, num_episodes: int) -> str:
+    """Physical quantities at a level."""
+    del task, num_episodes
+    gravity, half, mass = map(float, cartpole_params(jnp.float32(level)))
+    return f"gravity {gravity:.4g} m/s2, pole {2 * half:.4g} m, cart {mass:.4g} kg"

@@ -242,6 +242,13 @@ class GridTask:
         return value
 
 
+def describe_level(task: GridTask, level: float, num_episodes: int) -> str:
+    """Size of the grid and number of obstacles at a level."""
+    del task, num_episodes
+    size, num_obstacles = map(int, grid_shape(jnp.float32(level)))
+    return f"{size} x {size} cells with the walls, {num_obstacles} obstacles"
+
+
 @cache
 def _default_bank() -> GridParams:
     # Concrete even while a step is traced: a step must never generate layouts.

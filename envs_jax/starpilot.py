@@ -121,6 +121,13 @@ class ProcgenTask:
         return EpisodeKinds(KINDS, np.array(index), low, high)
 
 
+def describe_level(task: ProcgenTask, level: float, num_episodes: int) -> str:
+    """How many episodes of each kind are played at a level."""
+    names, index, *_ = task.kinds((level,), num_episodes)
+    counts = [(name, int((index == kind).sum())) for kind, name in enumerate(names)]
+    return ", ".join(f"{name} x {number}" for name, number in counts if number)
+
+
 class ProcgenVecEnv:
     """The training games of all lanes, ``[L, V, N]``, in one vector; a `HostVecEnv`.
 

@@ -3,9 +3,11 @@
 import argparse
 from collections.abc import Sequence
 
-from envs_jax import DEFAULT, ENVIRONMENTS, OTHERS, unavailable
+from envs_jax import unavailable
 from jaxgen.running.flags import add_running
-from jaxgen.study.config import PRESETS, algorithm_names
+from jaxgen.study.cards import ALGORITHM_CARDS, environment_card, environment_names
+from jaxgen.study.cards.base import Listing
+from jaxgen.study.presets import algorithm_names
 from jaxgen.study.product import Study, make_study
 from jaxgen.study.spec import Evaluation
 from jaxgen.system.errors import BadInput
@@ -37,15 +39,18 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--suite", choices=tuple(SUITES), default="controls",
                        help="arms: controls = six with the control arms; specified = four; "
                             "rigorous = controls and the offered arms")
-    group.add_argument("--algo", "--algo-only", nargs="+", default=list(PRESETS), metavar="NAME",
+    group.add_argument("--algo", "--algo-only", nargs="+", metavar="NAME",
+                       default=list(ALGORITHM_CARDS),
                        help=f"algorithms: {', '.join(algorithm_names())}")
     group.add_argument("--technique", nargs="+", metavar="NAME",
                        help="arms instead of a suite's, composed with + (gar+reg)")
     group.add_argument("--env", "--env-only", nargs="+", metavar="NAME",
-                       help=f"environments: {', '.join(ENVIRONMENTS)} (default: "
-                       f"{', '.join(DEFAULT)}), or another game of procgen")
-    group.add_argument("--all", action="store_true", help="all three environments (starpilot needs "
-                       "procgen, and hours on a CPU)")
+                       help=f"environments: {', '.join(_listed_names())} (default: "
+                       f"{', '.join(environment_names(Listing.DEFAULT))}), or of the others "
+                       f"{', '.join(environment_names(Listing.BY_NAME))}")
+    group.add_argument("--all", action="store_true",
+                       help=f"{', '.join(_listed_names())}, but for those that need something "
+                            "that is not installed (some take hours on a CPU)")
     seeds = group.add_mutually_exclusive_group()
     seeds.add_argument("--seeds", nargs="+", type=int, metavar="S", help="default: 0 1 2")
     seeds.add_argument("--num-seeds", type=int, metavar="N", help="seeds 0 .. N-1")
@@ -80,22 +85,25 @@ def study_of(args: argparse.Namespace) -> Study:
 def _environments(args: argparse.Namespace) -> list[str]:
     """Name those that are asked for; ``--all`` leaves out what cannot be trained here."""
     if not args.env:
-        return [name for name in ENVIRONMENTS if name not in unavailable()] if args.all else [
-            *DEFAULT
-        ]  # fmt: skip
+        if not args.all:
+            return environment_names(Listing.DEFAULT)
+        return [name for name in _listed_names() if name not in unavailable()]
     for name in args.env:
-        if name not in ENVIRONMENTS and name not in OTHERS:
-            raise BadInput(
-                f"environment {name!r} is unknown; use one of {', '.join(ENVIRONMENTS)}, or of "
-                f"procgen's other games {', '.join(OTHERS)}"
-            )
-        if name in unavailable() and not (args.list or args.analyze):
-            raise BadInput(f"environment {name!r} cannot be played: {unavailable()[name]}")
+        remedy = environment_card(name).task.missing()
+        if remedy and not (args.list or args.analyze):
+            raise BadInput(f"environment {name!r} cannot be played: {remedy}")
     return list(args.env)
+
+
+def _listed_names() -> list[str]:
+    """What ``--all`` asks for."""
+    return environment_names(Listing.DEFAULT, Listing.ON_REQUEST)
 
 
 def left_out(args: argparse.Namespace) -> str | None:
     """Say what --all leaves out on this machine, and why."""
-    if args.all and "starpilot" in unavailable():
-        return f"starpilot is left out: {unavailable()['starpilot']}"
-    return None
+    if not args.all:
+        return None
+    missing = unavailable()
+    lines = [f"{name} is left out: {missing[name]}" for name in _listed_names() if name in missing]
+    return "\n".join(lines) or None

@@ -14,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import envs_jax  # noqa: F401  (registers what tables call the environments)
 from jaxgen.report.source import is_report, read_source, write_report
 
 

@@ -16,7 +16,7 @@ _HOMES = {
     "compute_grs": "api",
     "evaluate": "api",
     "train": "api",
-    "preset": "study.config",
+    "preset": "study.presets",
     "make_study": "study.product",
     "make_technique": "techniques",
 }
@@ -26,5 +26,7 @@ __all__ = ["__version__", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
+        # Its environments are known to whoever enters by this door.
+        import_module("envs_jax")
         return getattr(import_module(f"jaxgen.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'jaxgen' has no attribute {name!r}")

@@ -16,7 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxgen.study.config import PROCGEN_GAMES, TASK_OPTIONS
+import envs_jax
+from jaxgen.study import cards
+from jaxgen.study.cards.base import Listing, resolve
 from jaxgen.system import doctor, platform
 
 if TYPE_CHECKING:
@@ -52,8 +54,9 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
 
 def _add_levels(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_levels)
-    own = ", ".join(name for name in TASK_OPTIONS if name not in PROCGEN_GAMES)
-    parser.add_argument("env", metavar="ENV", help=f"{own}, or another game of procgen")
+    names = ", ".join(cards.environment_names(Listing.DEFAULT, Listing.ON_REQUEST))
+    others = ", ".join(cards.environment_names(Listing.BY_NAME))
+    parser.add_argument("env", metavar="ENV", help=f"{names}, or of the others {others}")
     parser.add_argument("--levels", nargs="+", type=float, default=[0.0, 0.5, 1.0], metavar="V",
                         help="variation levels in [0, 1], a row each (default: 0 0.5 1)")
     parser.add_argument("--count", type=int, default=8, metavar="N",
@@ -166,7 +169,6 @@ def _levels(args: argparse.Namespace) -> int:
     _start(args)
 
     from jaxgen.report import gallery
-    from jaxgen.report.style import TITLES
     from jaxgen.system.files import write_bytes
     from jaxgen.training.keys import evaluation_key
 
@@ -175,7 +177,7 @@ def _levels(args: argparse.Namespace) -> int:
         task, evaluation_key(args.seed), tuple(args.levels), args.count
     )
     labels = [describe_level(task, level, args.count) for level in args.levels]
-    title = f"{TITLES.get(args.env, args.env)}: what evaluation episodes begin with"
+    title = f"{cards.figure_title(args.env)}: what evaluation episodes begin with"
     rows = [gallery.Row(*row) for row in zip(labels, images, strict=True)]
     write_bytes(path, gallery.to_png(gallery.contact_sheet(title, rows)))
     print(path)
@@ -184,41 +186,9 @@ def _levels(args: argparse.Namespace) -> int:
 
 def describe_level(task: "Task | HostTask", level: float, count: int) -> str:
     """The games of a level, e.g. ``v = 0.75: easy unseen x 4, hard unseen x 4``."""
-    from jaxgen.types import is_host
-
+    describe = cards.environment_card(task.spec.name).task.describe
     text = f"v = {level:g}"
-    if is_host(task):
-        return f"{text}: {_describe_kinds(task, level, count)}"
-    describe = _DESCRIPTIONS.get(task.spec.name)
-    return f"{text}: {describe(level)}" if describe else text
-
-
-def _describe_kinds(task: "HostTask", level: float, count: int) -> str:
-    names, index, *_ = task.kinds((level,), count)
-    counts = [(name, int((index == kind).sum())) for kind, name in enumerate(names)]
-    return ", ".join(f"{name} x {number}" for name, number in counts if number)
-
-
-def _describe_cartpole(level: float) -> str:
-    import jax.numpy as jnp
-
-    from envs_jax.cartpole import cartpole_params
-
-    gravity, half, mass = map(float, cartpole_params(jnp.float32(level)))
-    return f"gravity {gravity:.4g} m/s2, pole {2 * half:.4g} m, cart {mass:.4g} kg"
-
-
-def _describe_grid(level: float) -> str:
-    import jax.numpy as jnp
-
-    from envs_jax.gridworld import grid_shape
-
-    size, num_obstacles = map(int, grid_shape(jnp.float32(level)))
-    return f"{size} x {size} cells with the walls, {num_obstacles} obstacles"
-
-
-_DESCRIPTIONS = {"cartpole": _describe_cartpole, "minigrid": _describe_grid}
-"""Level -> what is played, of the environments that say so."""
+    return f"{text}: {resolve(describe)(task, level, count)}" if describe else text
 
 
 # watch
@@ -273,21 +243,13 @@ def _start(args: argparse.Namespace) -> None:
 
 def _make_task(name: str) -> "Task | HostTask":
     """The task as studies have it."""
-    import envs_jax
-
-    return envs_jax.make_task(name, **TASK_OPTIONS.get(name, {}))
+    return envs_jax.make_task(name, **cards.environment_card(name).task.options)
 
 
 def _check_environment(name: str) -> None:
-    from envs_jax import ENVIRONMENTS, OTHERS, unavailable
-
-    if name not in ENVIRONMENTS and name not in OTHERS:
-        raise ValueError(
-            f"environment {name!r} is unknown; use one of {', '.join(ENVIRONMENTS)}, or of "
-            f"procgen's other games {', '.join(OTHERS)}"
-        )
-    if name in unavailable():
-        raise ValueError(f"environment {name!r} cannot be played: {unavailable()[name]}")
+    remedy = cards.environment_card(name).task.missing()
+    if remedy:
+        raise ValueError(f"environment {name!r} cannot be played: {remedy}")
 
 
 def _check_seed(seed: int) -> None:

@@ -13,11 +13,14 @@ from jaxgen.evaluation.references import make_references
 from jaxgen.evaluation.returns import normalised_by_kind
 from jaxgen.evaluation.scores import check_levels, score_curve
 from jaxgen.evaluation.suite import Suite, make_suite
-from jaxgen.study.config import PRESETS, SHIFT_LEVELS, Config, base_algorithm, preset, replace
+from jaxgen.study.cards import ENVIRONMENT_CARDS
+from jaxgen.study.cards.base import Observed
+from jaxgen.study.config import SHIFT_LEVELS, Config, replace
+from jaxgen.study.presets import base_algorithm, check_defined, preset, setups_of, trained_name
 from jaxgen.study.product import check_seeds, least_s0
 from jaxgen.study.spec import MODES, Evaluation
 from jaxgen.system import platform
-from jaxgen.techniques import ES_ALIASES, Technique, canonical_name, check_defined, make_technique
+from jaxgen.techniques import Technique, canonical_name, make_technique
 from jaxgen.training.device import make_program
 from jaxgen.training.fit import fit, in_turns, padded
 from jaxgen.training.host_program import make_host_program
@@ -53,7 +56,8 @@ def train(
         jaxlib is one that computes wrong numbers on a CPU.
     """
     _check_platform()
-    technique = _trained_name(algorithm, technique)
+    check_defined(canonical_name(technique), algorithm)
+    technique = trained_name(technique, algorithm)
     check_seeds(seeds)
     config = _own_config(algorithm, task, config, overrides)
     base, arm = base_algorithm(algorithm), (config, make_technique(technique))
@@ -178,12 +182,6 @@ def _returns(agent: Agent, suite: Suite, mode: str) -> np.ndarray:
     return suite.returns(policy, agent.params, mode == "sampled", num_frames)
 
 
-def _trained_name(algorithm: str, technique: str) -> str:
-    name = canonical_name(technique)
-    check_defined(name, base_algorithm(algorithm))
-    return ES_ALIASES.get(name, name) if base_algorithm(algorithm) == "es" else name
-
-
 def _own_config(
     algorithm: str, task: Task | HostTask, config: Config | None, overrides: dict[str, Any]
 ) -> Config:
@@ -201,12 +199,18 @@ def _own_config(
 
 
 def _check_known(algorithm: str, task: Task | HostTask) -> None:
-    if task.spec.name not in PRESETS[base_algorithm(algorithm)]:
-        example = "starpilot" if task.spec.is_image else "cartpole"
+    setups = setups_of(base_algorithm(algorithm))
+    if task.spec.name not in setups:
+        alike = (name for name in setups if _shows_images(name) == task.spec.is_image)
+        example = next(alike, "cartpole")
         raise ValueError(
             f"{algorithm} has no configuration for environment {task.spec.name!r}; start from that "
             f"of one like it: config=jaxgen.preset({algorithm!r}, {example!r})"
         )
+
+
+def _shows_images(environment: str) -> bool:
+    return ENVIRONMENT_CARDS[environment].task.observed is Observed.IMAGES
 
 
 def _check_agent(agent: Agent, task: Task | HostTask, mode: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import envs_jax  # noqa: F401  (registers the environments)
 from jaxgen.system import platform
 
 

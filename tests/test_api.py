@@ -21,7 +21,8 @@ from jaxgen.evaluation.agent import Agent
 from jaxgen.evaluation.episodes import make_episodes
 from jaxgen.evaluation.references import References
 from jaxgen.evaluation.scores import Scores, score_curve
-from jaxgen.study.config import SHIFT_LEVELS, preset, replace
+from jaxgen.study.config import SHIFT_LEVELS, replace
+from jaxgen.study.presets import preset
 from jaxgen.study.spec import Evaluation
 from jaxgen.system import checkpoint, platform
 from jaxgen.training.keys import evaluation_key

@@ -22,7 +22,8 @@ from contenders import own_training, scanning
 from envs_jax import make_task
 from harness import Case, Contender
 from jaxgen.algorithms import gradients
-from jaxgen.study.config import preset, replace
+from jaxgen.study.config import replace
+from jaxgen.study.presets import preset
 from jaxgen.techniques import Technique
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-import envs_jax
 from envs_jax import make_task, procgen_games
 from jaxgen import evaluate, preset, save_agent
 from jaxgen.__main__ import describe_level, main, procgen_to_check
@@ -73,7 +72,7 @@ def folder(tmp_path_factory):
 
 # Bad input
 
-NAMES = "use one of cartpole, minigrid, starpilot, or of procgen's other games bigfish, "
+NAMES = "use one of cartpole, minigrid, starpilot, or of the others bigfish, "
 REFUSED = [
     (["levels", "pong"], f"environment 'pong' is unknown; {NAMES}"),
     (["levels", "../cartpole"], f"environment '../cartpole' is unknown; {NAMES}"),
@@ -245,8 +244,7 @@ def warned(lines):
 def test_without_procgen_all_else_is_checked(capsys, tmp_path, monkeypatch):
     for name in ("check_start", "check_libraries"):
         monkeypatch.setattr(doctor, name, list)
-    for module in (envs_jax, procgen_games):
-        monkeypatch.setattr(module, "installed", lambda: False)
+    monkeypatch.setattr(procgen_games, "installed", lambda: False)
     assert main(["doctor", "--out", str(tmp_path)]) == 0
     lines = lines_of(capsys)
     remedy = procgen_games.missing_remedy()

@@ -11,6 +11,7 @@ from envs_jax import make_task
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.evaluation.episodes import make_episodes
 from jaxgen.study import config as configuration
+from jaxgen.study.presets import preset
 from jaxgen.techniques import MULTI_LEVELS, Technique
 from jaxgen.training.device import make_program
 from jaxgen.training.keys import evaluation_key, iteration_keys, stream_key
@@ -184,14 +185,14 @@ def _lanes_over_devices(function: Any) -> Any:
 def _config(
     algorithm: str, environment: str, overrides: dict[str, Any]
 ) -> configuration.Config:
-    config = configuration.replace(configuration.preset(algorithm, environment), overrides)
+    config = configuration.replace(preset(algorithm, environment), overrides)
     config.validate()
     return config
 
 
 def _pooled(algorithm: str, environment: str) -> dict[str, Any]:
     """Overrides that make one variation of three: as many samples in a rollout and in a batch."""
-    config = configuration.preset(algorithm, environment)
+    config = preset(algorithm, environment)
     changes = {"num_variations": 1, "num_envs": config.num_variations * config.num_envs}
     if isinstance(config, configuration.DQNConfig):
         changes["batch_size"] = config.num_variations * config.batch_per_variation

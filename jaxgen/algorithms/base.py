@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 import jax
 
-from jaxgen.study.config import Config, DQNConfig, ESConfig, PPOConfig
+from jaxgen.study.cards import ALGORITHM_CARDS
+from jaxgen.study.config import Config, float_fields
 from jaxgen.study.spec import Replay
 from jaxgen.types import Array, Discrete, EnvSpec, Metrics, Policy, PyTree, Transition
 
@@ -105,16 +107,16 @@ class Algorithm(NamedTuple):
     split; the key is common to the forks of a seed. None: a state is copied whole only."""
 
 
+@cache
 def register_config(cls: type[Config]) -> type[Config]:
     """Make a configuration a pytree: floats are leaves, everything else is static."""
-    fields = dataclasses.fields(cls)
-    floats = [field.name for field in fields if field.type in (float, "float")]
-    static = [field.name for field in fields if field.name not in floats]
+    floats = list(float_fields(cls))
+    static = [field.name for field in dataclasses.fields(cls) if field.name not in floats]
     return jax.tree_util.register_dataclass(cls, data_fields=floats, meta_fields=static)
 
 
-for _config in (PPOConfig, DQNConfig, ESConfig):
-    register_config(_config)
+for _card in ALGORITHM_CARDS.values():
+    register_config(_card.config)
 
 
 def discrete_actions(algorithm: str, spec: EnvSpec) -> Discrete:

@@ -4,6 +4,7 @@ This is the only module that takes gradients of an algorithm's loss.
 """
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from itertools import permutations
 from typing import NamedTuple
@@ -15,11 +16,14 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from jaxgen.algorithms.augmentations import augmented
-from jaxgen.techniques import Augment, Rule, Technique
+from jaxgen.techniques import STATIC_FIELDS, Rule, Technique
 from jaxgen.types import Array, Metrics, PyTree
 
-for _static in (Rule, Augment):
-    jax.tree_util.register_static(_static)
+jax.tree_util.register_dataclass(
+    Technique,
+    data_fields=[each.name for each in fields(Technique) if each.name not in STATIC_FIELDS],
+    meta_fields=list(STATIC_FIELDS),
+)
 
 Loss = Callable[[PyTree, PyTree], tuple[Array, Metrics]]
 """(parameters, batch of one variation ``[B, ...]``) -> scalar loss, scalar metrics by name."""

@@ -142,7 +142,8 @@ def decay_of(technique: Technique) -> Array:
 def mean_metrics(metrics: Metrics) -> Metrics:
     """Average the metrics of an iteration's updates ``[U]``; skipped updates become a count."""
     counts = {name: value.sum() for name, value in metrics.items() if name.endswith(SKIPPED)}
-    means = {name: value.mean() for name, value in metrics.items() if name not in counts}
+    # Means of counts as well: without them XLA would sum up others in another order.
+    means = {name: value.mean() for name, value in metrics.items()}
     return means | counts | {"updates": jnp.float32(metrics[SKIPPED].size)}
 
 

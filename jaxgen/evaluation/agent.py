@@ -2,7 +2,7 @@
 
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,8 @@ from jaxgen.algorithms.base import Algorithm
 from jaxgen.evaluation.policy import Acting, acting
 from jaxgen.evaluation.specs import spec_from_dict, spec_to_dict
 from jaxgen.nn.random import evaluation_words
-from jaxgen.study.config import PRESETS, Config, base_algorithm, replace, to_dict
+from jaxgen.study.config import Config, from_dict, to_dict
+from jaxgen.study.presets import algorithm_card, base_algorithm
 from jaxgen.study.spec import RunSpec
 from jaxgen.system import checkpoint
 from jaxgen.techniques import make_technique
@@ -117,8 +118,9 @@ def load_agent(path: str | Path) -> Agent:
     tree, meta = checkpoint.load(path)
     if meta.get("kind") != KIND:
         raise ValueError(f"{path} holds no agent; use a folder of best_models")
+    config = from_dict(algorithm_card(meta["base"]).config, meta["config"])
     return Agent(
-        meta["algorithm"], meta["technique"], _config(meta), spec_from_dict(meta["spec"]),
+        meta["algorithm"], meta["technique"], config, spec_from_dict(meta["spec"]),
         tree["params"], meta["seed"],
     )
 
@@ -145,6 +147,3 @@ def _choose(
     return acting(functions.policy, params, sampled).choose(obs, words)
 
 
-def _config(meta: dict[str, Any]) -> Config:
-    any_preset = next(iter(PRESETS[meta["base"]].values()))
-    return replace(any_preset, meta["config"])

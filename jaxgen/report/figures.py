@@ -18,7 +18,6 @@ from jaxgen.report.style import (
     MANY_SEEDS,
     ORANGE,
     RED,
-    TITLES,
     Style,
     arm_styles,
     finish,
@@ -32,7 +31,6 @@ from jaxgen.report.style import (
 )
 from jaxgen.results.records import (
     HEADLINE_MODE,
-    TECHNIQUES,
     Array,
     Cell,
     History,
@@ -43,6 +41,8 @@ from jaxgen.results.records import (
     levels_of,
     technique_order,
 )
+from jaxgen.study.cards import figure_title
+from jaxgen.techniques import SUITES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -183,7 +183,7 @@ def grs_heatmap(records: Iterable[Record], mode: str = HEADLINE_MODE) -> "Figure
     cells = _shown_cells(records)
     environments = sorted({cell.environment for cell in cells}, key=environment_order)
     algorithms = sorted({cell.algorithm for cell in cells}, key=algorithm_order)
-    techniques = sorted({c.technique for c in cells} | set(TECHNIQUES), key=technique_order)
+    techniques = sorted({c.technique for c in cells} | set(SUITES["controls"]), key=technique_order)
     height = max(2.3, 0.75 * len(algorithms) + 0.75)
     figure, axes = subplots(len(environments), 1, 1.45 * len(techniques) + 1.6, height)
     image: Any = None
@@ -191,7 +191,7 @@ def grs_heatmap(records: Iterable[Record], mode: str = HEADLINE_MODE) -> "Figure
         grid = {(c.algorithm, c.technique): c for c in cells if c.environment == environment}
         table = [[grid.get((a, t)) for t in techniques] for a in algorithms]
         image = _draw_heatmap(axis, table, mode)
-        axis.set_title(TITLES.get(environment, environment), loc="left", fontweight="bold")
+        axis.set_title(figure_title(environment), loc="left", fontweight="bold")
         axis.set_xticks(range(len(techniques)), techniques)
         axis.set_yticks(range(len(algorithms)), [name.upper() for name in algorithms])
     figure.colorbar(image, ax=axes, label="A", shrink=0.8, aspect=30)
@@ -262,7 +262,7 @@ def degradation(records: Iterable[Record], environment: str, mode: str = HEADLIN
         level_axis(axis, ())
     axes.flat[0].set_ylabel(f"mean return ({mode})")
     legend_below(figure, figure.axes, f"means over seeds, whiskers: {_whiskers(cells)}")
-    title = f"{TITLES.get(environment, environment)}: return under shift"
+    title = f"{figure_title(environment)}: return under shift"
     finish(figure, title, any(cell.quick for cell in cells))
     return figure
 
@@ -301,7 +301,7 @@ def _experiment_cell(records: Iterable[Record]) -> tuple[Cell, str]:
     alias = f" (alias of {cell.alias_of})" if cell.alias_of else ""
     settings = len({record.name for record in records})
     setting = f" [run {cell.digest}, 1 of {settings} settings]" if settings > 1 else ""
-    environment = TITLES.get(cell.environment, cell.environment)
+    environment = figure_title(cell.environment)
     return cell, f"{cell.algorithm.upper()} on {environment}, {cell.technique}{alias}{setting}"
 
 

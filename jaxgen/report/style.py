@@ -10,19 +10,21 @@ import numpy as np
 
 from jaxgen.results.records import Array, technique_order
 from jaxgen.system.files import write_bytes
+from jaxgen.techniques import STUDIED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK, GREY = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#777777",
-)  # fmt: skip
+COLORS = {
+    "blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "red": "#D55E00",
+    "purple": "#CC79A7", "sky": "#56B4E9", "black": "#000000", "grey": "#777777",
+}  # fmt: skip
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK, GREY = COLORS.values()
 
 QUICK_BANNER = "!!! QUICK RUN: NOT A RESULT !!!"
 FLAG = "!"
 """Marks a literal score that must not be read as robustness."""
-TITLES = {"cartpole": "CartPole", "minigrid": "Grid", "starpilot": "Starpilot"}
 DPI = 150
 MANY_SEEDS = 6
 """Seeds from which on whiskers show the middle half of the seeds, not their range."""
@@ -36,23 +38,15 @@ class Style(NamedTuple):
     color: str
     marker: str
     line: Any
-    """Solid for plain arms, dashed for arms with reg, dotted and dash-dotted for offered arms."""
+    """Of matplotlib."""
 
 
+_LINES = {"solid": "-", "dashed": (0, (4, 2)), "dotted": ":", "dashdot": "-."}
 STYLES = {
-    "baseline": Style(BLACK, "o", "-"),
-    "reg": Style(GREY, "v", (0, (4, 2))),
-    "dr": Style(ORANGE, "s", "-"),
-    "dr+reg": Style(RED, "D", (0, (4, 2))),
-    "gar": Style(BLUE, "^", "-"),
-    "gar+reg": Style(SKY, "P", (0, (4, 2))),
-    "dr-scaled": Style(ORANGE, "p", ":"),
-    "gar-n": Style(GREEN, "X", ":"),
-    "gar-shuffle": Style(GREY, "h", ":"),
-    "es-gar": Style(PURPLE, "*", "-."),
-    "pcgrad": Style(GREEN, "<", "-."),
-    "and-mask": Style(PURPLE, ">", ":"),
+    name: Style(COLORS[studied.color], studied.marker, _LINES[studied.line])
+    for name, studied in STUDIED.items()
 }
+"""Of the techniques of the generalisation study."""
 _OTHER_STYLES = (
     Style(SKY, "d", ":"), Style(RED, "8", "-."), Style(BLACK, "H", ":"), Style(GREEN, "o", "-"),
     Style(PURPLE, "s", "--"), Style(BLUE, "v", "-."), Style(ORANGE, "D", "--"),

@@ -6,7 +6,6 @@ sampled returns never share a table, settings are never pooled, and every table 
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -23,35 +22,11 @@ from jaxgen.results.records import (
     levels_of,
     modes_of,
 )
+from jaxgen.study.cards.base import Expected
+from jaxgen.study.presets import expected_of
 
 _COMPARED = ("A_ood", "A")
 """Scores of which differences between arms are shown, the primary one first."""
-
-
-class Expected(NamedTuple):
-    """What the specification expects of one experiment; ranges are (low, high)."""
-
-    returns: tuple[float, float]
-    """Return at level 0."""
-    seconds: tuple[float, float]
-    """Time of one baseline experiment on one GPU, in the system that this one replaces."""
-    gar_seconds: tuple[float, float] | None
-    """The same with GAR, about six times as long; None where GAR is an alias."""
-
-
-EXPECTED: dict[tuple[str, str], Expected] = {
-    ("cartpole", "ppo"): Expected((400, 500), (30, 35), (180, 240)),
-    ("cartpole", "dqn"): Expected((300, 500), (30, 35), (180, 240)),
-    ("cartpole", "es"): Expected((200, 400), (120, 120), None),
-    ("minigrid", "ppo"): Expected((0.8, 0.95), (600, 1500), (3600, 9000)),
-    # Stated as "fails, about -.09".
-    ("minigrid", "dqn"): Expected((-0.10, -0.08), (600, 1500), (3600, 9000)),
-    ("minigrid", "es"): Expected((0.7, 0.9), (600, 1500), None),
-    ("starpilot", "ppo"): Expected((15, 40), (7200, 14400), (43200, 86400)),
-    ("starpilot", "dqn"): Expected((15, 40), (7200, 14400), (43200, 86400)),
-    ("starpilot", "es"): Expected((5, 15), (7200, 14400), None),
-}
-"""(environment, algorithm) -> the specification's expectation."""
 
 
 def summary(
@@ -156,7 +131,7 @@ def _beside_specification(cells: list[Cell]) -> Table:
 
 
 def _expected_row(cells: list[Cell], cell: Cell) -> tuple[str, ...]:
-    expected = EXPECTED.get((cell.environment, cell.algorithm))
+    expected = expected_of(cell.algorithm, cell.environment)
     returns = cell.curves()[:, :1].ravel()
     return (
         cell.algorithm,
@@ -188,7 +163,7 @@ def _times(cells: list[Cell]) -> Table:
 
 def _time_row(cells: list[Cell], group: list[Cell]) -> tuple[str, ...]:
     first = group[0]
-    expected = EXPECTED.get((first.environment, first.algorithm))
+    expected = expected_of(first.algorithm, first.environment)
     num_runs, seconds = _program_costs([record for cell in group for record in cell.records])
     total = sum(seconds.values())
     return (

@@ -37,17 +37,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxgen.study.cards import ALGORITHM_CARDS, ENVIRONMENT_CARDS
 from jaxgen.system.errors import BadInput
+from jaxgen.techniques import STUDIED
 
 Array = NDArray[np.float64]
 History = Mapping[str, np.ndarray]
 
 SCHEMA = 1
-ENVIRONMENTS = ("cartpole", "minigrid", "starpilot")
-ALGORITHMS = ("ppo", "dqn", "es")
-TECHNIQUES = ("baseline", "reg", "dr", "dr+reg", "gar", "gar+reg")
-OFFERED = ("dr-scaled", "gar-n", "gar-shuffle", "es-gar", "pcgrad", "and-mask")
-"""Arms that tables and figures show where they were run."""
 HEADLINE_MODE = "greedy"
 """The mode of evaluation that headline tables and figures show."""
 EPISODES = "episodes_"
@@ -316,22 +313,23 @@ def group_cells(records: Iterable[Record]) -> list[Cell]:
 
 
 def environment_order(name: str) -> tuple[int, str]:
-    """Sort key of an environment's name: the study's own first."""
-    return _order(ENVIRONMENTS, name, name)
+    """Sort key of an environment's name: those that are registered first."""
+    return _order(ENVIRONMENT_CARDS, name, name)
 
 
 def algorithm_order(name: str) -> tuple[int, str]:
     """Sort key of an algorithm's name: a variant (``dqn-onehot``, ``dqn+``) follows its base."""
-    return _order(ALGORITHMS, re.split("[-+]", name)[0], name)
+    return _order(ALGORITHM_CARDS, re.split("[-+]", name)[0], name)
 
 
 def technique_order(name: str) -> tuple[int, str]:
-    """Sort key of a technique's name: the study's own first."""
-    return _order(TECHNIQUES + OFFERED, name, name)
+    """Sort key of a technique's name: those of the generalisation study first."""
+    return _order(STUDIED, name, name)
 
 
-def _order(known: tuple[str, ...], key: str, name: str) -> tuple[int, str]:
-    return known.index(key) if key in known else len(known), name
+def _order(known: Iterable[str], key: str, name: str) -> tuple[int, str]:
+    names = list(known)
+    return names.index(key) if key in names else len(names), name
 
 
 def _sort_key(record: Record) -> tuple:

@@ -10,13 +10,12 @@ from jaxgen.evaluation.references import References
 from jaxgen.evaluation.returns import normalised_by_kind, standard_error
 from jaxgen.evaluation.scores import score_curve
 from jaxgen.study.config import Config
+from jaxgen.study.presets import algorithm_card
 from jaxgen.study.spec import MODES, Evaluation, RunSpec
 from jaxgen.system.files import SCHEMA
 
 FINAL_MEANS = ("agree_ref", "agree_pair", "approx_kl", "clip_fraction", "explained_variance")
 """Training metrics whose mean over all iterations goes into a result, where they exist."""
-VALUE_LOSS = {"ppo": "value_loss", "dqn": "loss"}
-"""By which name an algorithm's history has the loss of its values; ES has none."""
 
 
 class Trained(NamedTuple):
@@ -81,7 +80,7 @@ def make_result(trained: Trained, references: References) -> dict[str, Any]:
         "scores": None if diverged else _scores(spec.evaluation, returns, references),
         "kinds": None if diverged else _kinds(references, returns),
         "training": _training(spec, history, diverged)
-        | _predictors(history, spec.base),
+        | _predictors(history, algorithm_card(spec.algorithm).facts.value_loss),
         "gas": _gas(spec, history),
         "layout_overlap": None if seen is None else seen.mean(1).tolist(),
     }
@@ -163,13 +162,14 @@ def _training(
     }  # fmt: skip
 
 
-def _predictors(history: Mapping[str, np.ndarray], base: str) -> dict[str, float | None]:
+def _predictors(
+    history: Mapping[str, np.ndarray], value_loss: str | None
+) -> dict[str, float | None]:
     """Numbers that could predict generalisation without comparing gradients.
 
     Training return, loss of the values and norm of the gradient, each over the first and the last
     quarter of the iterations; null where there is none.
     """
-    value_loss = VALUE_LOSS.get(base)
     sources = {"train_return": "reward", "value_loss": value_loss, "grad_norm": "grad_norm"}
     quarter = max(1, len(history["env_steps"]) // 4)
     parts = {"first": slice(quarter), "last": slice(-quarter, None)}
@@ -186,7 +186,8 @@ def _gas(spec: RunSpec, history: Mapping[str, np.ndarray]) -> dict[str, Any]:
     if spec.technique_values.compares_variations and not np.isnan(history["agree_pair"]).all():
         train = score_agreement(history["agree_pair"]).to_dict()
     if "probe_gram" in history:
-        probe = score_probe(history["probe_gram"], independent=spec.base != "es").to_dict()
+        independent = algorithm_card(spec.algorithm).facts.independent_halves
+        probe = score_probe(history["probe_gram"], independent).to_dict()
     return {"train": train, "probe": probe}
 
 

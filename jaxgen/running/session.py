@@ -10,8 +10,8 @@ from jaxgen.evaluation.suite import Suite
 from jaxgen.results.store import Store
 from jaxgen.running.kinds.base import Kind
 from jaxgen.running.reporter import Lane, Reporter
+from jaxgen.study.programs import program_words
 from jaxgen.system.files import content_hash
-from jaxgen.techniques import Rule
 from jaxgen.types import HostTask, Task
 
 
@@ -57,11 +57,10 @@ class Batch(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Algorithm and environment, and a rule that is not the usual one, for a reader."""
+        """Algorithm and environment, and what its program does that others do not, for a reader."""
         spec = self.lanes[0][0]
-        rule = spec.technique_values.rule
-        named = "" if rule is Rule.WEIGHTS else f" {rule.value}"
-        return f"{spec.algorithm} {spec.environment}{named}"
+        special = program_words(spec.technique_values)
+        return " ".join([spec.algorithm, spec.environment, *special])
 
     def checkpoint_path(self, store: Store) -> Path:
         """The folder of the batch's in-flight state, named by its list of lanes."""

@@ -1,4 +1,6 @@
-"""Hyper-parameters: frozen dataclasses, presets per environment, validation, JSON.
+"""Hyper-parameters: frozen dataclasses, validation, JSON.
+
+Presets are on the cards of the environments (`jaxgen.study.cards`).
 
 Nothing here imports JAX, so that a plan can be listed at once. Float fields
 become pytree leaves (they can vary between the lanes of one compiled program),
@@ -254,6 +256,11 @@ def _require_positive(config: Config, *names: str) -> None:
         _require(config, name, getattr(config, name) >= 1, "a positive whole number")
 
 
+def float_fields(cls: type[Config]) -> tuple[str, ...]:
+    """Fields that may differ between the lanes of one compiled program; the others are static."""
+    return tuple(field.name for field in dataclasses.fields(cls) if field.type in (float, "float"))
+
+
 def to_dict(config: Config) -> dict[str, Any]:
     """The configuration as JSON-ready values."""
     return {
@@ -264,17 +271,23 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def replace(config: Config, overrides: Mapping[str, Any]) -> Config:
     """Override fields by name; ValueError names an unknown key or a value of the wrong type."""
-    hints = get_type_hints(type(config))
-    allowed = [field.name for field in dataclasses.fields(config)]
-    converted = {}
-    for key, value in overrides.items():
+    return dataclasses.replace(config, **_converted(type(config), overrides))
+
+
+def from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
+    """The configuration that `to_dict` made the values of; errors as in `replace`."""
+    return cls(**_converted(cls, values))
+
+
+def _converted(cls: type[Config], values: Mapping[str, Any]) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    allowed = [field.name for field in dataclasses.fields(cls)]
+    for key in values:
         if key not in allowed:
             raise BadInput(
-                f"{config.algorithm}: unknown configuration key {key!r}; "
-                f"allowed: {', '.join(allowed)}"
+                f"{cls.algorithm}: unknown configuration key {key!r}; allowed: {', '.join(allowed)}"
             )
-        converted[key] = _convert(config.algorithm, key, value, hints[key])
-    return dataclasses.replace(config, **converted)
+    return {key: _convert(cls.algorithm, key, value, hints[key]) for key, value in values.items()}
 
 
 def _convert(algorithm: str, key: str, value: Any, kind: Any) -> Any:
@@ -288,152 +301,3 @@ def _convert(algorithm: str, key: str, value: Any, kind: Any) -> Any:
     if kind == tuple[int, ...] and isinstance(value, list | tuple):
         return tuple(_convert(algorithm, key, item, int) for item in value)
     raise BadInput(f"{algorithm}: {key} = {value!r} is not a {getattr(kind, '__name__', kind)}")
-
-
-PRESETS: dict[str, dict[str, Config]] = {
-    "ppo": {
-        "cartpole": PPOConfig(
-            total_steps=50_000, learning_rate=3e-4, hidden=(64, 64),
-            # 50 000 steps need many small updates: short rollouts, minibatches of 3 x 16.
-            num_envs=4, num_steps=32, num_epochs=10, num_minibatches=8, gamma=0.98,
-        ),
-        "minigrid": PPOConfig(
-            total_steps=1_000_000, learning_rate=2e-4, hidden=(128, 128),
-            num_envs=16, num_steps=32, num_epochs=4, num_minibatches=4,
-        ),
-        "starpilot": PPOConfig(
-            total_steps=3_000_000, learning_rate=5e-5, hidden=(256, 256), network="nature",
-            num_frames=4, num_envs=21, num_steps=128, num_epochs=3, num_minibatches=8, gamma=0.999,
-        ),
-    },
-    "dqn": {
-        "cartpole": DQNConfig(
-            total_steps=50_000, learning_rate=1e-4, hidden=(64, 64),
-            num_envs=2, num_steps=11, batch_size=64, replay_ratio=32, target_interval=500,
-            # Velocities have no bounds to scale by. Returns of 500 make values of 100 at gamma .99:
-            # scaled by 1 - gamma they are of order 1, which a learning rate of 1e-4 can follow.
-            encoding="raw", activation="tanh", reward_scale=0.01, adam_eps=1e-4,
-        ),
-        "minigrid": DQNConfig(
-            total_steps=1_000_000, learning_rate=1e-4, hidden=(128, 128),
-            # 3 x 64: small matrix products run at a third of the speed, and at a fixed replay
-            # ratio twice the batch is half the optimiser steps.
-            num_envs=16, num_steps=4, batch_size=192, replay_ratio=16, target_interval=1_000,
-        ),
-        "starpilot": DQNConfig(
-            total_steps=3_000_000, learning_rate=2.5e-5, hidden=(256, 256), network="nature",
-            # An update of 32 every 4 steps, as Mnih et al. 2015 have it.
-            num_frames=4, num_envs=11, num_steps=3, batch_size=32, replay_ratio=8,
-            target_interval=10_000, learning_starts=20_000,
-        ),
-    },
-    "es": {
-        "cartpole": ESConfig(
-            total_steps=1_000_000, learning_rate=0.03, hidden=(64, 64),
-            num_envs=50, num_steps=500, population=50, sigma=0.1,
-        ),
-        "minigrid": ESConfig(
-            # 5 M population steps end at .69, 8 M at .76 (10 seeds): the budget that reaches .70.
-            # 40 members estimate few directions: 16 units learn faster than 128 x 128 (.57 at 5 M);
-            # with ReLU two seeds in ten never leave the start.
-            total_steps=8_000_000, learning_rate=0.02, hidden=(16,), num_envs=80, num_steps=100,
-            population=40, episodes_per_member=2, sigma=0.1, head_scale=0.01, curve_interval=25,
-        ),
-        "starpilot": ESConfig(
-            # A generation takes up to 60 000 steps: few are left to learn from.
-            total_steps=3_000_000, learning_rate=0.02, hidden=(256, 256), network="nature",
-            num_frames=4, num_envs=20, num_steps=1000, population=20, sigma=0.02,
-        ),
-    },
-}
-"""Configuration of every (algorithm, environment): the specified values where it gives any."""
-
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ppo-published": (
-        "ppo",
-        {
-            "learning_rate": 5e-4, "hidden": (256,), "network": "impala", "num_frames": 1,
-            "num_envs": 21, "num_steps": 256, "scale_rewards": True,
-        },
-    ),
-    "dqn-onehot": ("dqn", {"encoding": "one_hot"}),
-    "dqn+": ("dqn", {"gamma": 0.95, "n_step": 3}),
-    "dqn-truncation": ("dqn", {"bootstrap_truncations": False}),
-    "dqn-autoreset": ("dqn", {"true_successors": False}),
-    "dqn-lr5e-4": ("dqn", {"learning_rate": 5e-4}),
-    "dqn-batch64": ("dqn", {"batch_size": 64}),
-    "dqn-nstep3": ("dqn", {"n_step": 3}),
-    "dqn-gamma95": ("dqn", {"gamma": 0.95}),
-    "es-matched": ("es", {"total_steps": "ppo"}),
-}
-"""Presets of an algorithm under a name of their own: (algorithm, overrides).
-
-The variants of DQN ask what keeps it from learning the grid: a mistake that is often made
-(``dqn-truncation``, ``dqn-autoreset``), what the network sees (``dqn-onehot``), or a setting;
-``dqn+`` puts together the two settings that help most.
-
-``es-matched`` counts the steps of every member against the budget that the other
-algorithms have, which is a handful of generations; its override names whose budget.
-"""
-
-TASK_OPTIONS: dict[str, dict[str, Any]] = {
-    "cartpole": {},
-    "minigrid": {"bank_size": 4096, "refresh_steps": 100_000, "see_through_walls": True},
-    "starpilot": {"num_levels": 200},
-}
-"""Options of each environment that are part of what is studied (and of the content hash).
-
-The number of layouts decides what generalisation means: ``bank_size`` fresh ones for each
-variation and seed, replaced every ``refresh_steps`` env steps.
-"""
-
-
-MAX_EPISODES: dict[str, tuple[int, int]] = {"starpilot": (256, 32)}
-"""Evaluation episodes per level, and per point of a learning curve, where they take long."""
-
-MIN_S0: dict[str, float] = {"starpilot": 0.02}
-"""Least s(0) of a policy that learned, where published agents of a million steps are only there."""
-
-
-PROCGEN_GAMES = (
-    "bigfish", "bossfight", "caveflyer", "chaser", "climber", "coinrun", "dodgeball", "fruitbot",
-    "heist", "jumper", "leaper", "maze", "miner", "ninja", "plunder",
-)  # fmt: skip
-"""Games that are configured as Starpilot is."""
-
-_tables: Any = (*PRESETS.values(), TASK_OPTIONS, MAX_EPISODES, MIN_S0)
-for _table in _tables:
-    _table.update(dict.fromkeys(PROCGEN_GAMES, _table["starpilot"]))
-
-
-def algorithm_names() -> tuple[str, ...]:
-    """What ``--algo`` takes: algorithms, then presets with names of their own."""
-    return (*PRESETS, *VARIANTS)
-
-
-def base_algorithm(name: str) -> str:
-    """The algorithm that a name stands for; ValueError names what is allowed."""
-    if name not in PRESETS and name not in VARIANTS:
-        raise BadInput(f"unknown algorithm {name!r}; allowed: {', '.join(algorithm_names())}")
-    return VARIANTS[name][0] if name in VARIANTS else name
-
-
-def preset(algorithm: str, environment: str) -> Config:
-    """The configuration of an algorithm (or named preset) on an environment."""
-    base = PRESETS[base_algorithm(algorithm)]
-    if environment not in base:
-        raise BadInput(
-            f"{algorithm} has no configuration for environment {environment!r}; "
-            f"allowed: {', '.join(base)}"
-        )
-    overrides = dict(VARIANTS[algorithm][1]) if algorithm in VARIANTS else {}
-    if "network" in overrides and base[environment].network == "mlp":
-        images = [name for name, own in base.items() if own.network != "mlp"]
-        raise BadInput(
-            f"{algorithm} reads images, which {environment} does not show; allowed: "
-            f"{', '.join(images)}"
-        )
-    budget = overrides.get("total_steps")
-    if isinstance(budget, str):
-        overrides["total_steps"] = PRESETS[budget][environment].total_steps
-    return replace(base[environment], overrides)

@@ -6,26 +6,14 @@ Nothing here imports JAX, so that a plan can be listed at once.
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from jaxgen.study.config import (
-    MAX_EPISODES,
-    MIN_S0,
-    TASK_OPTIONS,
-    Config,
-    base_algorithm,
-    preset,
-    replace,
-)
+from jaxgen.study.cards import ENVIRONMENT_CARDS, environment_card
+from jaxgen.study.config import Config, replace
+from jaxgen.study.presets import algorithm_card, check_defined, is_defined, preset
+from jaxgen.study.programs import program_key
 from jaxgen.study.spec import Evaluation, RunSpec
 from jaxgen.system.errors import BadInput
-from jaxgen.techniques import (
-    ES_ALIASES,
-    Rule,
-    canonical_name,
-    check_defined,
-    is_defined,
-)
+from jaxgen.techniques import canonical_name
 
 MAX_SEED = 2**31 - 1
 """Seeds stay below; the upper half of the folds belongs to evaluation."""
@@ -110,15 +98,14 @@ def make_study(
     evaluation.validate()
     if evaluation.levels[-1] != 1.0:
         raise BadInput(f"levels {evaluation.levels!r} must end with 1 for the scores of a study")
-    bases = [base_algorithm(algorithm) for algorithm in algorithms]
     for name in names:
-        if not any(is_defined(name, base) for base in bases):
-            check_defined(name, bases[0])
+        if not any(is_defined(name, algorithm) for algorithm in algorithms):
+            check_defined(name, algorithms[0])
     left_out = tuple(
         f"{algorithm} {name}"
-        for algorithm, base in zip(algorithms, bases, strict=True)
+        for algorithm in algorithms
         for name in names
-        if not is_defined(name, base)
+        if not is_defined(name, algorithm)
     )
     groups = [
         group
@@ -134,11 +121,12 @@ def _make_groups(
     environment: str, algorithm: str, techniques: Sequence[str], seeds: tuple[int, ...],
     evaluation: Evaluation, total_steps: int | None, quick: bool, study_seed: int,
 ) -> Iterator[Group]:
-    """A group for each rule among the techniques that the algorithm has."""
+    """A group for each program among the techniques that the algorithm has."""
     config = preset(algorithm, environment)
-    options = dict(TASK_OPTIONS[environment])
+    task = environment_card(environment).task
+    options = dict(task.options)
     if quick:
-        config, options = _quick(config, options)
+        config, options = _quick(algorithm, config), options | dict(task.quick)
     if total_steps is not None:
         config = replace(config, {"total_steps": total_steps})
     config.validate()
@@ -148,58 +136,52 @@ def _make_groups(
         return RunSpec(algorithm, environment, technique, config, options, evaluation, study_seed,
                        quick, alias_of)
 
-    base = base_algorithm(algorithm)
-    techniques = [name for name in techniques if is_defined(name, base)]
-    alias = ES_ALIASES if base == "es" else {}
+    techniques = [name for name in techniques if is_defined(name, algorithm)]
+    alias = algorithm_card(algorithm).techniques.aliases
     own = {name: spec(name) for name in techniques if name not in alias}
     # What an alias stands for is trained even where only the alias was asked for.
     for name in techniques:
         if name in alias:
             own.setdefault(alias[name], spec(alias[name]))
     aliases = tuple(spec(name, own[alias[name]].name) for name in techniques if name in alias)
-    for rule in Rule:
-        specs = tuple(own[name] for name in own if own[name].technique_values.rule is rule)
-        if specs:
-            # What an alias stands for has the usual rule.
-            own_aliases = aliases if rule is Rule.WEIGHTS else ()
-            yield Group(algorithm, environment, specs, own_aliases, seeds)
+    programs: dict[tuple, list[RunSpec]] = {}
+    for each in own.values():
+        programs.setdefault(program_key(each.config, each.technique_values), []).append(each)
+    for specs in programs.values():
+        names = {each.name for each in specs}
+        copies = tuple(each for each in aliases if each.alias_of in names)
+        yield Group(algorithm, environment, tuple(specs), copies, seeds)
 
 
 def _affordable(evaluation: Evaluation, environment: str) -> Evaluation:
     """What an environment's time allows of the evaluation that was asked for."""
-    if environment not in MAX_EPISODES:
-        return evaluation
-    if evaluation.probe:
+    limits = environment_card(environment).limits
+    if evaluation.probe and not limits.can_probe:
         raise BadInput(
             f"{environment} cannot be probed for the agreement of gradients: leave out the probe, "
             "or the environment"
         )
-    episodes, curve_episodes = MAX_EPISODES[environment]
     return dataclasses.replace(
         evaluation,
-        episodes=min(evaluation.episodes, episodes),
-        curve_episodes=min(evaluation.curve_episodes, curve_episodes),
-        min_s0=least_s0(environment),
+        episodes=min(evaluation.episodes, limits.episodes),
+        curve_episodes=min(evaluation.curve_episodes, limits.curve_episodes),
+        min_s0=evaluation.min_s0 if limits.min_s0 is None else limits.min_s0,
     )
 
 
 def least_s0(environment: str) -> float:
     """The least s(0) of a policy that learned, see `jaxgen.evaluation.scores.score_curve`."""
-    return MIN_S0.get(environment, Evaluation.min_s0)
+    card = ENVIRONMENT_CARDS.get(environment)
+    least = card.limits.min_s0 if card else None
+    return Evaluation.min_s0 if least is None else least
 
 
-def _quick(config: Config, options: dict[str, Any]) -> tuple[Config, dict[str, Any]]:
+def _quick(algorithm: str, config: Config) -> Config:
     """Cut the work to seconds: enough to see every part move, not enough to learn."""
-    total_steps = 12 * config.steps_per_iteration
-    if config.algorithm == "es":
-        # Steps of a few generations of members that fail early.
-        total_steps = 2 * config.steps_per_iteration // 10
-    overrides: dict[str, Any] = {"total_steps": min(config.total_steps, total_steps)}
-    if config.algorithm == "dqn":
-        overrides["learning_starts"] = 2 * config.steps_per_iteration
-    if "bank_size" in options:
-        options = options | {"bank_size": 128}
-    return replace(config, overrides), options
+    changes = {"total_steps": 12 * config.steps_per_iteration}
+    changes |= algorithm_card(algorithm).facts.quick(config)
+    changes["total_steps"] = min(config.total_steps, changes["total_steps"])
+    return replace(config, changes)
 
 
 def _check_axis(kind: str, names: Sequence[str]) -> None:

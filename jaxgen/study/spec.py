@@ -4,7 +4,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from jaxgen.study.config import SHIFT_LEVELS, Config, base_algorithm, to_dict
+from jaxgen import techniques
+from jaxgen.study.config import SHIFT_LEVELS, Config, to_dict
+from jaxgen.study.presets import base_algorithm
 from jaxgen.system import files
 from jaxgen.system.errors import BadInput
 from jaxgen.techniques import Technique, make_technique
@@ -111,18 +113,13 @@ class RunSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready content of spec.json."""
-        values = self.technique_values
-        technique = values._asdict() | {"levels": list(values.levels), "rule": values.rule.value}
-        if values.augment == "none":
-            # Hashes are those from before there were augmentations.
-            del technique["augment"], technique["augment_share"]
         return {
             "schema": files.SCHEMA,
             "algorithm": self.algorithm,
             "base": self.base,
             "environment": self.environment,
             "technique": self.technique,
-            "technique_values": technique,
+            "technique_values": techniques.to_dict(self.technique_values),
             "config": to_dict(self.config),
             "task_options": dict(self.task_options),
             "evaluation": {

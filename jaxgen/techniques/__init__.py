@@ -3,8 +3,10 @@
 Nothing here imports JAX; `jaxgen.algorithms.gradients` applies a technique.
 """
 
+import dataclasses
+from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxgen.system.errors import BadInput
 
@@ -38,12 +40,9 @@ class Rule(Enum):
     that are hard to vary", with an agreement threshold of 1)."""
 
 
-class Augment(str):
-    """The name of an augmentation; static, as a `Rule` is."""
-
-
-class Technique(NamedTuple):
-    """An arm as data, so that all arms of an algorithm and a rule are one compiled program.
+@dataclass(frozen=True)
+class Technique:
+    """An arm as data: techniques that differ in numbers alone share one compiled program.
 
     The weight of variation k's gradient is, with ``m_k = max(0, cos(g_k, g))``,
     ``(1 - agreement) / K + agreement * ((1 - uniform) * m_k + uniform * mean(m))``.
@@ -58,7 +57,7 @@ class Technique(NamedTuple):
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW)."""
     rule: Rule = Rule.WEIGHTS
-    augment: Augment = Augment("none")
+    augment: str = "none"
     """What changes observations where gradients are taken; see `jaxgen.algorithms.augmentations`.
     """
     augment_share: float = 1.0
@@ -69,6 +68,9 @@ class Technique(NamedTuple):
         """Whether the gradients that agree or not are those of different variations."""
         return len(set(self.levels)) > 1 and self.rule is not Rule.SHUFFLE
 
+
+STATIC_FIELDS = ("rule", "augment")
+"""Fields of a technique that decide which program is compiled; the others are numbers."""
 
 COMPONENTS: dict[str, Technique] = {
     "baseline": Technique(),
@@ -84,18 +86,41 @@ COMPONENTS: dict[str, Technique] = {
 }
 """What can be composed: each field that differs from the baseline's is taken over."""
 
-_CONTROLS = ("baseline", "reg", "dr", "dr+reg", "gar", "gar+reg")
-SUITES: dict[str, tuple[str, ...]] = {
-    "controls": _CONTROLS,
-    "specified": ("baseline", "reg", "gar", "gar+reg"),
-    "rigorous": (
-        *_CONTROLS, "dr-scaled", "gar-shuffle", "gar-n", "pcgrad", "and-mask", "es-gar",
-    ),
-}
-"""The arms of a study by the suite's name; each algorithm takes those that it has."""
 
-ES_ALIASES = {"gar": "baseline", "gar+reg": "reg"}
-"""OpenAI-ES has no gradients, so its gar arms are other arms by another name."""
+class Studied(NamedTuple):
+    """What a technique is in the generalisation study."""
+
+    suites: tuple[str, ...]
+    color: str
+    marker: str
+    line: str
+    """Solid for plain techniques, dashed with reg, dotted and dashdot for offered ones."""
+
+
+_EVERY = ("controls", "specified", "rigorous")
+_CONTROL = ("controls", "rigorous")
+_OFFERED = ("rigorous",)
+STUDIED: dict[str, Studied] = {
+    "baseline": Studied(_EVERY, "black", "o", "solid"),
+    "reg": Studied(_EVERY, "grey", "v", "dashed"),
+    "dr": Studied(_CONTROL, "orange", "s", "solid"),
+    "dr+reg": Studied(_CONTROL, "red", "D", "dashed"),
+    "gar": Studied(_EVERY, "blue", "^", "solid"),
+    "gar+reg": Studied(_EVERY, "sky", "P", "dashed"),
+    "dr-scaled": Studied(_OFFERED, "orange", "p", "dotted"),
+    "gar-n": Studied(_OFFERED, "green", "X", "dotted"),
+    "gar-shuffle": Studied(_OFFERED, "grey", "h", "dotted"),
+    "es-gar": Studied(_OFFERED, "purple", "*", "dashdot"),
+    "pcgrad": Studied(_OFFERED, "green", "<", "dashdot"),
+    "and-mask": Studied(_OFFERED, "purple", ">", "dotted"),
+}
+"""Techniques in the order in which tables show them; any other one is drawn in a spare style."""
+
+SUITES: dict[str, tuple[str, ...]] = {
+    suite: tuple(name for name, studied in STUDIED.items() if suite in studied.suites)
+    for suite in _EVERY
+}
+"""The techniques of a study by the suite's name; each algorithm takes those that it has."""
 
 
 def canonical_name(name: str) -> str:
@@ -125,32 +150,28 @@ def canonical_name(name: str) -> str:
     return "+".join(sorted(parts, key=lambda part: (part == "reg", part)))
 
 
-def is_defined(name: str, algorithm: str) -> bool:
-    """Whether an algorithm (ppo, dqn, es; not a preset's name) has a technique.
-
-    ES has one pseudo-gradient, to which no rule applies, or with ``es-gar`` one of each variation.
-    """
-    technique = make_technique(name)
-    if algorithm == "es":
-        return technique.rule in (Rule.WEIGHTS, Rule.APART) and technique.uniform == 0
-    return technique.rule is not Rule.APART
-
-
-def check_defined(name: str, algorithm: str) -> None:
-    """Raise ValueError, which names what there is, unless `is_defined`."""
-    if not is_defined(name, algorithm):
-        allowed = ", ".join(each for each in COMPONENTS if is_defined(each, algorithm))
-        raise BadInput(f"technique {name!r} is not defined for {algorithm}; allowed: {allowed}")
-
-
 def make_technique(name: str) -> Technique:
     """Compose a technique from its name; see `canonical_name` for errors."""
-    technique, default = Technique(), Technique()
+    technique = Technique()
     for part in canonical_name(name).split("+"):
-        changes = {
-            field: value
-            for field, value in COMPONENTS[part]._asdict().items()
-            if value != getattr(default, field)
-        }
-        technique = technique._replace(**changes)
+        technique = dataclasses.replace(technique, **_changes(COMPONENTS[part]))
     return technique
+
+
+def to_dict(technique: Technique) -> dict[str, Any]:
+    """The technique as JSON-ready values; augmentation is named only where there is some."""
+    values = dataclasses.asdict(technique)
+    values |= {"levels": list(technique.levels), "rule": technique.rule.value}
+    if technique.augment == "none":
+        # Hashes are those from before there were augmentations.
+        del values["augment"], values["augment_share"]
+    return values
+
+
+def _changes(technique: Technique) -> dict[str, Any]:
+    """Fields that differ from the baseline's."""
+    return {
+        field.name: getattr(technique, field.name)
+        for field in dataclasses.fields(technique)
+        if getattr(technique, field.name) != field.default
+    }

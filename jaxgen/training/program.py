@@ -1,6 +1,7 @@
 """What a compiled program over lanes is: lanes, carry, and its functions."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.study.config import Config
+from jaxgen.study.programs import differing_fields, program_key
 from jaxgen.study.spec import Replay
 from jaxgen.techniques import MULTI_LEVELS, Technique
 from jaxgen.training.memory import Memory
@@ -121,15 +123,14 @@ def stack_lanes(
                 f"the technique trains on levels {technique.levels}, so num_variations = "
                 f"{config.num_variations} is not allowed; use {len(technique.levels)}"
             )
-    rules = {technique.rule for _, technique in arms}
-    if len(rules) != 1:
-        names = ", ".join(sorted(rule.value for rule in rules))
-        raise ValueError(f"lanes of one program share the rule of their technique, not {names}")
-    structures = {jax.tree.structure(config) for config, _ in arms}
-    if len(structures) != 1:
-        raise ValueError("lanes of one program share all fields of the configuration but floats")
+    keys = {program_key(config, technique) for config, technique in arms}
+    if len(keys) != 1:
+        raise ValueError(
+            "lanes of one program share all but the floats of configuration and technique; these "
+            f"differ in {', '.join(differing_fields(keys))}"
+        )
     as_floats = [
-        (config, technique._replace(levels=np.asarray(technique.levels, np.float32)))
+        (config, replace(technique, levels=np.asarray(technique.levels, np.float32)))
         for config, technique in arms
     ]
     config, technique = jax.tree.map(

@@ -1,5 +1,7 @@
 """Augmentations act where gradients are taken, by a key of their own."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from jaxgen.algorithms.augmentations import AUGMENTATIONS
 from jaxgen.algorithms.gradients import variation_gradient
 from jaxgen.algorithms.ppo import Batch
-from jaxgen.techniques import Augment, make_technique
+from jaxgen.techniques import make_technique
 from jaxgen.training.program import stack_lanes
 from probe_envs import tiny_config
 
@@ -25,7 +27,7 @@ def registered(monkeypatch):
 
 
 def with_share(share: float, name: str = "turned"):
-    return make_technique("dr")._replace(augment=Augment(name), augment_share=share)
+    return replace(make_technique("dr"), augment=name, augment_share=share)
 
 
 NUMBERS = jax.random.normal(jax.random.key(0), (3, 400))

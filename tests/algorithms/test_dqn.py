@@ -12,7 +12,8 @@ import pytest
 from jaxgen.algorithms import dqn, off_policy
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.nn.random import evaluation_words
-from jaxgen.study.config import preset, replace
+from jaxgen.study.config import replace
+from jaxgen.study.presets import preset
 from jaxgen.techniques import make_technique
 from jaxgen.training.program import stack_lanes
 from jaxgen.types import Transition

@@ -1,5 +1,6 @@
 """OpenAI-ES against evosax and by hand, on a quadratic and on probes, and its own budget."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -109,7 +110,7 @@ def test_equal_fitness_moves_nothing():
 
 def test_equal_fitness_under_reg_only_decays():
     """Every weight times 1 - lr x wd = 1 - .1 x .02 = .998."""
-    algorithm = make(REG._replace(weight_decay=0.02), **SINGLE_EPISODE)
+    algorithm = make(replace(REG, weight_decay=0.02), **SINGLE_EPISODE)
     before, _, after, _ = one_step(algorithm, outcome(jnp.full(6, -0.1)))
     np.testing.assert_allclose(after.params, 0.998 * np.asarray(before.params), rtol=1e-6)
 
@@ -182,7 +183,7 @@ def test_a_quadratic_converges():
 def lanes_of(*arms: tuple[str, Technique]):
     """Baseline or other arms on single probes, filled up to the usual number of lanes."""
     pairs = [
-        (tiny_config("es"), single(NAMES.index(probe))._replace(weight_decay=arm.weight_decay))
+        (tiny_config("es"), replace(single(NAMES.index(probe)), weight_decay=arm.weight_decay))
         for probe, arm in arms
     ]
     pairs += [pairs[0]] * (NUM_LANES - len(pairs))
@@ -262,7 +263,8 @@ def test_agreement_is_not_measured():
 def test_es_gar_changes_no_bit_with_its_company():
     """Lanes 0 and 1 of es-gar alone and among eight, over 6 generations."""
     program, name = traced("es").program, "es-gar"
-    arms = [(tiny_config("es"), single(2, name)._replace(levels=(0.0, 0.25, 0.5)))] * NUM_LANES
+    arm = replace(single(2, name), levels=(0.0, 0.25, 0.5))
+    arms = [(tiny_config("es"), arm)] * NUM_LANES
     states = []
     for count in (NUM_LANES // 2, NUM_LANES):
         lanes = stack_lanes(arms[:count], list(range(count)))

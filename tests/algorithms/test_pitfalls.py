@@ -27,7 +27,8 @@ from envs_jax import make_task
 from envs_jax.gridworld import layouts_of
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.evaluation.episodes import make_episodes
-from jaxgen.study.config import SHIFT_LEVELS, preset, replace
+from jaxgen.study.config import SHIFT_LEVELS, replace
+from jaxgen.study.presets import preset
 from jaxgen.techniques import SUITES, make_technique
 from jaxgen.training.device import make_program
 from jaxgen.training.keys import evaluation_key

@@ -4,6 +4,7 @@ The network subtracts the mean of the observations so far, which starts far from
 other use of the statistics shows: as parameters, perturbed, decayed, or refreshed too early.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ from probe_envs import NUM_ACTIONS, NUM_FEATURES, PROBES, ProbeTask, tiny_config
 
 TASK = ProbeTask(*PROBES.values())
 MEAN = 3.0
-REG = make_technique("gar+reg")._replace(weight_decay=0.5)
+REG = replace(make_technique("gar+reg"), weight_decay=0.5)
 OVERRIDES: dict[str, dict[str, Any]] = {
     "ppo": {"num_epochs": 1, "num_minibatches": 1},
     # One update, in the first iteration; no copy into the target network.

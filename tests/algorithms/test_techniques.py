@@ -1,5 +1,6 @@
 """The algebra of gradient agreement, and techniques by name."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -10,13 +11,13 @@ import pytest
 
 from jaxgen.algorithms.gradients import Combined, combine, variation_gradient
 from jaxgen.algorithms.learner import Adam
+from jaxgen.study.cards import ALGORITHM_CARDS
+from jaxgen.study.presets import is_defined, trained_name
 from jaxgen.techniques import (
     COMPONENTS,
-    ES_ALIASES,
     SUITES,
     Technique,
     canonical_name,
-    is_defined,
     make_technique,
 )
 
@@ -167,7 +168,7 @@ def test_dr_equals_gar_with_weights_one_third():
     mean = np.asarray(gradients).mean(0)
     np.testing.assert_allclose(combine(DR, gradients).gradient, mean, atol=1e-6)
     np.testing.assert_array_equal(
-        combine(DR, gradients).gradient, combine(GAR._replace(agreement=0.0), gradients).gradient
+        combine(DR, gradients).gradient, combine(replace(GAR, agreement=0.0), gradients).gradient
     )
     same = jnp.tile(gradients[:1], (3, 1))
     np.testing.assert_allclose(
@@ -284,7 +285,7 @@ def zero_step(technique: Technique) -> tuple[np.ndarray, np.ndarray]:
 
 def test_pitfall_13_decay_shrinks_by_learning_rate_times_decay():
     """lr x wd = .1 x .01 = 1e-3: far above float32's resolution, so each weight times .999."""
-    before, after = zero_step(make_technique("reg")._replace(weight_decay=DECAY))
+    before, after = zero_step(replace(make_technique("reg"), weight_decay=DECAY))
     np.testing.assert_allclose(after, before * (1 - LEARNING_RATE * DECAY), rtol=1e-6)
 
 
@@ -397,7 +398,7 @@ def test_shuffling_leaves_the_mean_gradient_alone():
         return jnp.square(batch @ params).mean(), {}
 
     params = jax.random.normal(jax.random.key(1), (4,))
-    shuffle = make_technique("gar-shuffle")._replace(agreement=0.0)
+    shuffle = replace(make_technique("gar-shuffle"), agreement=0.0)
     ours = variation_gradient(shuffle, loss, params, samples, None)[0].gradient
     expected = variation_gradient(DR, loss, params, samples, None)[0].gradient
     np.testing.assert_allclose(ours, expected, rtol=1e-5)
@@ -443,7 +444,9 @@ def test_the_specified_techniques():
     assert SUITES["rigorous"][:6] == SUITES["controls"]
     offered = {"dr-scaled", "gar-shuffle", "gar-n", "es-gar", "pcgrad", "and-mask"}
     assert set(SUITES["rigorous"][6:]) == offered
-    assert ES_ALIASES == {"gar": "baseline", "gar+reg": "reg"}
+    trained = {name: trained_name(name, "es") for name in SUITES["controls"]}
+    others = {name: other for name, other in trained.items() if name != other}
+    assert others == {"gar": "baseline", "gar+reg": "reg"}
     assert all(canonical_name(name) == name for name in COMPONENTS)
 
 
@@ -472,4 +475,4 @@ def test_bad_names_are_refused(name, message):
     ],
 )
 def test_which_algorithm_has_which_technique(name, algorithms):
-    assert tuple(each for each in ("ppo", "dqn", "es") if is_defined(name, each)) == algorithms
+    assert tuple(each for each in ALGORITHM_CARDS if is_defined(name, each)) == algorithms

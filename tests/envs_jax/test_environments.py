@@ -12,10 +12,13 @@ import pytest
 from gymnax.wrappers import FlattenObservationWrapper, LogWrapper
 
 import envs_jax
-from envs_jax import DEFAULT, ENVIRONMENTS, OTHERS, make_task
+from envs_jax import make_task, procgen_games
 from envs_jax.base import Environment, check_levels
+from envs_jax.cards.procgen import OTHERS
 from envs_jax.procgen_games import GAMES
-from jaxgen.study.config import PRESETS, PROCGEN_GAMES, preset
+from jaxgen.study.cards import ALGORITHM_CARDS, ENVIRONMENT_CARDS, environment_names
+from jaxgen.study.cards.base import Listing
+from jaxgen.study.presets import preset
 from jaxgen.types import Codes
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -44,7 +47,7 @@ class Subject:
         return take((self.params, self.words), level)
 
 
-@pytest.fixture(scope="module", params=sorted(DEFAULT))
+@pytest.fixture(scope="module", params=environment_names(Listing.DEFAULT))
 def subject(request):
     return Subject(request.param)
 
@@ -62,29 +65,34 @@ def assert_equal_trees(a, b):
 
 
 def test_names_are_listable_without_jax():
-    code = "import sys, envs_jax; print(sorted(envs_jax.ENVIRONMENTS), 'jax' in sys.modules)"
+    """NumPy neither: doctor may find it missing."""
+    code = (
+        "import sys, envs_jax; from jaxgen.study.cards import ENVIRONMENT_CARDS; "
+        "print(list(ENVIRONMENT_CARDS), 'jax' in sys.modules, 'numpy' in sys.modules)"
+    )
     root = Path(__file__).parents[2]
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
-    assert run.stdout.strip() == f"{sorted(ENVIRONMENTS)} False"
+    assert run.stdout.strip() == f"{list(ENVIRONMENT_CARDS)} False False"
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="'cartpol' is unknown: use one of cartpole, minigrid"):
+    with pytest.raises(ValueError, match="'cartpol' is unknown; use one of cartpole, minigrid"):
         make_task("cartpol")
 
 
 def test_all_games_of_procgen_have_names_and_settings():
-    """In the registry and, without it, in the configuration: the same sixteen."""
-    assert {"starpilot", *OTHERS} == set(GAMES) == {"starpilot", *PROCGEN_GAMES}
+    """On cards, which are read without it, and where it is played: the same sixteen."""
+    assert {"starpilot", *OTHERS} == set(GAMES)
+    assert environment_names(Listing.BY_NAME) == list(OTHERS)
     for name in OTHERS:
         assert make_task(name).spec.name == name
-        assert all(preset(each, name) == preset(each, "starpilot") for each in PRESETS)
+        assert all(preset(each, name) == preset(each, "starpilot") for each in ALGORITHM_CARDS)
 
 
 def test_without_procgen_its_games_are_not_available(monkeypatch):
-    monkeypatch.setattr(envs_jax, "installed", lambda: False)
+    monkeypatch.setattr(procgen_games, "installed", lambda: False)
     assert set(envs_jax.unavailable()) == set(GAMES)
-    monkeypatch.setattr(envs_jax, "installed", lambda: True)
+    monkeypatch.setattr(procgen_games, "installed", lambda: True)
     assert envs_jax.unavailable() == {}
 
 

@@ -18,7 +18,8 @@ from jaxgen.algorithms import ALGORITHMS
 from jaxgen.evaluation.agent import Agent
 from jaxgen.evaluation.references import References, make_references
 from jaxgen.evaluation.scores import DID_NOT_LEARN, score_curve
-from jaxgen.study.config import SHIFT_LEVELS, preset, replace
+from jaxgen.study.config import SHIFT_LEVELS, replace
+from jaxgen.study.presets import preset
 from jaxgen.study.spec import Evaluation
 from jaxgen.techniques import make_technique
 from jaxgen.training.device import make_program

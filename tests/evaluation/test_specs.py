@@ -10,7 +10,8 @@ from envs_jax import make_task
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.evaluation.agent import KIND, Agent, load_agent, save_agent
 from jaxgen.evaluation.specs import spec_from_dict, spec_to_dict
-from jaxgen.study.config import preset, to_dict
+from jaxgen.study.config import to_dict
+from jaxgen.study.presets import preset
 from jaxgen.system import checkpoint
 from jaxgen.techniques import make_technique
 from jaxgen.types import Box, Codes, Discrete, EnvSpec, Image, Numbers

@@ -8,9 +8,10 @@ import pytest
 from jaxgen.report import style
 from jaxgen.report.figures import degradation, grs_curve, grs_heatmap, learning_curves
 from jaxgen.report.style import QUICK_BANNER, STYLES, arm_styles, save, smooth, to_png
-from jaxgen.results.records import OFFERED, TECHNIQUES
-from jaxgen.techniques import COMPONENTS
+from jaxgen.techniques import COMPONENTS, STUDIED, SUITES
 from synthetic_records import make_record, make_study
+
+TECHNIQUES = SUITES["controls"]
 
 
 def words(figure):
@@ -324,7 +325,8 @@ def test_drawing_leaves_no_global_state():
 
 def test_arms_differ_in_colour_and_in_marker():
     """The six arms of the study in both; offered arms share colours, in lines of their own."""
-    assert set(STYLES) == {*TECHNIQUES, *OFFERED} and set(OFFERED) < set(COMPONENTS)
+    assert set(STYLES) == set(STUDIED) == set(SUITES["rigorous"])
+    assert set(STUDIED) - set(TECHNIQUES) < set(COMPONENTS)
     for field in ("color", "marker"):
         assert len({getattr(STYLES[name], field) for name in TECHNIQUES}) == len(TECHNIQUES)
     styles = arm_styles([*STYLES, "one", "another"])

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,15 @@ import pytest
 from jaxgen.report.differences import decompose
 from jaxgen.report.document import Table
 from jaxgen.report.style import QUICK_BANNER
-from jaxgen.report.summary import EXPECTED, sections, summary
+from jaxgen.report.summary import sections, summary
 from jaxgen.results.best import best_scores
 from jaxgen.results.histories import MAX_POINTS, history_json
 from jaxgen.results.read import missing_runs
 from jaxgen.results.records import Record, alias_records, check_records, group_cells, levels_of
 from jaxgen.results.table import ADDED, CSV_COLUMNS, csv_text, curves_text, read_csv, rows
+from jaxgen.study.cards import ALGORITHM_CARDS, ENVIRONMENT_CARDS, environment_names
+from jaxgen.study.cards.base import Listing
+from jaxgen.study.presets import expected_of
 from synthetic_records import LEVELS, make_record, make_study, run_name
 
 
@@ -472,9 +476,13 @@ def test_expectation_of_the_specification_stands_beside_ours():
 
 
 def test_expectations_cover_the_study():
-    names = {"cartpole", "minigrid", "starpilot"}
-    assert set(EXPECTED) == {(e, a) for e in names for a in ("ppo", "dqn", "es")}
-    for expected in EXPECTED.values():
+    """Each algorithm in each of the study's environments, and no game that is played by name."""
+    listed = environment_names(Listing.DEFAULT, Listing.ON_REQUEST)
+    cells = {(a, e): expected_of(a, e) for a in ALGORITHM_CARDS for e in ENVIRONMENT_CARDS}
+    assert {e for (_, e), expected in cells.items() if expected} == set(listed)
+    for algorithm, environment in product(ALGORITHM_CARDS, listed):
+        expected = cells[algorithm, environment]
+        assert expected is not None
         assert expected.returns[0] <= expected.returns[1]
         assert expected.seconds[0] <= expected.seconds[1]
 

@@ -30,7 +30,7 @@ from jaxgen.running.kinds.matrix import KIND
 from jaxgen.running.progress import Progress
 from jaxgen.running.session import Batch, Interrupted
 from jaxgen.running.workers.cut import make_units, remove_useless
-from jaxgen.study.config import preset
+from jaxgen.study.presets import preset
 from jaxgen.study.product import Study
 from jaxgen.study.spec import Evaluation
 from jaxgen.system import checkpoint, faults

@@ -17,7 +17,7 @@ from jaxgen.results.store import Store, open_store
 from jaxgen.running.batch import make_group_program
 from jaxgen.running.kinds.matrix import KIND
 from jaxgen.running.session import Interrupted, Options, Session
-from jaxgen.study.config import preset
+from jaxgen.study.presets import preset
 from jaxgen.study.product import Study, make_study
 from jaxgen.study.spec import Evaluation
 from jaxgen.training.fit import num_padded

@@ -10,17 +10,12 @@ from typing import Any
 
 import pytest
 
-from jaxgen.study.config import (
-    PRESETS,
-    PROCGEN_GAMES,
-    SHIFT_LEVELS,
-    VARIANTS,
-    algorithm_names,
-    base_algorithm,
-    preset,
-    replace,
-    to_dict,
-)
+from jaxgen.study.cards import ALGORITHM_CARDS, environment_names
+from jaxgen.study.cards.base import Listing
+from jaxgen.study.config import SHIFT_LEVELS, from_dict, replace, to_dict
+from jaxgen.study.presets import algorithm_names, base_algorithm, preset, setups_of
+
+VARIANTS = [name for card in ALGORITHM_CARDS.values() for name in card.variants]
 
 # SCIENCE, section 0: total env steps, learning rate, hidden layers and the rest of each cell.
 # ES has a budget of its own: 1 M population steps on CartPole, 5 M on the grid.
@@ -82,11 +77,13 @@ def test_presets_hold_the_specified_values(cell):
 def test_presets_are_valid_and_round_trip_through_json(cell):
     config = preset(*cell)
     config.validate()
-    assert replace(config, json.loads(json.dumps(to_dict(config)))) == config
+    values = json.loads(json.dumps(to_dict(config)))
+    assert replace(config, values) == from_dict(type(config), values) == config
 
 
 def test_every_preset_is_specified():
-    cells = {(a, e) for a, by_env in PRESETS.items() for e in by_env if e not in PROCGEN_GAMES}
+    listed = environment_names(Listing.DEFAULT, Listing.ON_REQUEST)
+    cells = {(name, e) for name in ALGORITHM_CARDS for e in setups_of(name) if e in listed}
     assert cells == set(SPECIFIED)
     assert SHIFT_LEVELS == (0.0, 0.25, 0.5, 0.75, 1.0)
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from jaxgen.study.config import preset, replace
+from jaxgen.study.config import replace
+from jaxgen.study.presets import preset
 from jaxgen.study.product import MAX_SEED, Study, make_study
 from jaxgen.study.spec import Evaluation, RunSpec
 from jaxgen.techniques import SUITES
@@ -56,7 +57,7 @@ def test_the_rigorous_suite_gives_each_algorithm_the_arms_that_it_has():
         for name in ALGORITHMS
     }
     own = [
-        {*SUITES["controls"], "dr-scaled"}, {"gar-shuffle"}, {"gar-n"}, {"pcgrad"}, {"and-mask"},
+        {*SUITES["controls"], "dr-scaled"}, {"gar-n"}, {"gar-shuffle"}, {"pcgrad"}, {"and-mask"},
     ]
     assert arms == {"ppo": own, "dqn": own, "es": [{"baseline", "reg", "dr", "dr+reg"}, {"es-gar"}]}
     aliases = [spec.technique for group in study.groups for spec in group.aliases]

@@ -6,6 +6,7 @@ table: table k is trained at level k / 4 (`level_of`), so that the levels 0, .25
 multi-variation arm are tables 0, 1 and 2.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
@@ -17,7 +18,8 @@ import numpy as np
 
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.algorithms.base import Algorithm
-from jaxgen.study.config import Config, preset, replace
+from jaxgen.study.config import Config, replace
+from jaxgen.study.presets import preset
 from jaxgen.techniques import SUITES, Technique, make_technique
 from jaxgen.training.device import make_program
 from jaxgen.training.program import Carry, Lanes, Program, stack_lanes
@@ -189,12 +191,12 @@ def level_of(number: int) -> float:
     return number / 4
 
 
-DR_SCALED = make_technique("gar")._replace(uniform=1.0)
+DR_SCALED = dataclasses.replace(make_technique("gar"), uniform=1.0)
 
 
 def single(number: int, technique: str = "baseline") -> Technique:
     """A technique that trains all variations on one table."""
-    return make_technique(technique)._replace(levels=(level_of(number),) * 3)
+    return dataclasses.replace(make_technique(technique), levels=(level_of(number),) * 3)
 
 
 TINY: dict[str, dict[str, Any]] = {

@@ -25,6 +25,7 @@ from jaxgen.running.session import Options, Session
 from jaxgen.running.watching.reporter import Watched
 from jaxgen.running.watching.rows import Sink
 from jaxgen.study.product import Group, Study, make_study
+from jaxgen.study.programs import program_key
 from jaxgen.study.spec import Evaluation, RunSpec
 from jaxgen.training.memory import Memory
 from jaxgen.training.program import stack_lanes
@@ -102,12 +103,12 @@ _programs: dict[Any, GroupProgram] = {}
 
 def _kept_program(session: Session, group: Group) -> GroupProgram:
     spec, options = group.specs[0], session.options
-    content = {k: v for k, v in spec.to_dict().items() if not k.startswith("technique")}
-    floats = [k for k, v in content["config"].items() if isinstance(v, float)]
-    content["config"] = {k: v for k, v in content["config"].items() if k not in floats}
+    apart = ("technique", "technique_values", "config")
+    content = {name: value for name, value in spec.to_dict().items() if name not in apart}
     # Lanes of forks have a leaf more.
     content |= {"snapshots": None, "start": spec.start is not None}
-    key = repr((content, spec.technique_values.rule, options.num_devices, options.chunks_per_point))
+    program = program_key(spec.config, spec.technique_values)
+    key = repr((content, program, options.num_devices, options.chunks_per_point))
     if key not in _programs:
         _programs[key] = make_group_program(session, group)
     return _programs[key]

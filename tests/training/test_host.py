@@ -21,7 +21,8 @@ from jaxgen.algorithms import ALGORITHMS
 from jaxgen.evaluation.host_episodes import QueuedEpisodes, play
 from jaxgen.evaluation.policy import Acting
 from jaxgen.nn import frames
-from jaxgen.study.config import preset, replace
+from jaxgen.study.config import replace
+from jaxgen.study.presets import preset
 from jaxgen.techniques import make_technique
 from jaxgen.training.fork import join
 from jaxgen.training.host import BRIDGES

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgen.study.cards import ALGORITHM_CARDS
 from jaxgen.study.config import replace
 from jaxgen.techniques import SUITES, make_technique
 from jaxgen.training.keys import STREAMS, evaluation_key, iteration_keys, stream_key, train_key
@@ -24,12 +25,11 @@ from probe_envs import (
     train,
 )
 
-ALGORITHMS = ("ppo", "dqn", "es")
 GAR, LAST = 4, 7
 """A lane with an arm that differs in everything, and the lane with another seed."""
 
 
-@pytest.fixture(params=ALGORITHMS)
+@pytest.fixture(params=sorted(ALGORITHM_CARDS))
 def algorithm(request) -> str:
     return request.param
 
@@ -198,8 +198,10 @@ def test_lanes_share_everything_but_floats():
     lanes = stack_lanes(arms, list(range(6)))
     assert lanes.technique.levels.shape == (6, 3)  # pyright: ignore
     assert lanes.config.learning_rate.shape == (6,)  # pyright: ignore
-    with pytest.raises(ValueError, match="share all fields of the configuration but floats"):
+    with pytest.raises(ValueError, match="share all but the floats .* differ in num_steps"):
         stack_lanes([arms[0], (tiny_config("ppo", num_steps=8), arms[1][1])], [0, 1])
+    with pytest.raises(ValueError, match="these differ in rule"):
+        stack_lanes([arms[0], (tiny_config("ppo"), make_technique("pcgrad"))], [0, 1])
 
 
 @pytest.mark.parametrize("refresh_steps", [None, 24 * 7])

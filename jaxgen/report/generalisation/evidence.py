@@ -23,9 +23,8 @@ from jaxgen.evaluation.statistics import (
     paired_difference,
 )
 from jaxgen.results.records import HEADLINE_MODE, Cell, Record, check_records, group_cells
-from jaxgen.study.config import PRESETS, base_algorithm
+from jaxgen.study.presets import base_algorithm, is_defined, setups_of, trained_name
 from jaxgen.system.errors import BadInput
-from jaxgen.techniques import ES_ALIASES, is_defined
 
 MIN_SEEDS = MIN_PAIRS
 """Fewer seeds are described, with their range; there is no interval and no test."""
@@ -223,9 +222,10 @@ def compare(cells: Sequence[Cell], pairs: Sequence[tuple[str, str]]) -> list[Com
 def _is_possible(base: str, *techniques: str) -> bool:
     """The algorithm has the techniques as arms of their own."""
     try:
-        base = base_algorithm(base)
-        arms = [name for name in techniques if base != "es" or name not in ES_ALIASES]
-        return len(arms) == len(techniques) and all(is_defined(name, base) for name in arms)
+        return all(
+            is_defined(name, base) and trained_name(name, base) == name
+            for name in techniques
+        )
     except ValueError:
         # Registered where the results were made, not here.
         return True
@@ -358,4 +358,4 @@ def _is_expected(environment: str, algorithm: str, technique: str) -> bool:
 
     Variants of a preset are run with a few techniques in one environment on purpose.
     """
-    return environment in PRESETS.get(algorithm, ()) and _is_possible(algorithm, technique)
+    return environment in setups_of(algorithm) and _is_possible(algorithm, technique)

@@ -30,8 +30,9 @@ from jaxgen.report.generalisation.tables import (
     transfer_tables,
 )
 from jaxgen.report.generalisation.words import place
-from jaxgen.report.summary import EXPECTED
 from jaxgen.results.records import Cell, algorithm_order, levels_of, technique_order
+from jaxgen.study.cards import figure_title, sentence_title
+from jaxgen.study.presets import counting_populations, expected_of, observes_codes
 
 
 def sections(findings: Findings, draw: bool = True) -> list[Section]:
@@ -116,7 +117,7 @@ def _environment(
     findings: Findings, cells: list[Cell], best: str, illustrate: Illustrate
 ) -> Section:
     name = cells[0].environment
-    title = style.TITLES.get(name, name)
+    title = figure_title(name)
     records = [record for record in findings.records if record.environment == name]
     blocks: list[Block] = [
         best,
@@ -268,7 +269,7 @@ def _preset_words(environment: str, algorithm: str, cells: Sequence[Cell]) -> st
         f"{best.algorithm} has the highest mean greedy return at level 0: {mean_return(best)} "
         f"over {len(best.records)} seeds."
     )
-    expected = EXPECTED.get((environment, algorithm))
+    expected = expected_of(algorithm, environment)
     if expected is not None:
         low, high = expected.returns
         text += f" The specification expects {low:g} to {high:g} of {algorithm}."
@@ -321,18 +322,22 @@ def _listed(title: str, names: Sequence[str]) -> str:
 
 def _comparability(cells: Sequence[Cell]) -> list[str]:
     texts = []
-    encodings = {cell.algorithm: words.encoding_of(cell) for cell in cells
-                 if cell.environment == "minigrid"}  # fmt: skip
-    if len(set(encodings.values())) > 1:
-        parts = [f"{algorithm} {encoding}" for algorithm, encoding in encodings.items()]
+    for environment in dict.fromkeys(cell.environment for cell in cells):
+        if not observes_codes(environment):
+            continue
+        encodings = {cell.algorithm: words.encoding_of(cell) for cell in cells
+                     if cell.environment == environment}  # fmt: skip
+        if len(set(encodings.values())) > 1:
+            parts = [f"{algorithm} {encoding}" for algorithm, encoding in encodings.items()]
+            texts.append(
+                f"On {sentence_title(environment)} the algorithms encode observations differently "
+                f"({', '.join(parts)}), so that a comparison between them would compare the "
+                "encodings too."
+            )
+    for name in counting_populations(base_of(cell) for cell in cells):
         texts.append(
-            f"On the grid the algorithms encode observations differently ({', '.join(parts)}), so "
-            "that a comparison between them would compare the encodings too."
-        )
-    if any(cell.algorithm.startswith("es") for cell in cells):
-        texts.append(
-            "ES has a budget of its own, counted over its whole population: comparing it with the "
-            "others compares budgets too."
+            f"{name.upper()} has a budget of its own, counted over its whole population: comparing "
+            "it with the others compares budgets too."
         )
     if len({levels_of(cell.records) for cell in cells if cell.finished}) > 1:
         texts.append("Arms were evaluated at different levels.")

@@ -11,7 +11,6 @@ from jaxgen.evaluation.statistics import (
     optimality_gap,
     probability_of_improvement,
 )
-from jaxgen.report import style
 from jaxgen.report.document import Table
 from jaxgen.report.generalisation import words
 from jaxgen.report.generalisation.evidence import (
@@ -27,6 +26,7 @@ from jaxgen.report.generalisation.findings import RANKING, Findings
 from jaxgen.report.generalisation.prediction import PREDICTORS, Prediction
 from jaxgen.report.generalisation.words import interval_text, number, p_text, place, score_text
 from jaxgen.results.records import Cell, levels_of
+from jaxgen.study.cards import figure_title
 
 
 def ranking_table(cells: Sequence[Cell]) -> Table:
@@ -39,7 +39,7 @@ def ranking_table(cells: Sequence[Cell]) -> Table:
         )
         for rank, cell in enumerate(ranked(cells, RANKING), 1)
     ]  # fmt: skip
-    title = style.TITLES.get(cells[0].environment, cells[0].environment)
+    title = figure_title(cells[0].environment)
     return Table(
         f"{title}: arms by mean {RANKING}",
         ("rank", "algorithm", "technique", "n", "learned", "diverged", "env steps", "A", PRIMARY,
@@ -180,7 +180,7 @@ def transfer_tables(findings: Findings) -> list[Table]:
         Table(
             "One environment left out",
             ("algorithm", "predictor",
-             *(style.TITLES.get(name, name) for name in environments), "right"),
+             *(figure_title(name) for name in environments), "right"),
             rows,
             ("The correlation in the environment left out, times the sign that the others have on "
              "average: above zero, the sign carries over.",),

@@ -22,11 +22,11 @@ from jaxgen.report.generalisation.evidence import (
 )
 from jaxgen.report.generalisation.prediction import Prediction, Predictor, Transfer
 from jaxgen.results.records import Cell
-from jaxgen.study.config import PRESETS, preset
+from jaxgen.study.cards import sentence_title
+from jaxgen.study.presets import observes_codes, preset, setups_of
 
 MAX_DETAILED = 6
 """Answers about more comparisons leave the numbers to the tables."""
-TITLES = {"cartpole": "CartPole", "minigrid": "the grid", "starpilot": "Starpilot"}
 
 
 class Question(NamedTuple):
@@ -126,7 +126,7 @@ def difference_text(comparison: Comparison) -> str:
 
 def place(algorithm: str, environment: str) -> str:
     """``PPO on CartPole``."""
-    return f"{algorithm.upper()} on {TITLES.get(environment, environment)}"
+    return f"{algorithm.upper()} on {sentence_title(environment)}"
 
 
 def arm_name(cell: Cell) -> str:
@@ -147,7 +147,7 @@ def ranking_words(cells: Sequence[Cell], score: str) -> str:
     comparable, others = _of_one_encoding(cells)
     best = leader(comparable, score)
     environment = cells[0].environment
-    title = TITLES.get(environment, environment)
+    title = sentence_title(environment)
     n = len(best.cell.records)
     text = (
         f"On {title}, {arm_name(best.cell)} has the highest mean {score}: "
@@ -208,9 +208,9 @@ def encoding_of(cell: Cell) -> str:
 
     The run says it. Rows of earlier versions do not: there it is what today's preset says.
     """
-    known = cell.environment in PRESETS.get(base_of(cell), ())
+    known = cell.environment in setups_of(base_of(cell))
     # A vector of numbers is what it is; scales of it are no other information.
-    if not known or cell.environment != "minigrid":
+    if not known or not observes_codes(cell.environment):
         return ""
     if encoding := cell.records[0].encoding:
         return encoding
