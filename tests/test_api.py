@@ -27,7 +27,7 @@ from jaxgen.study.spec import Evaluation
 from jaxgen.system import checkpoint, platform
 from jaxgen.training.keys import evaluation_key
 from jaxgen.training.memory import Memory
-from jaxgen.training.program import Program
+from jaxgen.training.program import Carry, Program
 from jaxgen.types import Discrete, EnvSpec, Image
 from probe_envs import MATCH, PROBES, ProbeTask, tiny_config
 
@@ -144,10 +144,10 @@ def calls(monkeypatch) -> list[tuple[Any, ...]]:
         return lanes.seed[:, None].astype(np.float32)
 
     def init(lanes, content) -> Any:
-        return None
+        return Carry((), (), np.zeros(len(lanes.seed), np.int32))  # pyright: ignore
 
     unused: Any = None
-    own: Any = dict.fromkeys(Program._fields, unused)
+    own: Any = dict.fromkeys(Program._fields, unused) | {"refresh_steps": Refreshed.refresh_steps}
     own |= {"content": content, "init": init, "train": step, "params": params}
     own |= {"memory": lambda lanes: Memory(0, 100), "min_lanes": 2, "max_lanes": 6}
     program = Program(**own)._replace(num_devices=2, chunk=64)
