@@ -68,7 +68,7 @@ def small_study(
 ) -> Study:
     """Real networks and batches, few steps and episodes; changes go to `make_study`."""
     evaluation = Evaluation(episodes=10, curve_episodes=3, probe=True)
-    options = {"evaluation": evaluation, "total_steps": BUDGETS[algorithm]} | changes
+    options = {"evaluation": evaluation, "total_steps": BUDGETS.get(algorithm)} | changes
     return make_study([environment], [algorithm], list(techniques), list(seeds), **options)
 
 
