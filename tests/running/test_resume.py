@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 
 from jaxgen import load_agent
-from jaxgen.results import store
 from jaxgen.results.lock import locked
 from jaxgen.results.store import Store, open_store
 from jaxgen.running import progress
@@ -33,7 +32,7 @@ from jaxgen.running.workers.cut import make_units, remove_useless
 from jaxgen.study.presets import preset
 from jaxgen.study.product import Study
 from jaxgen.study.spec import Evaluation
-from jaxgen.system import checkpoint, faults
+from jaxgen.system import checkpoint, faults, files
 from jaxgen.system.checkpoint import DamagedCheckpoint
 from jaxgen.system.files import TEMP_PREFIX
 from jaxgen.training.program import Carry
@@ -110,7 +109,7 @@ def moments_of(root: Path, folder: Path) -> list[Moment]:
             shutil.copytree(root, moment.root)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "write_point", keep)
+        patch.setattr(files, "write_point", keep)
         patch.setattr(checkpoint, "write_point", keep)
         run(STUDY, root, checkpoint_seconds=0.0)
     assert set(passages) == set(faults.WRITE_POINTS)
