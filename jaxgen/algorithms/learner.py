@@ -142,7 +142,7 @@ def decay_of(technique: Technique) -> Array:
 def mean_metrics(metrics: Metrics) -> Metrics:
     """Average the metrics of an iteration's updates ``[U]``; skipped updates become a count."""
     counts = {name: value.sum() for name, value in metrics.items() if name.endswith(SKIPPED)}
-    # Means of counts as well: without them XLA would sum up others in another order.
+    # Means of counts as well, replaced below: the compiled program keeps its text, and so its bits.
     means = {name: value.mean() for name, value in metrics.items()}
     return means | counts | {"updates": jnp.float32(metrics[SKIPPED].size)}
 
