@@ -147,12 +147,12 @@ def _collector(
     make_algorithm = _random_policy if policy == "random" else ALGORITHMS["ppo"]
     functions = make_host_functions(task, make_algorithm, lanes)
     words, levels = np.array(seeds, np.uint32)[:, None], np.zeros((len(seeds), 1), np.float32)
-    env: Any = task.training(words, levels, num_envs, functions.num_starts)
+    env: Any = task.training(words, levels, num_envs, functions.acting.shape.num_starts)
     carry = init_host_carry(functions, lanes, env.reset(0))
 
     def prepared(index: int) -> Any:
         lane, total = jax.tree.map(lambda leaf: leaf[index], (lanes, carry.episodes.total))
-        return functions.prepare(lane, carry.state[index], total, 0)
+        return functions.acting.prepare(lane, carry.state[index], total, 0)
 
     each = map(prepared, range(len(seeds)))
     actor, words = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
@@ -161,8 +161,8 @@ def _collector(
     state = [carry.episodes]
     if bridge == "callback":
         task.bridge.connect(env)
-        lower: Any = functions.rollout.lower  # pyright: ignore[reportFunctionMemberAccess]
-        images = [room_for_images(task.spec, functions, state[0], words)]
+        lower: Any = functions.acting.rollout.lower  # pyright: ignore[reportFunctionMemberAccess]
+        images = [room_for_images(task.spec, functions.acting.shape, state[0], words)]
         seconds, compiled = timed(
             lambda: lower(lanes, actor, *state, words, *images).compile()
         )
@@ -176,13 +176,14 @@ def _collector(
         drawn = np.asarray(words)
 
         def act(obs: np.ndarray, words_t: np.ndarray) -> Any:
-            return functions.act(lanes, actor, obs, words_t)
+            return functions.acting.act(lanes, actor, obs, words_t)
 
         seconds, _ = timed(lambda: act(np.asarray(carry.episodes.obs), drawn[:, 0]))
 
         def collect() -> None:
             episodes = state[0]
-            state[0] = collect_host(env, task.spec, act, functions.keeps_obs, episodes, drawn)[0]
+            keeps_obs = functions.acting.shape.keeps_obs
+            state[0] = collect_host(env, task.spec, act, keeps_obs, episodes, drawn)[0]
 
     return collect, facts | {"compile_seconds": seconds}
 

@@ -96,16 +96,16 @@ def update_on_images(overrides: dict[str, Any], pooled: bool) -> tuple[Run, dict
 
     carry = init_host_carry(functions, lanes, images())
     lane = jax.tree.map(lambda leaf: leaf[0], lanes)
-    actor, words = functions.prepare(lane, carry.state[0], carry.episodes.total[0], 0)
+    actor, words = functions.acting.prepare(lane, carry.state[0], carry.episodes.total[0], 0)
     of_lanes = jax.tree.map(lambda leaf: leaf[None], actor)
     env: Any = SimpleNamespace(step=step)
     _, rollout, _ = collect_host(
-        env, task.spec, lambda *args: functions.act(lanes, of_lanes, *args), functions.keeps_obs,
-        carry.episodes, np.asarray(words)[None],
+        env, task.spec, lambda *args: functions.acting.act(lanes, of_lanes, *args),
+        functions.acting.shape.keeps_obs, carry.episodes, np.asarray(words)[None],
     )
     rollout = jax.device_put(lane_of(rollout, 0))
     state = [carry.state[0], carry.env_steps[0]]
-    lower: Any = functions.update.lower  # pyright: ignore[reportFunctionMemberAccess]
+    lower: Any = functions.learner.update.lower  # pyright: ignore[reportFunctionMemberAccess]
     compiling, compiled = timed(lambda: lower(lane, *state, actor, rollout, 0).compile())
 
     def update() -> None:

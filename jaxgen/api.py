@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,16 +17,16 @@ from jaxgen.study.cards.base import Observed
 from jaxgen.study.config import SHIFT_LEVELS, Config, replace
 from jaxgen.study.presets import base_algorithm, check_defined, preset, setups_of, trained_name
 from jaxgen.study.product import check_seeds, least_s0
+from jaxgen.study.programs import program_key
 from jaxgen.study.spec import MODES, Evaluation
 from jaxgen.system import platform
 from jaxgen.techniques import Technique, canonical_name, make_technique
-from jaxgen.training.device import make_program
+from jaxgen.training.build import make_program
 from jaxgen.training.fit import fit, in_turns, padded
-from jaxgen.training.host_program import make_host_program
 from jaxgen.training.keys import evaluation_key
 from jaxgen.training.loop import iterate
 from jaxgen.training.program import Program, stack_lanes
-from jaxgen.types import HostTask, Task, is_host
+from jaxgen.types import HostTask, Task
 
 
 def train(
@@ -61,10 +60,7 @@ def train(
     check_seeds(seeds)
     config = _own_config(algorithm, task, config, overrides)
     base, arm = base_algorithm(algorithm), (config, make_technique(technique))
-    if is_host(task):
-        program = make_host_program(task, ALGORITHMS[base], stack_lanes([arm], [0]))
-    else:
-        program = _program(task, base, config.curve_iterations)
+    program = _program(task, base, arm)
     params = [
         _train_together(program, arm, turn)
         for turn in _turns(program, arm, seeds, f"{algorithm} on {task.spec.name}")
@@ -146,17 +142,27 @@ def compute_grs(
     }
 
 
-@lru_cache(maxsize=8)
-def _program(task: Task, base: str, chunk: int) -> Program:
-    """Made once, so that other arms and seeds find what is compiled."""
-    return make_program(task, ALGORITHMS[base], chunk=chunk)
+_programs: dict[Any, Program] = {}
+"""Those that were made last, by what they are compiled for, so that other arms and seeds find what
+is compiled."""
+MAX_PROGRAMS = 8
+
+
+def _program(task: Task | HostTask, base: str, arm: tuple[Config, Technique]) -> Program:
+    example = stack_lanes([arm], [0])
+    key = task, base, program_key(*arm)
+    program = _programs.pop(key, None) or make_program(task, ALGORITHMS[base], example)
+    _programs[key] = program
+    while len(_programs) > MAX_PROGRAMS:
+        del _programs[next(iter(_programs))]
+    return program
 
 
 def _turns(
     program: Program, arm: tuple[Config, Technique], seeds: Sequence[int], label: str
 ) -> list[list[int]]:
     """The seeds that train together, as many as the matrix would take."""
-    found = fit(program, stack_lanes([arm], [0]), len(seeds))
+    found = fit(program.capacity, stack_lanes([arm], [0]), len(seeds))
     if not found.fits:
         raise ValueError(f"{label}: {found}; {found.remedy()}")
     return in_turns(seeds, min(found.asked, found.fits))
@@ -166,10 +172,10 @@ def _train_together(
     program: Program, arm: tuple[Config, Technique], seeds: list[int]
 ) -> np.ndarray:
     """The parameters ``[L, D]`` at the end of the training of these seeds."""
-    padded_seeds = padded(seeds, program)
+    padded_seeds = padded(seeds, program.capacity)
     lanes = stack_lanes([arm] * len(padded_seeds), padded_seeds)
     last = deque(iterate(program, lanes), maxlen=1)[0]
-    return np.asarray(program.params(lanes, last.carry))[: len(seeds)]
+    return np.asarray(program.learner.params(lanes, last.carry))[: len(seeds)]
 
 
 def _check_platform() -> None:

@@ -27,7 +27,7 @@ from jaxgen.study.spec import Evaluation
 from jaxgen.system import checkpoint, platform
 from jaxgen.training.keys import evaluation_key
 from jaxgen.training.memory import Memory
-from jaxgen.training.program import Carry, Program
+from jaxgen.training.program import Capacity, Carry, LaneLearner, Program, World
 from jaxgen.types import Discrete, EnvSpec, Image
 from probe_envs import MATCH, PROBES, ProbeTask, tiny_config
 
@@ -88,12 +88,12 @@ def test_several_seeds_equal_each_alone(agents):
 
 def test_techniques_are_trained(agents):
     """The same seed, other levels, weights and decay: other parameters, without a new program."""
-    programs = api._program.cache_info().misses
+    programs = set(api._programs)
     for technique in ("baseline", "dr", "reg+gar"):
         agent = trained(technique)[0]
         assert agent.technique == {"reg+gar": "gar+reg"}.get(technique, technique)
         assert (np.asarray(agent.params) != np.asarray(agents[0].params)).any()
-    assert api._program.cache_info().misses == programs
+    assert set(api._programs) == programs
 
 
 def test_overrides_and_a_config_are_the_same(agents):
@@ -147,10 +147,13 @@ def calls(monkeypatch) -> list[tuple[Any, ...]]:
         return Carry((), (), np.zeros(len(lanes.seed), np.int32))  # pyright: ignore
 
     unused: Any = None
-    own: Any = dict.fromkeys(Program._fields, unused) | {"refresh_steps": Refreshed.refresh_steps}
-    own |= {"content": content, "init": init, "train": step, "params": params}
-    own |= {"memory": lambda lanes: Memory(0, 100), "min_lanes": 2, "max_lanes": 6}
-    program = Program(**own)._replace(num_devices=2, chunk=64)
+    program = Program(
+        World(Refreshed.refresh_steps, content, unused, unused, unused, unused),
+        LaneLearner(init, step, unused, unused, params, unused),
+        unused, unused,
+        Capacity(lambda lanes: Memory(0, 100), num_devices=2, min_lanes=2, max_lanes=6, chunk=64),
+    )  # fmt: skip
+    monkeypatch.setattr(api, "_programs", {})
     monkeypatch.setattr(api, "make_program", lambda *args, **kwargs: program)
     return made
 

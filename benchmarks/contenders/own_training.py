@@ -13,7 +13,7 @@ from jaxgen.evaluation.episodes import make_episodes
 from jaxgen.study import config as configuration
 from jaxgen.study.presets import preset
 from jaxgen.techniques import MULTI_LEVELS, Technique
-from jaxgen.training.device import make_program
+from jaxgen.training.device import make_device_program
 from jaxgen.training.keys import evaluation_key, iteration_keys, stream_key
 from jaxgen.training.program import Carry, Lanes, Program, stack_lanes
 from jaxgen.training.rollout import collect, start_episodes
@@ -46,11 +46,11 @@ def train(
     technique = Technique(levels=(0.0,) * config.num_variations)
     lanes = stack_lanes([(config, technique)] * len(seeds), seeds)
     count = num_iterations or config.num_iterations
-    program = make_program(task, ALGORITHMS[algorithm], chunk=count, devices=devices)
-    content = program.content(lanes, 0)
+    program = make_device_program(task, ALGORITHMS[algorithm], chunk=count, devices=devices)
+    content = program.world.content(lanes, 0)
     start, stop = np.int32(0), np.int32(count)
-    carry = program.init(lanes, content)
-    lower = program.train.lower  # pyright: ignore[reportFunctionMemberAccess]
+    carry = program.learner.init(lanes, content)
+    lower = program.learner.train.lower  # pyright: ignore[reportFunctionMemberAccess]
     tracing, lowered = timed(lambda: lower(lanes, carry, content, start, stop))
     compiling, compiled = timed(lowered.compile)
     suite = make_episodes(task, evaluation_key(0), (0.0,), 128)
@@ -58,13 +58,13 @@ def train(
 
     def train_all() -> Any:
         return jax.block_until_ready(
-            compiled(lanes, program.init(lanes, content), content, start, stop)
+            compiled(lanes, program.learner.init(lanes, content), content, start, stop)
         )
 
     def run() -> dict[str, Any]:
         seconds, (carry, metrics) = timed(train_all)
         if not reached:
-            returns = program.evaluate(lanes, program.params(lanes, carry), suite)
+            returns = program.evaluate(lanes, program.learner.params(lanes, carry), suite)
             reached.append(float(returns[:num_seeds, 0].mean()))
         # A population that has used its budget rests, so that less than was asked for is done.
         assert "active" not in metrics or metrics["active"][:num_seeds].all()
@@ -96,13 +96,13 @@ def _begin(algorithm: str, environment: str, num_lanes: int, pooled: bool) -> Be
     technique = Technique(levels=levels, agreement=0.0 if pooled else 1.0)
     padded = num_lanes + -num_lanes % jax.device_count()
     lanes = stack_lanes([(config, technique)] * padded, list(range(padded)))
-    program = make_program(task, make_algorithm, chunk=CHUNK)
-    content = program.content(lanes, 0)
-    carry = program.init(lanes, content)
+    program = make_device_program(task, make_algorithm, chunk=CHUNK)
+    content = program.world.content(lanes, 0)
+    carry = program.learner.init(lanes, content)
     iteration = max(1, round(WARM_UP_SHARE * config.num_iterations))
     for start in range(0, iteration, CHUNK):
         stop = np.int32(min(start + CHUNK, iteration))
-        carry, _ = program.train(lanes, carry, content, np.int32(start), stop)  # pyright: ignore
+        carry, _ = program.learner.train(lanes, carry, content, np.int32(start), stop)  # pyright: ignore
     return Begun(task, make_algorithm, lanes, program, content, carry, iteration)
 
 
@@ -115,7 +115,7 @@ def iterate(algorithm: str, environment: str, num_lanes: int, num_updates: int) 
         carry, start = state
         for first in range(start, start + num_updates, CHUNK):
             stop = np.int32(min(first + CHUNK, start + num_updates))
-            carry, _ = begun.program.train(
+            carry, _ = begun.program.learner.train(
                 begun.lanes, carry, begun.content, np.int32(first), stop  # pyright: ignore
             )
         state[:] = jax.block_until_ready(carry), start + num_updates

@@ -21,13 +21,12 @@ from jaxgen.study.spec import RunSpec
 from jaxgen.system import checkpoint, platform
 from jaxgen.system.errors import BadInput
 from jaxgen.system.files import content_hash
-from jaxgen.training.device import make_program
+from jaxgen.training.build import make_program
 from jaxgen.training.fit import fit, padded
-from jaxgen.training.host_program import make_host_program
 from jaxgen.training.keys import evaluation_key
 from jaxgen.training.loop import Start, Step, iterate
 from jaxgen.training.program import Carry, Lanes, Program, stack_lanes
-from jaxgen.types import HostTask, PyTree, Task, is_host
+from jaxgen.types import HostTask, PyTree, Task
 
 
 class GroupProgram(NamedTuple):
@@ -74,17 +73,12 @@ def make_group_program(session: Session, group: Group) -> GroupProgram:
     spec, options = group.specs[0], session.options
     task = session.make_task(spec.environment, **spec.task_options)
     devices = jax.local_devices()[: options.num_devices]
-    make_algorithm = ALGORITHMS[spec.base]
-    if is_host(task):
-        program = make_host_program(
-            task, make_algorithm, _example(spec), study_seed=spec.study_seed, bridge=options.bridge
-        )
-        return GroupProgram(task, program, devices[:1], {})
     chunk = max(1, -(-spec.config.curve_iterations // options.chunks_per_point))
     program = make_program(
-        task, make_algorithm, study_seed=spec.study_seed, chunk=chunk, devices=devices
+        task, ALGORITHMS[spec.base], _example(spec), study_seed=spec.study_seed, chunk=chunk,
+        devices=devices, bridge=options.bridge,
     )
-    return GroupProgram(task, program, devices, {})
+    return GroupProgram(task, program, devices[: program.capacity.num_devices], {})
 
 
 def max_batch_lanes(session: Session, shared: GroupProgram, batch: Batch) -> int:
@@ -95,7 +89,7 @@ def max_batch_lanes(session: Session, shared: GroupProgram, batch: Batch) -> int
     """
     options = session.options
     asked = min(len(batch.lanes), options.max_lanes or len(batch.lanes))
-    found = fit(shared.program, _example(batch.lanes[0][0]), asked, options.memory_share)
+    found = fit(shared.program.capacity, _example(batch.lanes[0][0]), asked, options.memory_share)
     session.reporter.note(f"{batch.label}: {found}")
     if found.asked <= found.fits or (options.max_lanes is None and found.fits):
         return min(found.asked, found.fits)
@@ -125,7 +119,7 @@ def _fixed_episodes(
 
 def make_trainer(session: Session, shared: GroupProgram, batch: Batch) -> Trainer:
     """Line up the lanes of a batch."""
-    own = padded(batch.lanes, shared.program)
+    own = padded(batch.lanes, shared.program.capacity)
     arms = [(spec.config, spec.technique_values) for spec, _ in own]
     snapshots.check_starts(batch)
     forks = [spec.start.number for spec, _ in own if spec.start is not None]
@@ -155,15 +149,16 @@ def train(trainer: Trainer) -> Progress:
             state = _curve_point(trainer, state)
         if step.finished:
             lanes = range(len(trainer.batch.lanes))
-            played = [program.episodes(step.content, lane) for lane in lanes]
+            played = [program.world.episodes(step.content, lane) for lane in lanes]
             state = state._replace(episodes=played)
         if step.segment.stop in kept:
             # Before the checkpoint, from which no start goes back.
             snapshots.keep(trainer, state, step, kept[step.segment.stop])
         stopping = options.should_stop()
         if stopping or step.finished or clock.checkpoint_due(options.checkpoint_seconds):
-            carry, world = program.freeze(step.carry, step.content, None)
-            progress.save(path, trainer.batch, state._replace(carry=carry, world=world))
+            carry, host_state = program.world.save(step.carry, step.content, None)
+            saved = state._replace(carry=carry, host_state=host_state)
+            progress.save(path, trainer.batch, saved)
         if stopping and not step.finished:
             raise Interrupted(f"stopped at iteration {state.iteration} of {trainer.batch.label}")
     return state
@@ -193,8 +188,8 @@ def _begin(trainer: Trainer, path: Path) -> tuple[Progress, Start | None]:
     """The state of a batch before its first step, and from where training goes on."""
     restored = _restore(trainer, path)
     if restored is not None:
-        carry = trainer.program.place(restored.carry)
-        return restored, Start(restored.iteration, carry, [(None, restored.world)])
+        host_states = [(None, restored.host_state)]
+        return restored, Start(restored.iteration, restored.carry, host_states)
     return snapshots.forked(trainer) or (_nothing(trainer), None)
 
 
@@ -204,7 +199,7 @@ def _restore(trainer: Trainer, path: Path) -> Progress | None:
     if not checkpoint.exists(path):
         return None
     try:
-        state = progress.load(path, batch, trainer.program.shapes(trainer.lanes))
+        state = progress.load(path, batch, trainer.program.learner.shapes(trainer.lanes))
     except checkpoint.DamagedCheckpoint as damage:
         session.reporter.note(f"damaged checkpoint, training starts again: {damage}")
         checkpoint.remove(path)
@@ -234,7 +229,7 @@ def _train_chunk(
     programs, num_lanes = trainer.shared.compiled, len(lanes.seed)
     if num_lanes not in programs:
         with timed(seconds, "compile"):
-            programs[num_lanes] = trainer.program.compile(lanes, carry, content)
+            programs[num_lanes] = trainer.program.learner.compile(lanes, carry, content)
         # A kill from here on costs no compilation.
         platform.seal_cache()
         clock.start()
@@ -250,7 +245,7 @@ def _after(trainer: Trainer, state: Progress, step: Step, clock: _Clock) -> Prog
     history = append(state.history, step.metrics)
     seen, prints = state.seen, trainer.references.prints
     if step.fresh and prints is not None:
-        overlap = trainer.program.overlap(trainer.lanes, step.content, prints)
+        overlap = trainer.program.world.overlap(trainer.lanes, step.content, prints)
         seen = seen | trainer.real(overlap)
     state = state._replace(
         carry=step.carry, iteration=step.segment.stop, history=history, seen=seen
@@ -264,7 +259,7 @@ def _after(trainer: Trainer, state: Progress, step: Step, clock: _Clock) -> Prog
 def _curve_point(trainer: Trainer, state: Progress) -> Progress:
     """Evaluate the policies at level 0, probe their gradients and tell the reporter."""
     with timed(state.seconds, "evaluate"):
-        params = trainer.program.params(trainer.lanes, state.carry)
+        params = trainer.program.learner.params(trainer.lanes, state.carry)
         episodes = trainer.curve_suite.episodes
         returns = trainer.real(trainer.program.evaluate(trainer.lanes, params, episodes))
     point = {

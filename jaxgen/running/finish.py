@@ -23,7 +23,7 @@ def finish(trainer: Trainer, state: Progress) -> None:
     """
     session, batch, program = trainer.session, trainer.batch, trainer.program
     with timed(state.seconds, "evaluate"):
-        params = program.params(trainer.lanes, state.carry)
+        params = program.learner.params(trainer.lanes, state.carry)
         episodes = trainer.references.suite.episodes
         returns = trainer.real(program.evaluate(trainer.lanes, params, episodes))
     params = trainer.real(params)

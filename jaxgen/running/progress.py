@@ -14,7 +14,7 @@ from jaxgen.running.reporter import History
 from jaxgen.running.session import Batch
 from jaxgen.system import checkpoint
 from jaxgen.training import fork
-from jaxgen.training.program import Carry, World
+from jaxgen.training.program import Carry, HostState
 from jaxgen.types import PyTree
 
 
@@ -30,8 +30,8 @@ class Progress(NamedTuple):
     seen: np.ndarray
     """Evaluation instances that occurred in training, bool ``[L, K, E]``; ``[L, 0, 0]`` where
     nothing is generated."""
-    world: World
-    """What `jaxgen.training.program.Program.freeze` gave of the environment when this was saved."""
+    host_state: HostState
+    """What `jaxgen.training.program.World.save` gave of the environment when this was saved."""
     episodes: list[History]
     """What each lane's episodes played, once it is finished; see `jaxgen.types.HostVecEnv`."""
     seconds: dict[str, float]
@@ -85,7 +85,8 @@ def save(path: Path, batch: Batch, progress: Progress) -> None:
         "history": _by_group(progress.history),
         "curve": _by_group(progress.curve),
         "seen": progress.seen,
-        "world": progress.world,
+        # Under the name that checkpoints have had since the first.
+        "world": progress.host_state,
         "episodes": progress.episodes,
     }
     meta = {
@@ -114,12 +115,12 @@ def load(path: Path, batch: Batch, padded: Carry) -> Progress:
     carry = jax.tree.map(
         lambda leaf: np.concatenate([leaf, np.repeat(leaf[-1:], num_padding, axis=0)]), carry
     )
-    curve, world = _series(tree.get("curve", {})), tree.get("world", {})
+    curve, host_state = _series(tree.get("curve", {})), tree.get("world", {})
     by_lane = tree.get("episodes", {})
     episodes = [by_lane.get(str(lane), {}) for lane in range(num_lanes)]
     return Progress(
-        carry, meta["iteration"], _series(tree["history"]), curve, tree["seen"], world, episodes,
-        meta["seconds"],
+        carry, meta["iteration"], _series(tree["history"]), curve, tree["seen"], host_state,
+        episodes, meta["seconds"],
     )
 
 

@@ -57,8 +57,8 @@ def path_of(store: Store, run: str, seed: int, share: float) -> Path:
 def keep(trainer: "Trainer", state: Progress, step: Step, share: float) -> None:
     """Write a snapshot of each lane of a batch."""
     for index, (spec, seed) in enumerate(trainer.batch.lanes):
-        carry, world = trainer.program.freeze(step.carry, step.content, index)
-        lane = progress.lane_of(state, index)._replace(carry=carry, world=world)
+        carry, host_state = trainer.program.world.save(step.carry, step.content, index)
+        lane = progress.lane_of(state, index)._replace(carry=carry, host_state=host_state)
         path = path_of(trainer.session.store, spec.name, seed, share)
         progress.save(path, Batch([(spec, seed)]), lane)
 
@@ -102,10 +102,10 @@ def forked(trainer: "Trainer") -> tuple[Progress, Start] | None:
         state = progress.join(parents)
     except ValueError as error:
         raise BadInput(f"{trainer.batch.label}: parents of forks differ: {error}") from error
-    each = padded(range(len(parents)), program)
-    carry = program.fork(lanes, gather(state.carry, each), iteration, start.replay)
-    worlds = [(lane, parents[parent].world) for lane, parent in enumerate(each)]
-    return state, Start(iteration, program.place(carry), worlds)
+    each = padded(range(len(parents)), program.capacity)
+    carry = program.learner.fork(lanes, gather(state.carry, each), iteration, start.replay)
+    host_states = [(lane, parents[parent].host_state) for lane, parent in enumerate(each)]
+    return state, Start(iteration, carry, host_states)
 
 
 def _load(trainer: "Trainer", start: Fork, seed: int) -> Progress:
@@ -113,7 +113,7 @@ def _load(trainer: "Trainer", start: Fork, seed: int) -> Progress:
     path = path_of(trainer.session.store, start.run, seed, start.share)
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype),
-        trainer.program.shapes(trainer.lanes),
+        trainer.program.learner.shapes(trainer.lanes),
     )
     try:
         parent = progress.load(path, batch, shapes)

@@ -24,12 +24,23 @@ from jaxgen.training.fit import MAX_LANES_ON_CPU, MIN_LANES
 from jaxgen.training.fork import forked_state
 from jaxgen.training.keys import iteration_keys, stream_key, train_key
 from jaxgen.training.memory import SHARED_BYTES, Memory, num_bytes
-from jaxgen.training.program import PROBE_LEVELS, Carry, Lanes, MakeAlgorithm, Program, learn
-from jaxgen.training.rollout import Episodes, collect, start_episodes
+from jaxgen.training.program import (
+    PROBE_LEVELS,
+    Capacity,
+    Carry,
+    Collected,
+    LaneLearner,
+    Lanes,
+    MakeAlgorithm,
+    Program,
+    World,
+    learn,
+)
+from jaxgen.training.rollout import collect, start_episodes
 from jaxgen.types import Array, Metrics, PyTree, Task
 
 
-def make_program(
+def make_device_program(
     task: Task,
     make_algorithm: MakeAlgorithm,
     *,
@@ -56,31 +67,34 @@ def make_program(
 
     content, init = over_lanes(lane_functions.content, 1), over_lanes(lane_functions.init, 2)
     train, zero = over_lanes(lane_functions.train, 3, donate=(1,)), np.int32(0)
-    return Program(
-        refresh_steps=task.refresh_steps,
-        content=content,
-        init=init,
-        train=train,
+    sharding = NamedSharding(mesh, PartitionSpec("lanes"))
+    world = World(
+        task.refresh_steps,
+        content,
+        overlap=over_lanes(lane_functions.overlap, 2),
+        episodes=lambda content, lane: {},
+        save=lambda carry, content, lane: (_saved(carry, lane), {}),
+        resume=lambda carry, content, states: jax.device_put(carry, sharding),
+    )
+    learner = LaneLearner(
+        init,
+        train,
         compile=lambda *args: train.lower(*args, zero, zero).compile(),
-        memory=lane_functions.memory,
         shapes=lambda lanes: jax.eval_shape(init, lanes, jax.eval_shape(content, lanes, zero)),
-        freeze=lambda carry, content, lane: (_frozen(carry, lane), {}),
-        place=lambda carry: jax.device_put(carry, NamedSharding(mesh, PartitionSpec("lanes"))),
-        thaw=lambda content, state, lane: None,
+        params=over_lanes(lane_functions.params, 2),
         fork=lambda lanes, carry, iteration, replay: jax.tree.map(
             np.asarray,
             over_lanes(partial(lane_functions.fork, replay), 2)(lanes, carry, np.int32(iteration)),
         ),
-        episodes=lambda content, lane: {},
+    )
+    most = MAX_LANES_ON_CPU * len(devices) if devices[0].platform == "cpu" else None
+    return Program(
+        world,
+        learner,
         # One by one: gradients of so many samples sum in an order that depends on the lanes.
-        probe=over_lanes(lane_functions.probe, 2, map_lanes=_one_by_one),
         evaluate=over_lanes(lane_functions.evaluate, 2, map_lanes=_one_by_one),
-        params=over_lanes(lane_functions.params, 2),
-        overlap=over_lanes(lane_functions.overlap, 2),
-        num_devices=len(devices),
-        min_lanes=MIN_LANES,
-        max_lanes=MAX_LANES_ON_CPU * len(devices) if devices[0].platform == "cpu" else None,
-        chunk=chunk,
+        probe=over_lanes(lane_functions.probe, 2, map_lanes=_one_by_one),
+        capacity=Capacity(lane_functions.memory, len(devices), MIN_LANES, most, chunk),
     )
 
 
@@ -150,24 +164,23 @@ class _LaneFunctions(NamedTuple):
     ) -> tuple[Carry, Metrics]:
         algorithm = self.algorithm(lane)
         keys = iteration_keys(train_key(self.study_seed, lane.seed, lane.fork), iteration)
-        actor, episodes, rollout, reward = self.collect(lane, carry, env_params, iteration)
-        after, metrics = learn(
-            algorithm, lane.config.total_steps, algorithm.shape.num_steps * episodes.total.size,
-            carry, actor, episodes, rollout, iteration, keys.update,
-        )
+        collected, reward = self.collect(lane, carry, env_params, iteration)
+        after, metrics = learn(algorithm, lane.config, carry, collected, iteration, keys.update)
         return after, reward | metrics
 
     def collect(
         self, lane: Lanes, carry: Carry, env_params: PyTree, iteration: Array
-    ) -> tuple[PyTree, Episodes, PyTree, Metrics]:
+    ) -> tuple[Collected, Metrics]:
         algorithm, environment = self.algorithm(lane), self.task.environment
         keys = iteration_keys(train_key(self.study_seed, lane.seed, lane.fork), iteration)
         actor = algorithm.prepare(carry.state, iteration, keys.prepare)
         episodes = carry.episodes
         if algorithm.shape.fresh:
             episodes = start_episodes(environment, env_params, algorithm, keys.start)
-        collected = collect(environment, env_params, algorithm, actor, episodes, keys.collect)
-        return actor, *collected
+        episodes, rollout, metrics = collect(
+            environment, env_params, algorithm, actor, episodes, keys.collect
+        )
+        return Collected(actor, episodes, rollout), metrics
 
     def memory(self, lanes: Lanes) -> Memory:
         lane, zero = jax.tree.map(lambda leaf: leaf[0], lanes), np.int32(0)
@@ -206,7 +219,7 @@ class _LaneFunctions(NamedTuple):
         return jax.lax.map(mode_returns, jnp.asarray([mode == "sampled" for mode in MODES]))
 
 
-def _frozen(carry: Carry, lane: int | None) -> Carry:
+def _saved(carry: Carry, lane: int | None) -> Carry:
     if lane is None:
         return carry
     return jax.tree.map(lambda leaf: np.asarray(leaf)[lane : lane + 1], carry)

@@ -8,7 +8,7 @@ import jax
 from jaxgen.system import platform
 
 if TYPE_CHECKING:
-    from jaxgen.training.program import Lanes, Program
+    from jaxgen.training.program import Capacity, Lanes
 
 T = TypeVar("T")
 
@@ -30,9 +30,9 @@ def num_padded(num_lanes: int, num_devices: int, min_lanes: int = MIN_LANES) -> 
     return num_devices * max(min_lanes, -(-num_lanes // num_devices))
 
 
-def padded(items: Sequence[T], program: "Program") -> list[T]:
+def padded(items: Sequence[T], capacity: "Capacity") -> list[T]:
     """An item for each lane of a program that trains these, the last one repeated."""
-    num_lanes = num_padded(len(items), program.num_devices, program.min_lanes)
+    num_lanes = num_padded(len(items), capacity.num_devices, capacity.min_lanes)
     return [*items, *[items[-1]] * (num_lanes - len(items))]
 
 
@@ -71,25 +71,25 @@ class Fit(NamedTuple):
         return f"{fewer}lower num_envs, num_steps or buffer_size, or use a larger machine"
 
 
-def fit(program: "Program", example: "Lanes", asked: int, memory_share: float = 1.0) -> Fit:
+def fit(capacity: "Capacity", example: "Lanes", asked: int, memory_share: float = 1.0) -> Fit:
     """How many of the lanes that are asked for can train together.
 
     Args:
-      program: what trains them.
+      capacity: of the program that trains them.
       example: lanes of which the first is like all of them.
       asked: 1 or more.
       memory_share: of what is free, the part that this process may take.
     """
-    asked = min(asked, program.max_lanes or asked)
-    num_devices = program.num_devices
+    asked = min(asked, capacity.max_lanes or asked)
+    num_devices = capacity.num_devices
     # Devices of a CPU share one memory, others have one each.
     places = 1 if jax.default_backend() == "cpu" else num_devices
-    memory, available = program.memory(example), platform.available_memory()
-    padded = num_padded(asked, num_devices, program.min_lanes)
+    memory, available = capacity.memory(example), platform.available_memory()
+    padded = num_padded(asked, num_devices, capacity.min_lanes)
     needed = memory.of(padded // places)
     if available is None:
         return Fit(asked, asked, needed, needed, places, num_devices)
     free = int(available * memory_share)
     of_each = memory.lanes_within(free) * places // num_devices
-    fits = num_devices * of_each if of_each >= program.min_lanes else 0
+    fits = num_devices * of_each if of_each >= capacity.min_lanes else 0
     return Fit(asked, fits, needed, free, places, num_devices)

@@ -10,13 +10,14 @@ several there would be a call for each.
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import sequential_vmap
 
-from jaxgen.algorithms.base import Algorithm
+from jaxgen.algorithms.base import Algorithm, RolloutShape
 from jaxgen.evaluation.policy import acting
 from jaxgen.nn import frames
 from jaxgen.study.spec import Replay
@@ -30,7 +31,7 @@ from jaxgen.training.host_rollout import (
     host_metrics,
 )
 from jaxgen.training.keys import IterationKeys, iteration_keys, stream_key, train_key
-from jaxgen.training.program import Carry, Lanes, MakeAlgorithm, learn
+from jaxgen.training.program import Carry, Collected, Lanes, MakeAlgorithm, learn
 from jaxgen.training.rollout import Ended, Episodes, action_words
 from jaxgen.training.trees import lane_at, stacked
 from jaxgen.types import Array, EnvSpec, HostTask, HostVecEnv, Metrics, PyTree
@@ -43,23 +44,29 @@ LANE_AXES: Any = Recording(0, 0, 1, 1, 1, 1, 1, 1)  # pyright: ignore
 """Where the lanes of a recording are."""
 
 
-class HostFunctions(NamedTuple):
-    """The compiled parts of an iteration, of one lane but for rollouts, where lanes are in front.
+class HostActing(NamedTuple):
+    """How lanes act in an iteration."""
 
-    The state of each lane lies in buffers of its own, a tuple in `Carry`: a replay of a gigabyte is
-    then written in place, and a program that is compiled once serves any number of lanes.
-    """
-
-    init: Callable[[Lanes, np.ndarray], tuple[PyTree, Episodes, Array]]
-    """(lane, first observations ``[V, N, ...]``) -> state, episodes, env steps."""
     prepare: Callable[[Lanes, PyTree, Array, int], tuple[PyTree, Array]]
     """(lane, state, running sums of rewards ``[V, N]``, iteration) -> actor, words
     ``[T, V, N, W]``."""
     rollout: Callable[[Lanes, PyTree, Episodes, Array, Any], tuple[Episodes, Recording, Ended]]
-    """(lanes, actor, episodes, words, images) -> episodes, recording, returns and ends of its
-    episodes ``[T, L, V, N]``; consumes the images, the buffer that it writes into."""
+    """(lanes, actor, episodes, words, images) -> episodes, recording, ends of episodes
+    ``[T, L, V, N]``; consumes the images, the buffer that it writes into."""
     act: Callable[[Lanes, PyTree, np.ndarray, np.ndarray], tuple[Array, PyTree]]
     """(lanes, actor, obs ``[L, V, N, ...]``, words ``[L, V, N, W]``) -> actions, extras."""
+    choose: Callable[[Lanes, Array, bool, np.ndarray, np.ndarray], Array]
+    """(lane, parameters ``[D]``, sampled or greedy, obs ``[slots, ...]``, words ``[slots, W]``) ->
+    actions ``[slots, *action shape]``, of an evaluation; W is ``num_words``."""
+    num_words: int
+    shape: RolloutShape
+
+
+class HostLearner(NamedTuple):
+    """How a lane learns."""
+
+    init: Callable[[Lanes, np.ndarray], tuple[PyTree, Episodes, Array]]
+    """(lane, first observations ``[V, N, ...]``) -> state, episodes, env steps."""
     assemble: Callable[[Lanes, Recording], PyTree]
     """(lane, recording) -> what the algorithm keeps of its transitions."""
     update: Callable[[Lanes, PyTree, Array, PyTree, Recording, int], tuple[PyTree, Array, Metrics]]
@@ -69,17 +76,17 @@ class HostFunctions(NamedTuple):
     """(lane, state) -> flat parameters ``[D]``."""
     fork: Callable[[Replay, Lanes, PyTree, int], PyTree]
     """(replay, lane, state, iteration) -> the state that a fork begins with."""
-    choose: Callable[[Lanes, Array, bool, np.ndarray, np.ndarray], Array]
-    """(lane, parameters ``[D]``, sampled or greedy, obs ``[slots, ...]``, words ``[slots, W]``) ->
-    actions ``[slots, *action shape]``; W is ``num_words``."""
-    num_words: int
-    keeps_obs: bool
-    spare: list[Any]
-    """The images of the last recording, to write the next one into: memory that is new has to be
-    filled with zeros by the system first."""
-    fresh: bool
-    """Restart every episode before each iteration."""
-    num_starts: int
+
+
+class HostFunctions(NamedTuple):
+    """The compiled parts of an iteration, of one lane but for rollouts, where lanes are in front.
+
+    The state of each lane lies in buffers of its own, a tuple in `Carry`: a replay of a gigabyte is
+    then written in place, and a program that is compiled once serves any number of lanes.
+    """
+
+    acting: HostActing
+    learner: HostLearner
 
 
 def make_host_functions(
@@ -96,108 +103,128 @@ def make_host_functions(
     platform.keep_freed_memory()
     own = _LaneFunctions(task, make_algorithm, study_seed)
     algorithm = own.algorithm(lane_at(example, 0))
-    shape = algorithm.shape
-    return HostFunctions(
-        init=jax.jit(own.init),
-        prepare=jax.jit(own.prepare),
+    acting = HostActing(
+        jax.jit(own.prepare),
         # Axes as the steps write them: others would copy the whole recording.
         rollout=jax.jit(jax.vmap(own.rollout, out_axes=(0, LANE_AXES, 1)), donate_argnums=4),
         act=jax.jit(jax.vmap(own.act)),
-        assemble=own.assemble,
+        choose=jax.jit(own.choose),
+        num_words=algorithm.policy.num_words,
+        shape=algorithm.shape,
+    )
+    learner = HostLearner(
+        jax.jit(own.init),
+        own.assemble,
         update=jax.jit(own.update, donate_argnums=1),
         params=jax.jit(own.params),
         fork=jax.jit(own.fork, static_argnums=0),
-        choose=jax.jit(own.choose),
-        num_words=algorithm.policy.num_words,
-        keeps_obs=shape.keeps_obs,
-        spare=[],
-        fresh=shape.fresh,
-        num_starts=shape.num_starts,
     )
+    return HostFunctions(acting, learner)
 
 
 def init_host_carry(functions: HostFunctions, lanes: Lanes, obs: np.ndarray) -> Carry:
     """The carry before the first iteration; first observations ``[L, V, N, ...]``."""
-    parts = [functions.init(lane_at(lanes, i), own) for i, own in enumerate(obs)]
+    parts = [functions.learner.init(lane_at(lanes, i), first) for i, first in enumerate(obs)]
     states, episodes, env_steps = zip(*parts, strict=True)
     return Carry(states, stacked(episodes), np.stack(env_steps))  # pyright: ignore
 
 
-def train_host_iteration(
-    task: HostTask, functions: HostFunctions, lanes: Lanes, carry: Carry, env: HostVecEnv,
-    iteration: int, bridge: BridgeKind = "callback",
-) -> tuple[Carry, Metrics]:
-    """Collect a rollout of the host's environment, then update all lanes.
+class HostTrainer:
+    """Iterations of lanes on a host environment.
+
+    While an environment is open, the images of its last recording are kept, to write the next one
+    into: memory that is new has to be filled with zeros by the system first.
 
     Args:
       task: the environment's.
       functions: from `make_host_functions`.
-      lanes: as in `jaxgen.training.device`.
-      carry: from `init_host_carry`, then from the last iteration; it is consumed.
-      env: of shape ``[L, V, N]``; it goes on where the last iteration left it.
-      iteration: its number, from 0.
       bridge: how the environment is stepped.
-
-    Returns:
-      The carry and the metrics ``[L]`` by name, those of `jaxgen.training.device`.
     """
-    each = [lane_at(lanes, index) for index in range(len(lanes.seed))]
-    prepared = [
-        functions.prepare(lane, state, total, iteration)
-        for lane, state, total in zip(each, carry.state, carry.episodes.total, strict=True)
-    ]
-    actors = [actor for actor, _ in prepared]
-    actor, words = stacked(prepared)
-    episodes = carry.episodes
-    if functions.fresh:
-        obs = frames.begin(env.reset(iteration), lanes.config.num_frames)
-        episodes = Episodes(obs, (), np.zeros(episodes.total.shape, np.float32))  # pyright: ignore
-    if bridge == "loop":
-        episodes, recording, ended = collect_host(
-            env, task.spec, lambda *args: functions.act(lanes, actor, *args), functions.keeps_obs,
-            episodes, np.asarray(words),
-        )
-    else:
+
+    def __init__(self, task: HostTask, functions: HostFunctions, bridge: BridgeKind = "callback"):
+        self.functions = functions
+        self.bridge: BridgeKind = bridge
+        self._task = task
+        self._spare: WeakKeyDictionary[HostVecEnv, Array] = WeakKeyDictionary()
+
+    def iteration(
+        self, lanes: Lanes, carry: Carry, env: HostVecEnv, number: int
+    ) -> tuple[Carry, Metrics]:
+        """Collect a rollout of the host's environment, then update all lanes.
+
+        Args:
+          lanes: as in `jaxgen.training.device`.
+          carry: from `init_host_carry`, then from the last iteration; it is consumed.
+          env: of shape ``[L, V, N]``; it goes on where the last iteration left it.
+          number: of the iteration, from 0.
+
+        Returns:
+          The carry and the metrics ``[L]`` by name, those of `jaxgen.training.device`.
+        """
+        each = [lane_at(lanes, index) for index in range(len(lanes.seed))]
+        prepared = [
+            self.functions.acting.prepare(lane, state, total, number)
+            for lane, state, total in zip(each, carry.state, carry.episodes.total, strict=True)
+        ]
+        episodes = self._begin(lanes, carry.episodes, env, number)
+        actor, words = stacked(prepared)
+        episodes, recording, ended = self._collect(lanes, actor, episodes, words, env)
+        updated = [
+            self.functions.learner.update(
+                lane, state, steps, prepared[index][0], lane_of(recording, index), number
+            )
+            for index, (lane, state, steps) in enumerate(
+                zip(each, carry.state, carry.env_steps, strict=True)
+            )
+        ]
+        states, env_steps, metrics = zip(*updated, strict=True)
+        carry = Carry(states, episodes, jnp.stack(env_steps))
+        return carry, host_metrics(ended) | stacked(metrics)
+
+    def _begin(
+        self, lanes: Lanes, episodes: Episodes, env: HostVecEnv, number: int
+    ) -> Episodes:
+        if not self.functions.acting.shape.fresh:
+            return episodes
+        obs = frames.begin(env.reset(number), lanes.config.num_frames)
+        return Episodes(obs, (), np.zeros(episodes.total.shape, np.float32))  # pyright: ignore
+
+    def _collect(
+        self, lanes: Lanes, actor: PyTree, episodes: Episodes, words: Array, env: HostVecEnv
+    ) -> tuple[Episodes, Recording, Ended]:
+        acting, task = self.functions.acting, self._task
+        if self.bridge == "loop":
+            return collect_host(
+                env, task.spec, lambda *args: acting.act(lanes, actor, *args),
+                acting.shape.keeps_obs, episodes, np.asarray(words),
+            )
         task.bridge.connect(env)
-        images = room_for_images(task.spec, functions, episodes, words)
-        episodes, recording, ended = task.bridge.run(
-            functions.rollout, lanes, actor, episodes, words, images
-        )
-        functions.spare[:] = [recording.obs]
-    updated = [
-        functions.update(lane, state, steps, actor, lane_of(recording, index), iteration)
-        for index, (lane, state, steps, actor) in enumerate(
-            zip(each, carry.state, carry.env_steps, actors, strict=True)
-        )
-    ]
-    states, env_steps, metrics = zip(*updated, strict=True)
-    carry = Carry(states, episodes, jnp.stack(env_steps))
-    return carry, host_metrics(*ended) | stacked(metrics)
+        # A rollout consumes its buffer, so that the spare one is given away.
+        images = self._spare.pop(env, None)
+        if images is None:
+            images = room_for_images(task.spec, acting.shape, episodes, words)
+        collected = task.bridge.run(acting.rollout, lanes, actor, episodes, words, images)
+        self._spare[env] = collected[1].obs
+        return collected
 
 
-def room_for_images(
-    spec: EnvSpec, functions: HostFunctions, episodes: Episodes, words: Array
-) -> Any:
-    """A buffer ``[L, T + 1, V, N, ...]`` for the images of a recording; the spare one, if it fits.
+def room_for_images(spec: EnvSpec, shape: RolloutShape, episodes: Episodes, words: Array) -> Any:
+    """A new buffer for the images of a recording.
 
     Args:
       spec: of the environment.
-      functions: what they hold to spare is theirs no longer.
-      episodes: where the rollout starts.
+      shape: of the rollout.
+      episodes: where it starts.
       words: ``[L, T, V, N, W]``.
     """
-    if not functions.keeps_obs:
-        return ()
-    wanted = image_shapes(spec, functions.keeps_obs, episodes, words)
-    spare = functions.spare.pop() if functions.spare else None
-    if spare is not None and spare.shape == wanted.shape:
-        return spare
-    return jnp.zeros(wanted.shape, wanted.dtype)
+    shapes = image_shapes(spec, shape, episodes, words)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-def image_shapes(spec: EnvSpec, keeps_obs: bool, episodes: Episodes, words: Array) -> Any:
-    """Shape and dtype of such a buffer; an empty tuple where the algorithm keeps none."""
-    if not keeps_obs:
+def image_shapes(spec: EnvSpec, shape: RolloutShape, episodes: Episodes, words: Array) -> Any:
+    """Shape and dtype of a recording's images ``[L, T + 1, V, N, ...]``; an empty tuple where the
+    algorithm keeps none."""
+    if not shape.keeps_obs:
         return ()
     num_lanes, num_steps, *_ = words.shape
     newest = jax.eval_shape(partial(frames.newest, spec), episodes.obs)
@@ -239,8 +266,7 @@ class _LaneFunctions(NamedTuple):
     def rollout(
         self, lane: Lanes, actor: PyTree, episodes: Episodes, words: Array, images: Any
     ) -> tuple[Episodes, Recording, Ended]:
-        algorithm, task = self.algorithm(lane), self.task
-        return collect_bridged(task.bridge, task.spec, algorithm, actor, episodes, words, images)
+        return collect_bridged(self.task, self.algorithm(lane), actor, episodes, words, images)
 
     def assemble(self, lane: Lanes, recording: Recording) -> PyTree:
         return assemble(self.task.spec, self.algorithm(lane), recording)
@@ -255,10 +281,10 @@ class _LaneFunctions(NamedTuple):
         rollout = self.assemble(lane, recording)
         # Where the episodes stand is the host's business, and the same whether a lane rests.
         carry = Carry(state, Episodes((), (), ()), env_steps)  # pyright: ignore
-        num_steps = lane.config.steps_per_iteration
+        collected = Collected(actor, carry.episodes, rollout)
         after, metrics = learn(
-            self.algorithm(lane), lane.config.total_steps, num_steps, carry, actor, carry.episodes,
-            rollout, iteration, self.keys(lane, iteration).update,
+            self.algorithm(lane), lane.config, carry, collected, iteration,
+            self.keys(lane, iteration).update,
         )
         return after.state, after.env_steps, metrics
 

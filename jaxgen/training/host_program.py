@@ -14,15 +14,24 @@ from jaxgen.study.spec import MODES, Replay
 from jaxgen.training.host import (
     BridgeKind,
     HostFunctions,
+    HostTrainer,
     image_shapes,
     init_host_carry,
     lane_of,
     make_host_functions,
-    train_host_iteration,
 )
 from jaxgen.training.keys import stream_key
 from jaxgen.training.memory import SHARED_BYTES, Memory, num_bytes
-from jaxgen.training.program import Carry, Lanes, MakeAlgorithm, Program, World
+from jaxgen.training.program import (
+    Capacity,
+    Carry,
+    HostState,
+    LaneLearner,
+    Lanes,
+    MakeAlgorithm,
+    Program,
+    World,
+)
 from jaxgen.training.trees import lane_at, with_lanes
 from jaxgen.types import Array, EnvSpec, HostTask, HostVecEnv, Metrics, PyTree
 
@@ -42,109 +51,119 @@ def make_host_program(
 ) -> Program:
     """The functions of a `Program` around a host environment; its content is a `HostVecEnv`.
 
-    Arguments as of `make_host_functions` and `train_host_iteration`. There is no probe.
+    Arguments as of `make_host_functions` and `HostTrainer`. There is no probe.
     """
     functions = make_host_functions(task, make_algorithm, example, study_seed=study_seed)
     config = example.config
-    program = _HostProgram(task, functions, study_seed, bridge)
-    return Program(
+    program = _HostProgram(task, HostTrainer(task, functions, bridge), study_seed)
+    world = World(
         refresh_steps=None,
         content=program.content,
-        init=program.init,
-        train=program.train,
-        compile=program.compile,
-        memory=partial(estimate_memory, task, functions),
-        shapes=program.shapes,
-        freeze=_freeze,
-        place=_place,
-        thaw=lambda env, state, lane: env.set_state(state, lane),
-        fork=program.fork,
+        overlap=program.no_overlap,
         episodes=lambda env, lane: env.episodes(lane),
-        probe=program.no_probe,
-        evaluate=program.evaluate,
-        params=program.params,
-        overlap=program.no_probe,
-        num_devices=1,
-        min_lanes=1,
-        # What is too much for a single lane, the bridge names.
-        max_lanes=max(1, task.bridge.max_envs // (config.num_variations * config.num_envs)),
-        chunk=max(1, STEPS_PER_CALL // config.steps_per_iteration),
+        save=_saved,
+        resume=_resumed,
     )
+    learner = LaneLearner(
+        program.init, program.train, program.compile, program.shapes, program.params, program.fork
+    )
+    # What is too much for a single lane, the bridge names.
+    most = max(1, task.bridge.max_envs // (config.num_variations * config.num_envs))
+    chunk = max(1, STEPS_PER_CALL // config.steps_per_iteration)
+    memory = partial(estimate_memory, task, functions)
+    capacity = Capacity(memory, num_devices=1, min_lanes=1, max_lanes=most, chunk=chunk)
+    return Program(world, learner, program.evaluate, program.no_probe, capacity)
 
 
 class _HostProgram(NamedTuple):
     """What `Program` asks for, of all lanes."""
 
     task: HostTask
-    functions: HostFunctions
+    trainer: HostTrainer
     study_seed: int
-    bridge: BridgeKind
 
     def content(self, lanes: Lanes, epoch: int) -> HostVecEnv:
         del epoch  # Levels are drawn by the episodes.
         keys = [stream_key(self.study_seed, seed, "episodes") for seed in lanes.seed]
         words = np.stack([host_words(key) for key in keys])
         levels = np.asarray(lanes.technique.levels)
-        return self.task.training(words, levels, lanes.config.num_envs, self.functions.num_starts)
+        num_starts = self.trainer.functions.acting.shape.num_starts
+        return self.task.training(words, levels, lanes.config.num_envs, num_starts)
 
     def init(self, lanes: Lanes, env: HostVecEnv) -> Carry:
-        return init_host_carry(self.functions, lanes, env.reset(0))
+        return init_host_carry(self.trainer.functions, lanes, env.reset(0))
 
     def train(
         self, lanes: Lanes, carry: Carry, env: HostVecEnv, start: int, stop: int
     ) -> tuple[Carry, Metrics]:
         rows = []
-        for iteration in range(int(start), int(stop)):
-            carry, metrics = train_host_iteration(
-                self.task, self.functions, lanes, carry, env, iteration, self.bridge
-            )
+        for number in range(int(start), int(stop)):
+            carry, metrics = self.trainer.iteration(lanes, carry, env, number)
             rows.append(metrics)
         return carry, jax.tree.map(lambda *values: np.stack(values, 1), *rows)
 
     def compile(self, lanes: Lanes, carry: Carry, env: HostVecEnv) -> Callable:
         del env
-        functions = _compiled(self.task.spec, self.functions, lanes, carry, self.bridge)
-        return self._replace(functions=functions).train
+        if self.trainer.bridge == "loop":
+            return self.train
+        functions = _compiled(self.task.spec, self.trainer.functions, lanes, carry)
+        trainer = HostTrainer(self.task, functions, self.trainer.bridge)
+        return self._replace(trainer=trainer).train
 
     def shapes(self, lanes: Lanes) -> Carry:
         first = _first_observations(self.task, lanes)
-        own = Carry(*jax.eval_shape(self.functions.init, lane_at(lanes, 0), first))
-        return with_lanes(own, len(lanes.seed))
+        one = Carry(*jax.eval_shape(self.trainer.functions.learner.init, lane_at(lanes, 0), first))
+        return with_lanes(one, len(lanes.seed))
 
     def fork(self, lanes: Lanes, carry: Carry, iteration: int, replay: Replay) -> Carry:
         each = [lane_at(carry.state, index) for index in range(len(lanes.seed))]
         forked = [
-            self.functions.fork(replay, lane_at(lanes, index), state, iteration)
+            self.trainer.functions.learner.fork(replay, lane_at(lanes, index), state, iteration)
             for index, state in enumerate(each)
         ]
         return carry._replace(state=_on_host(forked))
 
     def params(self, lanes: Lanes, carry: Carry) -> Array:
-        each = enumerate(carry.state)
-        return jnp.stack([self.functions.params(lane_at(lanes, i), state) for i, state in each])
+        params, each = self.trainer.functions.learner.params, enumerate(carry.state)
+        return jnp.stack([params(lane_at(lanes, index), state) for index, state in each])
 
     def evaluate(self, lanes: Lanes, params: Array, episodes: QueuedEpisodes) -> Any:
         return np.stack([
-            _evaluate(self.task, self.functions, lane_at(lanes, index), own, episodes)
-            for index, own in enumerate(params)
+            self._returns(lane_at(lanes, index), vector, episodes)
+            for index, vector in enumerate(params)
         ])
+
+    def _returns(self, lane: Lanes, params: Array, episodes: QueuedEpisodes) -> np.ndarray:
+        """Returns ``[modes, K, E]`` of one lane."""
+        acting = self.trainer.functions.acting
+
+        def returns(sampled: bool) -> np.ndarray:
+            chosen = Acting(partial(acting.choose, lane, params, sampled), acting.num_words)
+            return play(self.task.spec, episodes, chosen, lane.config.num_frames)
+
+        return np.stack([returns(mode == "sampled") for mode in MODES])
 
     def no_probe(self, *_: Any) -> Any:
         name = self.task.spec.name
         raise ValueError(f"{name} lives on the host, where gradients are not probed")
+
+    def no_overlap(self, *_: Any) -> Any:
+        name = self.task.spec.name
+        raise ValueError(f"{name} has no fingerprints, so that no overlap of its levels is known")
 
 
 def estimate_memory(task: HostTask, functions: HostFunctions, lanes: Lanes) -> Memory:
     """Estimate, before anything is allocated, from the shapes of the first of these lanes."""
     one, lane = np.int32(0), lane_at(lanes, 0)
     first = _first_observations(task, lanes)
-    state, episodes, _ = jax.eval_shape(functions.init, lane, first)
-    actor, words = jax.eval_shape(functions.prepare, lane, state, episodes.total, one)
+    acting, learner = functions
+    state, episodes, _ = jax.eval_shape(learner.init, lane, first)
+    actor, words = jax.eval_shape(acting.prepare, lane, state, episodes.total, one)
     inputs = with_lanes((actor, episodes, words), 1)
-    images = image_shapes(task.spec, functions.keeps_obs, *inputs[1:])
-    recording = jax.eval_shape(functions.rollout, with_lanes(lane, 1), *inputs, images)[1]
+    images = image_shapes(task.spec, acting.shape, *inputs[1:])
+    recording = jax.eval_shape(acting.rollout, with_lanes(lane, 1), *inputs, images)[1]
     one_lane = jax.eval_shape(partial(lane_of, index=0), recording)
-    rollout = jax.eval_shape(functions.assemble, lane, one_lane)
+    rollout = jax.eval_shape(learner.assemble, lane, one_lane)
     num_games = lane.config.num_variations * lane.config.num_envs
     # A lane's share is copied for the update, which sorts what it makes of it into minibatches.
     update = num_bytes(recording) + 2 * num_bytes(rollout)
@@ -158,7 +177,7 @@ def _first_observations(task: HostTask, lanes: Lanes) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, task.spec.obs_dtype)
 
 
-def _freeze(carry: Carry, env: HostVecEnv, lane: int | None) -> tuple[Carry, World]:
+def _saved(carry: Carry, env: HostVecEnv, lane: int | None) -> tuple[Carry, HostState]:
     if lane is None:
         return carry._replace(state=_on_host(carry.state)), env.get_state()
     # The other lanes' replays stay where they are.
@@ -167,43 +186,35 @@ def _freeze(carry: Carry, env: HostVecEnv, lane: int | None) -> tuple[Carry, Wor
     return Carry(_on_host([state[lane]]), *rest), env.get_state(lane)
 
 
-def _on_host(lanes: Sequence[PyTree]) -> Any:
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *lanes)
-
-
-def _place(carry: Carry) -> Carry:
+def _resumed(
+    carry: Carry, env: HostVecEnv, host_states: Sequence[tuple[int | None, HostState]]
+) -> Carry:
+    for lane, host_state in host_states:
+        env.set_state(host_state, lane)
     each = range(len(carry.env_steps))
     states = tuple(jax.tree.map(jnp.asarray, lane_at(carry.state, index)) for index in each)
     return carry._replace(state=states)
 
 
+def _on_host(lanes: Sequence[PyTree]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *lanes)
+
+
 def _compiled(
-    spec: EnvSpec, functions: HostFunctions, lanes: Lanes, carry: Carry, bridge: BridgeKind
+    spec: EnvSpec, functions: HostFunctions, lanes: Lanes, carry: Carry
 ) -> HostFunctions:
     """Compile what takes long, before it is called."""
     one, lane, num = np.int32(0), lane_at(lanes, 0), len(lanes.seed)
     state, steps = carry.state[0], carry.env_steps[0]
-    shapes = jax.eval_shape(functions.prepare, lane, state, carry.episodes.total[0], one)
+    shapes = jax.eval_shape(functions.acting.prepare, lane, state, carry.episodes.total[0], one)
     actor, words = with_lanes(shapes, num)
-    if bridge == "loop":
-        return functions
-    rollout: Any = functions.rollout
-    images = image_shapes(spec, functions.keeps_obs, carry.episodes, words)
+    acting, learner = functions
+    rollout: Any = acting.rollout
+    images = image_shapes(spec, acting.shape, carry.episodes, words)
     lowered = rollout.lower(lanes, actor, carry.episodes, words, images)
     kept = jax.eval_shape(partial(lane_of, index=0), lowered.out_info[1])
-    update: Any = functions.update
+    update: Any = learner.update
     compiled_update = update.lower(lane, state, steps, shapes[0], kept, one).compile()
-    return functions._replace(rollout=lowered.compile(), update=compiled_update)
-
-
-def _evaluate(
-    task: HostTask, functions: HostFunctions, lane: Lanes, params: Array,
-    episodes: QueuedEpisodes,
-) -> np.ndarray:
-    """Returns ``[modes, K, E]`` of one lane."""
-
-    def returns(sampled: bool) -> np.ndarray:
-        chosen = Acting(partial(functions.choose, lane, params, sampled), functions.num_words)
-        return play(task.spec, episodes, chosen, lane.config.num_frames)
-
-    return np.stack([returns(mode == "sampled") for mode in MODES])
+    return HostFunctions(
+        acting._replace(rollout=lowered.compile()), learner._replace(update=compiled_update)
+    )

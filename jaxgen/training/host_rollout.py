@@ -10,11 +10,11 @@ from jax import lax
 
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.nn import frames
-from jaxgen.training.rollout import Ended, Episodes, episode_metrics
+from jaxgen.training.rollout import Ended, Episodes, episode_metrics, tally
 from jaxgen.types import (
     Array,
-    Bridge,
     EnvSpec,
+    HostTask,
     HostVecEnv,
     Metrics,
     PyTree,
@@ -45,14 +45,14 @@ class Recording(NamedTuple):
 
 
 def collect_bridged(
-    bridge: Bridge, spec: EnvSpec, algorithm: Algorithm, actor: PyTree, episodes: Episodes,
-    words: Array, images: Any,
+    task: HostTask, algorithm: Algorithm, actor: PyTree, episodes: Episodes, words: Array,
+    images: Any,
 ) -> tuple[Episodes, Recording, Ended]:
     """As `collect`, of the host environment that is connected to the bridge.
 
     Args:
-      bridge: vmap over lanes makes one call of the host for all.
-      spec: of the environment; the algorithm may see a stack of its images.
+      task: gives the specification, of which the algorithm may see a stack of images, and the
+        bridge, of which vmap over lanes makes one call of the host for all.
       algorithm: as in `collect`.
       actor: as in `collect`.
       episodes: where the last rollout ended.
@@ -60,8 +60,10 @@ def collect_bridged(
       images: a buffer for the recording's ``obs``, whatever is in it.
 
     Returns:
-      The running episodes, the recording, and returns and ends ``[T, V, N]`` for `host_metrics`.
+      The running episodes, the recording, and the ends of episodes ``[T, V, N]`` for
+      `host_metrics`.
     """
+    spec = task.spec
     first = frames.newest(spec, episodes.obs)
     # A stack of one image is read from the recording, and need not be carried beside it.
     alone = algorithm.shape.keeps_obs and first.shape == episodes.obs.shape
@@ -73,8 +75,8 @@ def collect_bridged(
         time, words_t = inputs
         seen = lax.dynamic_index_in_dim(images, time, keepdims=False) if alone else stack
         action, extras = algorithm.act(actor, seen, words_t)
-        obs, reward, terminated, truncated, next_obs = bridge.step(action)
-        done, total = terminated | truncated, total + reward
+        obs, reward, terminated, truncated, next_obs = task.bridge.step(action)
+        done = terminated | truncated
         if algorithm.shape.keeps_obs:
             # Not images.at: out of bounds it must do nothing, so that it reads what is there.
             images = lax.dynamic_update_index_in_dim(images, obs, time + 1, 0)
@@ -82,8 +84,8 @@ def collect_bridged(
             stack = frames.push(spec, stack, obs, done)
         kept = action, reward, terminated, truncated, next_obs if spec.truncates else None, extras
         # Not summed here: a program with other neighbours would add in another order.
-        ended = jnp.where(done, total, 0.0), done
-        return (images, stack, jnp.where(done, 0.0, total)), (kept, ended)
+        total, ended = tally(total, reward, done)
+        return (images, stack, total), (kept, ended)
 
     stack = () if alone else episodes.obs
     (images, stack, total), (kept, ended) = lax.scan(
@@ -135,7 +137,7 @@ def collect_host(
     keeps_obs: bool,
     episodes: Episodes,
     words: np.ndarray,
-) -> tuple[Episodes, Recording, tuple[np.ndarray, np.ndarray]]:
+) -> tuple[Episodes, Recording, Ended]:
     """As `collect_bridged`, by a Python loop, for all lanes at once.
 
     Args:
@@ -152,27 +154,28 @@ def collect_host(
     """
     start, total = np.array(episodes.obs), np.array(episodes.total)
     time_axis, stack = total.ndim - 2, start
-    images, kept, ended = [np.array(frames.newest(spec, start))], [], []
+    images, kept, ends = [np.array(frames.newest(spec, start))], [], []
     for words_t in np.moveaxis(words, time_axis, 0):
         action, extras = jax.tree.map(np.asarray, act(stack, words_t))
         fields = env.step(spec.actions.scale(action))
         obs, reward, terminated, truncated, next_obs = map(np.array, fields)
         reward = reward.astype(np.float32)
-        done, total = terminated | truncated, total + reward
+        done = terminated | truncated
+        total, ended = tally(total, reward, done, np)
+        ends.append(ended)
         images += [obs] if keeps_obs else []
         successor = next_obs if spec.truncates else None
         kept.append((action, reward, terminated, truncated, successor, extras))
-        ended.append((np.where(done, total, np.float32(0)), done))
         stack = frames.push(spec, stack, obs, done)
-        total = np.where(done, np.float32(0), total)
-    columns = jax.tree.map(lambda *leaves: np.stack(leaves), *kept)
+    columns, ended = (
+        jax.tree.map(lambda *leaves: np.stack(leaves), *rows) for rows in (kept, ends)
+    )
     shown: Any = np.stack(images, axis=time_axis) if keeps_obs else ()
-    returns, ends = (np.stack(column) for column in zip(*ended, strict=True))
     after = Episodes(stack, (), total)  # pyright: ignore
-    return after, Recording(start, shown, *columns), (returns, ends)  # pyright: ignore
+    return after, Recording(start, shown, *columns), ended  # pyright: ignore
 
 
 @jax.jit
-def host_metrics(returns: Array, ends: Array) -> Metrics:
-    """The metrics of `collect` from returns and ends of episodes ``[T, L, V, N]`` -> ``[L]``."""
-    return episode_metrics(returns.sum((-2, -1)), ends.sum((-2, -1)))
+def host_metrics(ended: Ended) -> Metrics:
+    """The metrics of `collect` from the ends of episodes ``[T, L, V, N]`` -> ``[L]``."""
+    return episode_metrics(ended.returns.sum((-2, -1)), ended.happened.sum((-2, -1)))

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgen.study.config import Config
-from jaxgen.training.program import Carry, Lanes, Program, World, has_budget
+from jaxgen.training.program import Carry, HostState, Lanes, Program, has_budget
 from jaxgen.training.segments import Segment, segments
 from jaxgen.types import Array, PyTree
 
 Train = Callable[[Lanes, Carry, PyTree, Any, Any], tuple[Carry, dict[str, Any]]]
-"""A function with the arguments of `Program.train`."""
+"""A function with the arguments of `LaneLearner.train`."""
 
 
 class Start(NamedTuple):
@@ -23,9 +23,9 @@ class Start(NamedTuple):
     iteration: int
     """The next one."""
     carry: Carry
-    """On the devices, with a lane for each of the program's."""
-    worlds: Sequence[tuple[int | None, World]] = ()
-    """What `Program.freeze` gave of the environment, by lane; None: of all of them."""
+    """As `World.save` gave it, with a lane for each of the program's."""
+    host_states: Sequence[tuple[int | None, HostState]] = ()
+    """What it gave of an environment on the host, by lane; None: of all of them."""
 
 
 class Step(NamedTuple):
@@ -55,27 +55,28 @@ def iterate(
       program: what trains them.
       lanes: padded, see `jaxgen.training.fit.padded`.
       start: where to go on; None: at the first iteration.
-      train: what is called in place of ``program.train``, for those who compile ahead or time it.
+      train: what is called in place of the learner's own, to compile it ahead or to time it.
       stops: numbers of iterations after which a step ends, whatever the chunk.
 
     Yields:
       Steps; none where ``start`` is the end.
     """
-    train = program.train if train is None else train
-    iteration, carry, worlds = (0, None, ()) if start is None else start
-    if carry is not None and is_finished(lanes.config, iteration, carry.env_steps):
+    world, learner = program.world, program.learner
+    train = learner.train if train is None else train
+    iteration = 0 if start is None else start.iteration
+    if start is not None and is_finished(lanes.config, iteration, start.carry.env_steps):
         return
-    content = None
-    cuts = segments(lanes.config, program.refresh_steps, program.chunk, iteration, stops)
-    for segment in cuts:
+    content, chunk = None, program.capacity.chunk
+    carry: Carry | None = None
+    for segment in segments(lanes.config, world.refresh_steps, chunk, iteration, stops):
         fresh = content is None or segment.fresh_content
         if fresh:
-            content = program.content(lanes, np.int32(segment.epoch))  # pyright: ignore
+            content = world.content(lanes, np.int32(segment.epoch))  # pyright: ignore
         if carry is None:
-            carry = program.init(lanes, content)
-        elif segment.start == iteration:
-            for lane, world in worlds:
-                program.thaw(content, world, lane)
+            carry = (
+                learner.init(lanes, content) if start is None
+                else world.resume(start.carry, content, start.host_states)
+            )
         first, last = np.int32(segment.start), np.int32(segment.stop)
         carry, metrics = train(lanes, carry, content, first, last)
         finished = is_finished(lanes.config, segment.stop, carry.env_steps)

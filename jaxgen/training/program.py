@@ -1,6 +1,6 @@
 """What a compiled program over lanes is: lanes, carry, and its functions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from jaxgen.study.config import Config
 from jaxgen.study.programs import differing_fields, program_key
 from jaxgen.study.spec import Replay
 from jaxgen.techniques import MULTI_LEVELS, Technique
+from jaxgen.training.fit import padded
 from jaxgen.training.memory import Memory
 from jaxgen.training.rollout import Episodes
 from jaxgen.types import Array, Metrics, PyTree
@@ -22,7 +23,7 @@ PROBE_LEVELS = MULTI_LEVELS
 levels out of distribution stay unseen."""
 
 
-World = dict[str, np.ndarray]
+HostState = dict[str, np.ndarray]
 """The state of an environment on the host; empty where it is in the carry."""
 
 
@@ -48,53 +49,56 @@ class Carry(NamedTuple):
     """Environment steps so far, int32; those of all members for a population."""
 
 
-class Program(NamedTuple):
-    """The compiled functions of one (environment, algorithm, static configuration)."""
+class World(NamedTuple):
+    """What lanes are trained in.
+
+    ``content`` is the training content of all lanes: environment parameters ``[L, V]``, or open
+    environments, a `jaxgen.types.HostVecEnv`.
+    """
 
     refresh_steps: int | None
-    """Env steps of a lane between fresh environment parameters; None: never."""
+    """Env steps of a lane between fresh contents; None: never."""
     content: Callable[[Lanes, int], PyTree]
-    """(lanes, epoch) -> environment parameters ``[L, V]``, or a `jaxgen.types.HostVecEnv`."""
-    init: Callable[[Lanes, PyTree], Carry]
-    """(lanes, environment parameters) -> carry before the first iteration."""
-    train: Callable[[Lanes, Carry, PyTree, int, int], tuple[Carry, Metrics]]
-    """(lanes, carry, environment parameters, start, stop) -> carry, metrics ``[L, chunk]``.
+    """(lanes, epoch) -> content."""
+    overlap: Callable[[Lanes, PyTree, Array], Array]
+    """(lanes, content, fingerprints uint32 ``[K, E]``) -> bool ``[L, K, E]``: evaluation instances
+    that the content holds too."""
+    episodes: Callable[[PyTree, int], dict[str, np.ndarray]]
+    """(content, lane) -> what its finished episodes played, where that is known."""
+    save: Callable[[Carry, PyTree, int | None], tuple[Carry, HostState]]
+    """(carry, content, lane) -> all that a checkpoint needs of a lane, or (None) of all lanes: the
+    carry ``[L, ...]`` or ``[1, ...]``, and the content's state. Nothing is consumed."""
+    resume: Callable[[Carry, PyTree, Sequence[tuple[int | None, HostState]]], Carry]
+    """(saved carry ``[L, ...]``, content, its states by lane) -> carry where ``init`` puts it, so
+    that the program is the one compiled for that; the content goes on from its states."""
 
-    Consumes the carry. Metrics beyond ``stop - start`` are zeros, or, of a host environment, not
-    there.
+
+class LaneLearner(NamedTuple):
+    """What lanes learn by, compiled over all of them."""
+
+    init: Callable[[Lanes, PyTree], Carry]
+    """(lanes, content) -> carry before the first iteration."""
+    train: Callable[[Lanes, Carry, PyTree, int, int], tuple[Carry, Metrics]]
+    """(lanes, carry, content, start, stop) -> carry, metrics ``[L, chunk]``.
+
+    Consumes the carry. Metrics beyond ``stop - start`` are undefined, or not there.
     """
     compile: Callable[[Lanes, Carry, PyTree], Callable[..., tuple[Carry, Metrics]]]
-    """(lanes, carry, environment parameters) -> ``train``, compiled for them."""
-    memory: Callable[[Lanes], Memory]
-    """lanes -> what training lanes like the first of them takes, before anything is allocated."""
+    """(lanes, carry, content) -> ``train``, compiled for them."""
     shapes: Callable[[Lanes], Carry]
     """lanes -> shapes and dtypes of their carry."""
-    freeze: Callable[[Carry, PyTree, int | None], tuple[Carry, World]]
-    """(carry, environment parameters, lane) -> carry with leaves ``[L, ...]``, and what a
-    checkpoint needs besides: of a host environment its state. All of a single lane, ``[1, ...]``;
-    None: of all lanes."""
-    place: Callable[[Carry], Carry]
-    """Frozen carry -> where ``init`` puts it, so that the program is the one compiled for that."""
-    thaw: Callable[[PyTree, World, int | None], None]
-    """(environment parameters, state, lane) -> None: a host environment goes on from its state;
-    None: all lanes of it."""
-    fork: Callable[[Lanes, Carry, int, Replay], Carry]
-    """(lanes of forks, frozen carry, iteration, replay) -> the carry that they go on from, in
-    numpy; see `jaxgen.study.spec.Fork`."""
-    episodes: Callable[[PyTree, int], dict[str, np.ndarray]]
-    """(environment parameters, lane) -> what its finished episodes played, where that is known."""
-    probe: Callable[[Lanes, Carry, int], Metrics]
-    """(lanes, carry, iteration) -> ``probe_gram`` of each parameter group, by its name: the dot
-    products of the gradients on two halves of the samples of each of the variations
-    ``PROBE_LEVELS``, ``[L, 2, V, 2, V]``; changes nothing."""
-    evaluate: Callable[[Lanes, Array, Any], Array]
-    """(lanes, parameters ``[L, D]``, ``episodes`` of a `jaxgen.evaluation.suite.Suite`) -> returns
-    ``[L, modes, K, E]``."""
     params: Callable[[Lanes, Carry], Array]
     """(lanes, carry) -> flat parameters ``[L, D]``."""
-    overlap: Callable[[Lanes, PyTree, Array], Array]
-    """(lanes, environment parameters, fingerprints uint32 ``[K, E]``) -> bool ``[L, K, E]``:
-    evaluation instances that the training parameters hold too."""
+    fork: Callable[[Lanes, Carry, int, Replay], Carry]
+    """(lanes of forks, saved carry, iteration, replay) -> the carry that they go on from, in
+    numpy; see `jaxgen.study.spec.Fork`."""
+
+
+class Capacity(NamedTuple):
+    """How many lanes train together, and for how long at a time."""
+
+    memory: Callable[[Lanes], Memory]
+    """lanes -> what training lanes like the first of them takes, before anything is allocated."""
     num_devices: int
     """Over which lanes are split."""
     min_lanes: int
@@ -103,6 +107,21 @@ class Program(NamedTuple):
     """On all devices together, whatever their memory; None: any number."""
     chunk: int
     """The most iterations of one call of ``train``."""
+
+
+class Program(NamedTuple):
+    """The compiled functions of one (environment, algorithm, static configuration)."""
+
+    world: World
+    learner: LaneLearner
+    evaluate: Callable[[Lanes, Array, Any], Array]
+    """(lanes, parameters ``[L, D]``, ``episodes`` of a `jaxgen.evaluation.suite.Suite`) -> returns
+    ``[L, modes, K, E]``."""
+    probe: Callable[[Lanes, Carry, int], Metrics]
+    """(lanes, carry, iteration) -> ``probe_gram`` of each parameter group, by its name: the dot
+    products of the gradients on two halves of the samples of each of the variations
+    ``PROBE_LEVELS``, ``[L, 2, V, 2, V]``; changes nothing."""
+    capacity: Capacity
 
 
 MakeAlgorithm = Callable[[Any, Technique, Any], Algorithm]
@@ -145,34 +164,64 @@ def has_budget(total_steps: int, env_steps: Any) -> Any:
     return env_steps < total_steps
 
 
+class Collected(NamedTuple):
+    """What a lane collected in an iteration, wherever its environment lives."""
+
+    actor: PyTree
+    """What collected it."""
+    episodes: Episodes
+    """Where it ended."""
+    rollout: PyTree
+    """What the algorithm keeps of its transitions, leaves ``[T, V, N, ...]``."""
+
+
 def learn(
-    algorithm: Algorithm, total_steps: int, num_steps: int, carry: Carry, actor: PyTree,
-    episodes: Episodes, rollout: PyTree, iteration: Array, key: Array,
+    algorithm: Algorithm, config: Config, carry: Carry, collected: Collected, iteration: Array,
+    key: Array,
 ) -> tuple[Carry, Metrics]:
-    """The second half of an iteration of one lane, wherever its rollout was collected.
+    """The second half of an iteration of one lane.
 
     Args:
       algorithm: gives ``update`` and ``count_steps``.
-      total_steps: the budget at which a population stops.
-      num_steps: env steps of the rollout, where the algorithm does not count its own.
+      config: the lane's: its budget, and the env steps of a rollout where the algorithm does not
+        count its own.
       carry: before the iteration.
-      actor: what collected.
-      episodes: where the rollout ended.
-      rollout: leaves ``[T, V, N, ...]``.
+      collected: in its first half.
       iteration: its number.
       key: randomness of the update.
 
     Returns:
       The carry after the iteration and the metrics of the update.
     """
+    actor, episodes, rollout = collected
     state, metrics = algorithm.update(carry.state, actor, rollout, iteration, key)
-    steps = jnp.int32(num_steps)
+    steps = jnp.int32(config.steps_per_iteration)
     if algorithm.count_steps is not None:
         steps = algorithm.count_steps(rollout)
     after = Carry(state, episodes, carry.env_steps + steps)
     if algorithm.count_steps is not None:
         # A population may reach its budget in a lane before the others: it rests from then on.
-        active = has_budget(total_steps, carry.env_steps)
+        active = has_budget(config.total_steps, carry.env_steps)
         after = jax.tree.map(lambda new, old: jnp.where(active, new, old), after, carry)
         metrics = metrics | {"active": active.astype(jnp.float32)}
     return after, metrics | {"env_steps": after.env_steps}
+
+
+def evaluate_vectors(
+    program: Program, lanes: Lanes, params: np.ndarray, episodes: Any
+) -> np.ndarray:
+    """Evaluate any number of parameter vectors, such as those of a line.
+
+    Args:
+      program: of their networks.
+      lanes: the first one says of which algorithm and configuration the vectors are.
+      params: float32 ``[M, D]``.
+      episodes: as ``program.evaluate`` takes them.
+
+    Returns:
+      Returns float32 ``[M, modes, K, E]``.
+    """
+    vectors = padded(list(params), program.capacity)
+    copies = jax.tree.map(lambda leaf: np.repeat(leaf[:1], len(vectors), 0), lanes)
+    returns = program.evaluate(copies, np.stack(vectors), episodes)  # pyright: ignore
+    return np.asarray(returns)[: len(params)]

@@ -5,7 +5,7 @@ scanned inside the compiled program, a host-side one is stepped by a Python loop
 through the same functions of the algorithm, with the same rollout as result.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +31,22 @@ class Episodes(NamedTuple):
     """Undiscounted reward so far, float32."""
 
 
-Ended = tuple[Array, Array]
-"""Of episodes that ended: the return of each, 0 where none did, and whether one did; or sums."""
+class Ended(NamedTuple):
+    """The episodes that ended at a step."""
+
+    returns: Array
+    """Of each; 0 where none ended."""
+    happened: Array
+    """Whether one ended."""
+
+
+def tally(total: Any, reward: Any, done: Any, xp: Any = jnp) -> tuple[Any, Ended]:
+    """Add a step's reward to the running sums; arrays of jax.numpy, or of numpy as ``xp``.
+
+    Returns the sums after it, 0 where an episode ended, and the episodes that ended.
+    """
+    total = total + reward
+    return xp.where(done, xp.float32(0), total), Ended(xp.where(done, total, xp.float32(0)), done)
 
 
 def start_episodes(
@@ -91,13 +105,12 @@ def collect(
         obs, state = jax.tree.map(
             lambda a, b: jnp.where(_expand(done, a), a, b), fresh, (next_obs, state)
         )
-        total = episodes.total + reward
-        ended = jnp.where(done, total, 0.0).sum(), done.sum()
-        kept = algorithm.record(transition), ended
-        return Episodes(obs, state, jnp.where(done, 0.0, total)), kept
+        total, ended = tally(episodes.total, reward, done)
+        sums = ended.returns.sum(), ended.happened.sum()
+        return Episodes(obs, state, total), (algorithm.record(transition), sums)
 
-    episodes, (rollout, ended) = lax.scan(step, episodes, (words, reset_words))
-    return episodes, rollout, episode_metrics(*ended)
+    episodes, (rollout, sums) = lax.scan(step, episodes, (words, reset_words))
+    return episodes, rollout, episode_metrics(*sums)
 
 
 def action_words(algorithm: Algorithm, total: Array, key: Array) -> tuple[Array, Array]:

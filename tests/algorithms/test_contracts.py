@@ -152,7 +152,8 @@ def test_every_arm_trains(name):
     """All arms as lanes of one program: finite parameters that moved, and all their metrics."""
     ours = reference(name)
     program = traced(name).program
-    before, after = (np.asarray(program.params(ours.lanes, c)) for c in (ours.first, ours.carry))
+    params = program.learner.params
+    before, after = (np.asarray(params(ours.lanes, c)) for c in (ours.first, ours.carry))
     assert after.shape[0] == NUM_LANES == len(ARMS)
     assert np.isfinite(after).all()
     assert (np.abs(after - before).max(axis=1) > 1e-3).all()
@@ -179,7 +180,8 @@ def test_agreement_is_within_its_bounds(name):
 
 def test_decay_is_what_tells_reg_from_its_arm(name):
     """baseline and reg, dr and dr+reg: the same seed and data, other parameters."""
-    params = np.asarray(traced(name).program.params(reference(name).lanes, reference(name).carry))
+    lanes, carry = reference(name).lanes, reference(name).carry
+    params = np.asarray(traced(name).program.learner.params(lanes, carry))
     for arm in ("baseline", "dr"):
         plain = SUITES["controls"].index(arm)
         with_decay = SUITES["controls"].index(f"{arm}+reg" if arm == "dr" else "reg")

@@ -15,7 +15,7 @@ from jaxgen.nn.networks import Network, Variables
 from jaxgen.running.progress import _by_group, _series
 from jaxgen.system import checkpoint
 from jaxgen.techniques import make_technique
-from jaxgen.training.device import make_program
+from jaxgen.training.device import make_device_program
 from jaxgen.training.program import stack_lanes
 from probe_envs import PROBES, ProbeTask, start, tiny_config, train
 
@@ -150,7 +150,7 @@ def make_two_groups(config, technique, spec) -> Algorithm:
 def test_an_algorithm_of_two_groups_trains_and_is_probed(tmp_path):
     """One program, agreement and gram of each group; the primary one's under the usual names."""
     task = ProbeTask(PROBES["match"], PROBES["action"], PROBES["observed"])
-    program = make_program(task, make_two_groups, chunk=4, devices=jax.local_devices()[:1])
+    program = make_device_program(task, make_two_groups, chunk=4, devices=jax.local_devices()[:1])
     lanes = stack_lanes([(tiny_config("ppo"), GAR)] * 2, [0, 1])
     content, first = start(program, lanes)
     carry, metrics = train(program, lanes, first, content, (0, 4))

@@ -30,7 +30,7 @@ from jaxgen.evaluation.episodes import make_episodes
 from jaxgen.study.config import SHIFT_LEVELS, replace
 from jaxgen.study.presets import preset
 from jaxgen.techniques import SUITES, make_technique
-from jaxgen.training.device import make_program
+from jaxgen.training.device import make_device_program
 from jaxgen.training.keys import evaluation_key
 from jaxgen.training.program import stack_lanes
 from jaxgen.training.rollout import collect, start_episodes
@@ -215,12 +215,12 @@ def test_pitfalls_1_and_3_every_transition_follows_its_levels_dynamics():
 @pytest.fixture(scope="module")
 def grid_lanes():
     """The program of the grid with a lane for every arm and two more seeds, and its layouts."""
-    program = make_program(GRID, ALGORITHMS["ppo"])
+    program = make_device_program(GRID, ALGORITHMS["ppo"])
     names = [*SUITES["controls"], "baseline", "gar"]
     config = preset("ppo", "minigrid")
     seeds = [0] * len(SUITES["controls"]) + [1, 1]
     lanes = stack_lanes([(config, make_technique(name)) for name in names], seeds)
-    return program, names, lanes, program.content(lanes, 0)
+    return program, names, lanes, program.world.content(lanes, 0)
 
 
 def prints_of(params) -> jax.Array:
@@ -234,7 +234,7 @@ def test_pitfalls_1_and_19_arms_train_on_their_levels(grid_lanes):
     0 thrice, the others at 0, .25 and .5, and no arm beyond."""
     _, names, lanes, content = grid_lanes
     sizes = np.asarray(layouts_of(content).size)
-    cartpole = make_program(CARTPOLE, ALGORITHMS["ppo"]).content(lanes, 0)
+    cartpole = make_device_program(CARTPOLE, ALGORITHMS["ppo"]).world.content(lanes, 0)
     for lane, name in enumerate(names):
         single = name in ("baseline", "reg")
         expected = [6, 6, 6] if single else [6, 7, 9]
@@ -248,11 +248,11 @@ def test_pitfall_7_overlap_of_layouts_is_measured(grid_lanes):
     """By the layouts as they are, not by their fingerprints: of lane 0's own bank everything is
     found, of fresh layouts what numpy finds among all cells, starts and goals."""
     program, names, lanes, content = grid_lanes
-    own = program.overlap(lanes, content, prints_of(content)[0])
+    own = program.world.overlap(lanes, content, prints_of(content)[0])
     assert own[0].all()
     assert not own[names.index("gar"), 1].all()
     params, _ = GRID.evaluation(jax.random.key(5), jnp.zeros(1), 500)
-    found = np.asarray(program.overlap(lanes, content, prints_of(params)))[:, 0]
+    found = np.asarray(program.world.overlap(lanes, content, prints_of(params)))[:, 0]
 
     def rows(bank, *index):
         table, origin = np.asarray(bank.table)[index], np.asarray(bank.origin)[index]
@@ -270,11 +270,11 @@ def test_pitfall_7_evaluation_layouts_are_not_those_of_training(grid_lanes):
     some 90 000 layouts, so that 1 to 4 % of them are in the bank by chance; of the others none."""
     program, names, lanes, content = grid_lanes
     params = make_episodes(GRID, evaluation_key(0), SHIFT_LEVELS, 500).params
-    overlap = np.asarray(program.overlap(lanes, content, prints_of(params))).mean(-1)
+    overlap = np.asarray(program.world.overlap(lanes, content, prints_of(params))).mean(-1)
     assert (overlap[:, 0] < 0.06).all()
     assert (overlap[:, 1:] < 0.01).all()
     # Another seed trains on other layouts.
-    other = np.asarray(program.overlap(lanes, content, prints_of(content)[-2])).mean(-1)
+    other = np.asarray(program.world.overlap(lanes, content, prints_of(content)[-2])).mean(-1)
     assert names[0] == names[-2] == "baseline"
     assert (other[-2] == 1).all() and (other[0] < 0.06).all()
 

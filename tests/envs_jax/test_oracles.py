@@ -22,7 +22,7 @@ from jaxgen.study.config import SHIFT_LEVELS, replace
 from jaxgen.study.presets import preset
 from jaxgen.study.spec import Evaluation
 from jaxgen.techniques import make_technique
-from jaxgen.training.device import make_program
+from jaxgen.training.device import make_device_program
 from jaxgen.training.keys import evaluation_key
 from jaxgen.training.program import stack_lanes
 
@@ -77,7 +77,7 @@ def grid() -> References:
 def lanes_returns(cartpole) -> np.ndarray:
     """All policies as lanes of the program that the matrix evaluates with: [L, modes, K, E]."""
     agents = [scripted(policy) for policy in POLICIES]
-    program = make_program(CARTPOLE, ALGORITHMS["es"])
+    program = make_device_program(CARTPOLE, ALGORITHMS["es"])
     arms = [(agent.config, make_technique("baseline")) for agent in agents]
     params = jnp.stack([jnp.asarray(agent.params) for agent in agents])
     lanes = stack_lanes(arms, [0] * len(agents))
@@ -182,7 +182,7 @@ def test_no_episode_of_any_policy_beats_its_ceiling(grid):
     episodes = grid.suite.episodes
     ceiling = np.asarray(GRID.ceiling(episodes.params, episodes.words))
     np.testing.assert_allclose(ceiling.mean(1), grid.ceiling, rtol=1e-5)
-    program = make_program(GRID, ALGORITHMS["es"])
+    program = make_device_program(GRID, ALGORITHMS["es"])
     episodes = episodes._replace(words=episodes.words[:, :500], keys=episodes.keys[:, :500])
     ceiling = ceiling[:, :500]
     kernels = jax.random.normal(jax.random.key(0), (8, 49 * 5, 3))

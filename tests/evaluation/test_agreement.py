@@ -8,7 +8,7 @@ import pytest
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.algorithms.gradients import half_gradients
 from jaxgen.evaluation.agreement import score_agreement, score_probe
-from jaxgen.training.device import make_program
+from jaxgen.training.device import make_device_program
 from jaxgen.training.program import PROBE_LEVELS
 from probe_envs import MATCH, ProbeTask, reference, tiny_config, traced
 
@@ -127,7 +127,7 @@ def test_the_probe_stays_within_the_training_variations(monkeypatch):
         return original(self, key, levels)
 
     monkeypatch.setattr(ProbeTask, "training_params", spy)
-    program = make_program(ProbeTask(MATCH), ALGORITHMS["ppo"], chunk=2)
+    program = make_device_program(ProbeTask(MATCH), ALGORITHMS["ppo"], chunk=2)
     ours = reference("ppo")
     jax.eval_shape(program.probe, ours.lanes, ours.first, np.int32(0))
     assert asked

@@ -80,7 +80,7 @@ def whole() -> tuple[FixedEpisodes, np.ndarray]:
     task, program, _ = traced("ppo")
     suite = make_episodes(task, KEY, LEVELS, 16)
     ours = reference("ppo")
-    params = program.params(ours.lanes, ours.carry)
+    params = program.learner.params(ours.lanes, ours.carry)
     return suite, np.asarray(program.evaluate(ours.lanes, params, suite))
 
 
@@ -104,7 +104,7 @@ def test_pitfall_8_an_episode_does_not_depend_on_its_batch():
     part = FixedEpisodes(
         pick(suite.params, levels), suite.words[levels][:, 11:], suite.keys[levels][:, 11:]
     )
-    alone = program.evaluate(ours.lanes, program.params(ours.lanes, ours.carry), part)
+    alone = program.evaluate(ours.lanes, program.learner.params(ours.lanes, ours.carry), part)
     np.testing.assert_array_equal(alone, returns[:, :, levels, 11:])
 
 
@@ -128,7 +128,7 @@ def test_pitfall_8_evaluating_changes_nothing():
     _, program, _ = traced("ppo")
     ours, (suite, returns) = reference("ppo"), whole()
     carry, _ = train(program, ours.lanes, ours.first, ours.content, (0, 10))
-    params = program.params(ours.lanes, carry)
+    params = program.learner.params(ours.lanes, carry)
     before = np.array(params)
     first, again = (program.evaluate(ours.lanes, params, suite) for _ in range(2))
     np.testing.assert_array_equal(first, again)
@@ -145,8 +145,9 @@ def test_greedy_takes_the_best_and_sampled_draws(algorithm, chance):
     within 4 standard errors, .045 and .014."""
     task, program, _ = traced(algorithm)
     suite = make_episodes(task, KEY, (ACTION_LEVEL,), 2000)
-    params = jnp.zeros_like(program.params(reference(algorithm).lanes, reference(algorithm).carry))
-    returns = np.asarray(program.evaluate(reference(algorithm).lanes, params, suite))
+    lanes, carry = reference(algorithm).lanes, reference(algorithm).carry
+    params = jnp.zeros_like(program.learner.params(lanes, carry))
+    returns = np.asarray(program.evaluate(lanes, params, suite))
     np.testing.assert_array_equal(returns[:, 0], 0)
     deviation = 4 * np.sqrt(chance * (1 - chance) / 2000)
     np.testing.assert_allclose(returns[:, 1].mean((1, 2)), chance, atol=deviation)

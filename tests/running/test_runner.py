@@ -226,12 +226,13 @@ def test_the_estimate_of_memory_is_what_the_program_takes(algorithm, environment
     program = make_group_program(session, group).program
     arms = [(spec.config, spec.technique_values) for spec, _ in group.lanes]
     lanes = stack_lanes([*arms, arms[-1]], [0, 1, 2, 2])
-    content = jax.eval_shape(program.content, lanes, np.int32(0))
-    carry = jax.eval_shape(program.init, lanes, content)
-    analysis = program.compile(lanes, carry, content).memory_analysis()  # pyright: ignore
+    content = jax.eval_shape(program.world.content, lanes, np.int32(0))
+    carry = jax.eval_shape(program.learner.init, lanes, content)
+    analysis = program.learner.compile(lanes, carry, content).memory_analysis()  # pyright: ignore
     taken = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
-    taken += num_bytes(carry) // program.num_devices
-    estimated = program.memory(lanes).per_lane * len(lanes.seed) // program.num_devices
+    memory, num_devices, *_ = program.capacity
+    taken += num_bytes(carry) // num_devices
+    estimated = memory(lanes).per_lane * len(lanes.seed) // num_devices
     assert 0.25 < taken / estimated < 1.1
 
 

@@ -21,7 +21,7 @@ from jaxgen.algorithms.base import Algorithm
 from jaxgen.study.config import Config, replace
 from jaxgen.study.presets import preset
 from jaxgen.techniques import SUITES, Technique, make_technique
-from jaxgen.training.device import make_program
+from jaxgen.training.device import make_device_program
 from jaxgen.training.program import Carry, Lanes, Program, stack_lanes
 from jaxgen.types import Discrete, EnvSpec, Numbers
 
@@ -254,7 +254,7 @@ def traced(algorithm: str, num_devices: int = 2, chunk: int = CHUNK) -> Traced:
         return ALGORITHMS[algorithm](config, technique, spec)
 
     devices = jax.local_devices()[:num_devices]
-    program = make_program(task, make_algorithm, chunk=chunk, devices=devices)
+    program = make_device_program(task, make_algorithm, chunk=chunk, devices=devices)
     return Traced(task, program, counts)
 
 
@@ -265,8 +265,8 @@ def standard_lanes(algorithm: str) -> Lanes:
 
 def start(program: Program, lanes: Lanes) -> tuple[Any, Carry]:
     """The environment parameters of all lanes and the carry before the first iteration."""
-    content = program.content(lanes, 0)
-    return content, program.init(lanes, content)
+    content = program.world.content(lanes, 0)
+    return content, program.learner.init(lanes, content)
 
 
 def train(
@@ -278,10 +278,10 @@ def train(
     ``[L, iterations]``, in numpy.
     """
     # On the devices from the first call on, as in a real run: numpy would compile once more.
-    carry, content = program.place(jax.tree.map(np.array, (carry, content)))  # pyright: ignore
+    carry, content = program.world.resume(jax.tree.map(np.array, (carry, content)), None, ())  # pyright: ignore
     pieces = []
     for begin, end in pairwise(cuts):
-        carry, metrics = program.train(lanes, carry, content, begin, end)
+        carry, metrics = program.learner.train(lanes, carry, content, begin, end)
         pieces.append(pick(metrics, np.s_[:, : end - begin]))
     joined = {name: np.concatenate([piece[name] for piece in pieces], 1) for name in pieces[0]}
     return jax.tree.map(np.asarray, carry), joined

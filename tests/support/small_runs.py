@@ -119,7 +119,7 @@ def memory_of(study: Study) -> Memory:
     session = Session(Store(Path("unused")), make_task, Options(), Recorder(), KIND, {})
     spec = study.groups[0].specs[0]
     example = stack_lanes([(spec.config, spec.technique_values)], [0])
-    return _kept_program(session, study.groups[0]).program.memory(example)
+    return _kept_program(session, study.groups[0]).program.capacity.memory(example)
 
 
 def run(study: Study, root: Path, sinks: Sequence[Sink] = (), **options: Any) -> Recorder:

@@ -30,14 +30,15 @@ from jaxgen.algorithms import ALGORITHMS
 from jaxgen.evaluation.agent import Agent, load_agent, save_agent
 from jaxgen.evaluation.episodes import FixedEpisodes, make_episodes, random_returns
 from jaxgen.evaluation.host_episodes import make_host_episodes, random_host_returns
+from jaxgen.evaluation.line import along
 from jaxgen.evaluation.suite import make_suite
 from jaxgen.report import gallery
 from jaxgen.techniques import make_technique
-from jaxgen.training.device import make_program
+from jaxgen.training.device import make_device_program
 from jaxgen.training.host import BRIDGES
 from jaxgen.training.host_program import make_host_program
 from jaxgen.training.keys import evaluation_key
-from jaxgen.training.program import Lanes, Program, stack_lanes
+from jaxgen.training.program import Lanes, Program, evaluate_vectors, stack_lanes
 from jaxgen.training.rollout import collect, start_episodes
 from jaxgen.types import Box, Discrete, EnvSpec, Numbers
 from probe_envs import assert_same_bits, tiny_config
@@ -96,8 +97,8 @@ def host_run(bridge: Any) -> tuple[Any, BoxVecEnv]:
     """Two iterations of two lanes on the host."""
     lanes, task = lanes_of(2), BoxHostTask()
     program = make_host_program(task, make_linear, lanes, bridge=bridge)
-    env: Any = program.content(lanes, 0)
-    carry, metrics = program.train(lanes, program.init(lanes, env), env, 0, 2)
+    env: Any = program.world.content(lanes, 0)
+    carry, metrics = program.learner.train(lanes, program.learner.init(lanes, env), env, 0, 2)
     return jax.tree.map(np.asarray, (carry.episodes, metrics, env.get_state())), env
 
 
@@ -134,7 +135,7 @@ def program() -> tuple[Program, FixedEpisodes, np.ndarray]:
     task: Any = BoxTask()
     suite = make_episodes(task, KEY, (0.5,), NUM_EPISODES)
     starts = jax.vmap(task.environment.reset_from)(suite.words, suite.params)[1].side
-    made = make_program(task, make_linear, devices=jax.local_devices()[:1])
+    made = make_device_program(task, make_linear, devices=jax.local_devices()[:1])
     return made, suite, np.asarray(starts)[0]
 
 
@@ -148,6 +149,21 @@ def test_the_best_policy_returns_nothing_less_and_the_centre_what_is_known():
     sampled = returns[0, 1, 0]
     error = sampled.std() / NUM_EPISODES**0.5
     np.testing.assert_allclose(sampled.mean(), -NUM_STEPS * 9.25 * NOISE**2 / 3, atol=4 * error)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_any_number_of_vectors_is_evaluated(number):
+    """Vectors of a line from the centre to the target, as many as there are, in a program of one
+    lane or more: each returns what it does beside others."""
+    made, suite, starts = program()
+    line = along(np.stack([0 * BEST, BEST])[None], (0.0, 0.5, 1.0))
+    returns = evaluate_vectors(made, lanes_of(2), line[-number:], suite)
+    assert returns.shape == (number, 2, 1, NUM_EPISODES)
+    np.testing.assert_allclose(returns[-1, 0], 0, atol=1e-9)
+    if number == 3:
+        # Half of the way leaves half of each action's distance, a quarter of its cost.
+        np.testing.assert_allclose(returns[1, 0, 0], CENTRE_WORTH / 4 * starts**2, rtol=1e-4)
+        np.testing.assert_allclose(returns[0, 0, 0], CENTRE_WORTH * starts**2, rtol=1e-4)
 
 
 def test_random_play_is_uniform_over_the_box():
@@ -181,9 +197,9 @@ def test_a_suite_plays_wherever_its_environment_lives():
     policy = make_linear(tiny_config("ppo"), make_technique("gar"), SPEC).policy
     tasks: list[Any] = [BoxTask(), BoxHostTask()]
     for task in tasks:
-        suite = make_suite(task, KEY, (0.0, 0.5), 20)
+        suite = make_suite(task, KEY, (0.5,), 20)
         returns = suite.returns(policy, BEST, False, 1)
-        assert returns.shape == suite.random().shape == (2, 20)
+        assert returns.shape == suite.random().shape == (1, 20)
         assert returns.dtype == suite.random().dtype == np.float32
         np.testing.assert_allclose(returns, 0, atol=1e-9)
         assert (suite.random() < 0).all() and (suite.returns(policy, BEST, True, 1) < 0).all()

@@ -313,11 +313,11 @@ class Run(NamedTuple):
 def train(name: str, bridge: str, seeds: tuple[int, ...], compiled: bool = False) -> tuple:
     """Run from the start; returns the environment and a `Run`."""
     program, lanes = program_of(name, bridge), lanes_of(name, seeds)
-    env: Any = program.content(lanes, 0)
-    carry = program.init(lanes, env)
-    step = program.compile(lanes, carry, env) if compiled else program.train
+    env: Any = program.world.content(lanes, 0)
+    carry = program.learner.init(lanes, env)
+    step = program.learner.compile(lanes, carry, env) if compiled else program.learner.train
     carry, metrics = step(lanes, carry, env, 0, ITERATIONS[name])
-    return env, Run(program.params(lanes, carry), carry.episodes, metrics)
+    return env, Run(program.learner.params(lanes, carry), carry.episodes, metrics)
 
 
 @cache
@@ -376,19 +376,20 @@ def test_lanes_are_forked_with_their_games(name):
     number 0 ends as if nothing had been, number 1 with other parameters."""
     bridge, half = BRIDGES[0], ITERATIONS[name] // 2
     program, lanes = program_of(name, bridge), lanes_of(name, SEEDS)
-    env: Any = program.content(lanes, 0)
-    carry, _ = program.train(lanes, program.init(lanes, env), env, 0, half)
+    env: Any = program.world.content(lanes, 0)
+    carry, _ = program.learner.train(lanes, program.learner.init(lanes, env), env, 0, half)
     chosen, numbers = [2, 0, 2], [0, 0, 1]
-    parts = [program.freeze(carry, env, lane) for lane in chosen]
+    parts = [program.world.save(carry, env, lane) for lane in chosen]
     forked = lanes_of(name, tuple(SEEDS[lane] for lane in chosen))._replace(
         fork=np.array(numbers, np.uint32)
     )
-    games: Any = program.content(forked, 0)
-    for lane, (_, world) in enumerate(parts):
-        program.thaw(games, world, lane)
-    start = program.fork(forked, join([part for part, _ in parts]), half, "copy")
-    carry, _ = program.train(forked, program.place(start), games, half, ITERATIONS[name])
-    params, expected = np.asarray(program.params(forked, carry)), trained(name, bridge)[1].params
+    games: Any = program.world.content(forked, 0)
+    host_states = [(lane, state) for lane, (_, state) in enumerate(parts)]
+    learner, start = program.learner, join([part for part, _ in parts])
+    start = learner.fork(forked, start, half, "copy")
+    start = program.world.resume(start, games, host_states)
+    carry, _ = learner.train(forked, start, games, half, ITERATIONS[name])
+    params, expected = np.asarray(learner.params(forked, carry)), trained(name, bridge)[1].params
     np.testing.assert_array_equal(params[:2], expected[[2, 0]])
     assert (params[2] != expected[2]).mean() > 0.5
 
@@ -397,11 +398,11 @@ def test_lanes_are_forked_with_their_games(name):
 def test_training_raises_what_the_environment_raised(bridge):
     """In the first iteration; the next environment trains as if nothing had been."""
     program, lanes = program_of("walk", bridge), lanes_of("walk", SEEDS)
-    env: Any = program.content(lanes, 0)
+    env: Any = program.world.content(lanes, 0)
     env.error = OSError("the game is gone")
-    carry = program.init(lanes, env)
+    carry = program.learner.init(lanes, env)
     with pytest.raises(OSError) as raised:
-        program.train(lanes, carry, env, 0, 1)
+        program.learner.train(lanes, carry, env, 0, 1)
     assert raised.value is env.error
     assert_same_bits(train("walk", bridge, SEEDS)[1], trained("walk", bridge)[1])
 

@@ -8,12 +8,12 @@ import pytest
 
 from jaxgen.techniques import make_technique
 from jaxgen.training.loop import Start, is_finished, iterate
-from jaxgen.training.program import Carry, Lanes, Program, stack_lanes
+from jaxgen.training.program import Capacity, Carry, LaneLearner, Lanes, Program, World, stack_lanes
 from probe_envs import tiny_config
 
 STEPS = 24
 """Env steps of an iteration of PPO: V x N x T = 3 x 2 x 4."""
-WORLD = {"state": np.arange(3)}
+STATE = {"state": np.arange(3)}
 
 
 def lanes_of(algorithm: str, **overrides: Any) -> Lanes:
@@ -21,7 +21,9 @@ def lanes_of(algorithm: str, **overrides: Any) -> Lanes:
     return stack_lanes([(config, make_technique("baseline"))] * 2, [0, 1])
 
 
-def toy(calls: list[Any], per_iteration: Any = STEPS, **fields: Any) -> Program:
+def toy(
+    calls: list[Any], per_iteration: Any = STEPS, refresh_steps: int | None = None, chunk: int = 3
+) -> Program:
     """A program that writes down what it is asked for; content is the number of its epoch, and
     each iteration counts so many env steps, an entry for each of two lanes or one for both."""
 
@@ -34,10 +36,14 @@ def toy(calls: list[Any], per_iteration: Any = STEPS, **fields: Any) -> Program:
         steps = carry.env_steps + (stop - start) * np.asarray(per_iteration)
         return carry._replace(env_steps=steps), {"env_steps": steps[:, None]}
 
-    made: Any = dict.fromkeys(Program._fields)
-    made |= {"content": lambda lanes, epoch: int(epoch), "init": init, "train": train, "chunk": 3}
-    made |= {"thaw": lambda content, world, lane: calls.append(("thaw", content, world, lane))}
-    return Program(**(made | fields))
+    def resume(carry: Carry, content: Any, host_states: Any) -> Carry:
+        calls.append(("resume", content, host_states))
+        return carry
+
+    unused: Any = None
+    world = World(refresh_steps, lambda lanes, epoch: int(epoch), unused, unused, unused, resume)
+    learner = LaneLearner(init, train, unused, unused, unused, unused)
+    return Program(world, learner, unused, unused, Capacity(unused, 1, 1, None, chunk))
 
 
 def test_calls_cover_all_iterations_and_content_is_refreshed():
@@ -62,13 +68,13 @@ def test_calls_end_where_a_chunk_or_a_stretch_of_the_curve_does():
 
 
 def test_training_goes_on_from_a_state():
-    """At iteration 6: each lane of its epoch's content is thawed once, nothing is initialised."""
+    """At iteration 6: the content of its epoch is resumed once, and nothing is initialised."""
     calls: list[Any] = []
     carry = Carry((), (), np.array([6 * STEPS] * 2, np.int32))  # pyright: ignore
     lanes, program = lanes_of("ppo", total_steps=STEPS * 10), toy(calls, refresh_steps=4 * STEPS)
-    steps = list(iterate(program, lanes, Start(6, carry, [(0, WORLD), (1, WORLD)])))
-    thawed = [("thaw", 1, WORLD, lane) for lane in (0, 1)]
-    assert calls == [*thawed, (6, 7, 1), (7, 8, 1), (8, 9, 2), (9, 10, 2)]
+    host_states = [(0, STATE), (1, STATE)]
+    steps = list(iterate(program, lanes, Start(6, carry, host_states)))
+    assert calls == [("resume", 1, host_states), (6, 7, 1), (7, 8, 1), (8, 9, 2), (9, 10, 2)]
     assert [step.fresh for step in steps] == [True, False, True, False]
 
 
@@ -106,7 +112,7 @@ def test_another_function_may_be_called_in_place_of_the_program():
 
     def train(*args: Any) -> Any:
         calls.append("called")
-        return program.train(*args)
+        return program.learner.train(*args)
 
     list(iterate(program, lanes_of("ppo", total_steps=STEPS), train=train))
     assert calls == [("init", 0), "called", (0, 1, 0)]

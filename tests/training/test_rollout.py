@@ -15,9 +15,9 @@ from jaxgen.nn.random import random_words
 from jaxgen.techniques import make_technique
 from jaxgen.training.host import (
     HostFunctions,
+    HostTrainer,
     init_host_carry,
     make_host_functions,
-    train_host_iteration,
 )
 from jaxgen.training.host_rollout import assemble, collect_host, host_metrics
 from jaxgen.training.keys import iteration_keys, stream_key
@@ -194,11 +194,10 @@ def host_run(name: str, bridge: Any = "loop") -> HostRun:
     task: Any = ToyTask()
     functions = make_host_functions(task, ALGORITHMS[name], ours.lanes)
     env: Any = ToyVecEnv(ours.content, *words_of(name))
+    trainer = HostTrainer(task, functions, bridge)
     carry, rows = init_host_carry(functions, ours.lanes, env.reset(0)), []
     for iteration in range(NUM_ITERATIONS):
-        carry, metrics = train_host_iteration(
-            task, functions, ours.lanes, carry, env, iteration, bridge
-        )
+        carry, metrics = trainer.iteration(ours.lanes, carry, env, iteration)
         rows.append(metrics)
     stacked = {key: np.stack([row[key] for row in rows], 1) for key in rows[0]}
     carry = carry._replace(state=jax.tree.map(lambda *leaves: np.stack(leaves), *carry.state))

@@ -92,7 +92,7 @@ def test_where_a_call_ends_changes_no_bit(algorithm):
 def test_one_device_and_short_chunks_change_no_bit(algorithm):
     """The same eight lanes on one device, in a program whose chunks hold 5 iterations."""
     ours, program = reference(algorithm), traced(algorithm, num_devices=1, chunk=5).program
-    assert (program.num_devices, traced(algorithm).program.num_devices) == (1, 2)
+    assert (program.capacity.num_devices, traced(algorithm).program.capacity.num_devices) == (1, 2)
     carry, metrics = train(
         program, ours.lanes, ours.first, ours.content, (0, 5, 10, 15, 20, NUM_ITERATIONS)
     )
@@ -110,7 +110,7 @@ def test_a_program_traces_once(algorithm):
     lanes = stack_lanes(arms, [seed + 10 for seed in SEEDS])
     content, carry = start(program, lanes)
     for begin, end in ((3, 4), (4, 11)):
-        carry, _ = program.train(lanes, carry, content, begin, end)
+        carry, _ = program.learner.train(lanes, carry, content, begin, end)
     assert (counts[0], task.num_traces) == before
     assert before[0] > 0
 
@@ -125,7 +125,7 @@ def test_a_diverged_lane_leaves_the_others_alone(algorithm):
     others = [lane for lane in range(NUM_LANES) if lane != GAR]
     assert_same_bits(pick(carry, others), pick(ours.carry, others))
     assert_same_bits(pick(metrics, others), pick(ours.metrics, others))
-    assert np.isnan(np.asarray(program.params(sick, carry))[GAR]).all()
+    assert np.isnan(np.asarray(program.learner.params(sick, carry))[GAR]).all()
     if algorithm != "es":
         # A population of NaN acts like any other; its loss is the fitness, which stays finite.
         assert np.isnan(metrics["loss"][GAR, -1])
