@@ -43,7 +43,8 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
                        default=list(ALGORITHM_CARDS),
                        help=f"algorithms: {', '.join(algorithm_names())}")
     group.add_argument("--technique", nargs="+", metavar="NAME",
-                       help="arms instead of a suite's, composed with + (gar+reg)")
+                       help="arms instead of a suite's, composed with + (gar+reg); behind an @, a "
+                            "hyper-parameter of its own (gar@learning_rate=0.001@hidden=32x32)")
     group.add_argument("--env", "--env-only", nargs="+", metavar="NAME",
                        help=f"environments: {', '.join(_listed_names())} (default: "
                        f"{', '.join(environment_names(Listing.DEFAULT))}), or of the others "

@@ -1,4 +1,4 @@
-"""An algorithm, an environment and a technique registered at run time: everything finds them."""
+"""An algorithm, two environments and a technique registered at run time: everything finds them."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from experiments.command_line import parse, study_of
 from jaxgen.__main__ import describe_level
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.report.summary import summary
-from jaxgen.results.read import read_results
+from jaxgen.results.read import read_records, read_results
 from jaxgen.results.records import algorithm_order, environment_order
 from jaxgen.results.store import open_store
 from jaxgen.study.cards import ALGORITHM_CARDS, ENVIRONMENT_CARDS, figure_title, sentence_title
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def plugins(monkeypatch):
-    """Registers all three, and forgets them afterwards."""
+    """Registers all of them, and forgets them afterwards."""
     registries: tuple[dict[str, Any], ...] = (ALGORITHM_CARDS, ENVIRONMENT_CARDS, COMPONENTS)
     before = [dict(registry) for registry in registries]
     plugged.register()
@@ -46,7 +46,7 @@ def test_names_find_their_cards(plugins):
     assert make_task("slope").spec.name == "slope"
     assert (figure_title("slope"), sentence_title("slope")) == ("Slope", "the slope")
     assert algorithm_order("twin-bold")[0] == algorithm_order("twin")[0] == 3
-    assert environment_order("slope")[0] == len(ENVIRONMENT_CARDS) - 1
+    assert environment_order("box")[0] == len(ENVIRONMENT_CARDS) - 1
     assert describe_level(make_task("slope"), 0.5, 4) == "v = 0.5: slope 0.5 x 4"
 
 
@@ -78,12 +78,25 @@ def test_a_study_of_them_trains_and_is_reported(plugins, tmp_path):
     assert "slope" in summary(records)
 
 
+def test_a_study_with_box_actions_trains_and_is_reported(plugins, tmp_path):
+    """Population and evaluation act in [-1, 1], the environment in its box: ES gets nearer to the
+    target of every start, so that its return at level 0, 0 at best, rises."""
+    total_steps = 150 * 4 * 20
+    run(small_study("es", "box", ["baseline", "dr"], [0], total_steps=total_steps), tmp_path)
+    records, damage = read_records(open_store(tmp_path))
+    assert damage == [] and {record.arm for record in records} == {"baseline", "dr"}
+    for record in records:
+        curve = record.load_history()["eval_return"]
+        assert curve[-1] > curve[0]
+    assert "the box" in summary(records) or "Box" in summary(records)
+
+
 def test_they_inherit_the_contract_tests():
     """Tests that are collected after a plug-in has registered its cards hold for them too."""
     command = [
         sys.executable, "-m", "pytest", "-q", "-p", "plugged", "-p", "no:cacheprovider",
         "tests/algorithms/test_contracts.py", "tests/envs_jax/test_environments.py",
-        "-k", "(types and (dr-edge or twin-gar or slope)) or made_of_arrays or preset",
+        "-k", "(types and (dr-edge or twin-gar or slope)) or made_of_arrays or preset or box",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -91,5 +104,6 @@ def test_they_inherit_the_contract_tests():
         [*command, "--collect-only"], cwd=ROOT, capture_output=True, text=True, timeout=200
     ).stdout
     for name in ("keeps_its_types[twin-gar]", "keeps_its_types[twin-dr-edge]",
-                 "keeps_its_types[es-dr-edge]", "test_shapes_and_types[slope]"):  # fmt: skip
+                 "keeps_its_types[es-dr-edge]", "test_shapes_and_types[slope]",
+                 "test_shapes_and_types[box]", "test_runs_in_gymnax_wrappers[box]"):  # fmt: skip
         assert name in listed

@@ -21,7 +21,14 @@ class Difference(NamedTuple):
     """Why there are no values."""
 
 
-# Differences between arms
+def core_arms(suffix: str) -> tuple[str, str, str]:
+    """The names of baseline, dr and gar with a suffix.
+
+    It is "", or "+reg", with which the baseline is reg, and behind it the overrides that all three
+    share, such as "@learning_rate=0.001".
+    """
+    base = suffix[1:] if suffix.startswith("+") else f"baseline{suffix}"
+    return base, f"dr{suffix}", f"gar{suffix}"
 
 
 def decompose(
@@ -34,12 +41,11 @@ def decompose(
     gar-shuffle follow: a claim about the agreement needs gar to be better than those as well.
 
     Args:
-        arms: technique -> cell, of one algorithm, environment and setting.
-        suffix: "" or "+reg", the second of which splits gar+reg - reg.
+        arms: name -> cell, of one algorithm, environment and setting.
+        suffix: as `core_arms` takes it.
         names: scores to compare.
     """
-    base = suffix.lstrip("+") or "baseline"
-    data, agreement = f"dr{suffix}", f"gar{suffix}"
+    base, data, agreement = core_arms(suffix)
     controls = [
         (f"{name}{suffix}", meaning)
         for name, meaning in (
@@ -80,7 +86,8 @@ def _paired(arms: Mapping[str, Cell], first: str, second: str, name: str, seed: 
     return arms[first].scores(name)[seed] - arms[second].scores(name)[seed]
 
 
-def _why_not(arms: Mapping[str, Cell], *techniques: str) -> str:
-    missing = [t for t in techniques if t not in arms]
-    aliases = [f"{t} is {arms[t].alias_of}" for t in techniques if t in arms and arms[t].alias_of]
+def _why_not(arms: Mapping[str, Cell], *names: str) -> str:
+    missing = [name for name in names if name not in arms]
+    present = (name for name in names if name in arms)
+    aliases = [f"{name} is {arms[name].alias_of}" for name in present if arms[name].alias_of]
     return f"no {' and no '.join(missing)}" if missing else ", ".join(aliases)

@@ -36,10 +36,10 @@ from jaxgen.results.records import (
     History,
     Record,
     algorithm_order,
+    arm_order,
     environment_order,
     group_cells,
     levels_of,
-    technique_order,
 )
 from jaxgen.study.cards import figure_title
 from jaxgen.techniques import SUITES
@@ -172,7 +172,7 @@ def _score_text(cell: Cell, mode: str) -> str:
 
 
 def grs_heatmap(records: Iterable[Record], mode: str = HEADLINE_MODE) -> "Figure":
-    """Algorithm x technique, a panel per environment: colour is A, text the scores and n.
+    """Algorithm x arm, a panel per environment: colour is A, text the scores and n.
 
     Where several settings of a cell are here, the one with most seeds, then most env steps,
     is shown; full runs go before quick ones.
@@ -183,16 +183,16 @@ def grs_heatmap(records: Iterable[Record], mode: str = HEADLINE_MODE) -> "Figure
     cells = _shown_cells(records)
     environments = sorted({cell.environment for cell in cells}, key=environment_order)
     algorithms = sorted({cell.algorithm for cell in cells}, key=algorithm_order)
-    techniques = sorted({c.technique for c in cells} | set(SUITES["controls"]), key=technique_order)
+    arms = sorted({c.arm for c in cells} | set(SUITES["controls"]), key=arm_order)
     height = max(2.3, 0.75 * len(algorithms) + 0.75)
-    figure, axes = subplots(len(environments), 1, 1.45 * len(techniques) + 1.6, height)
+    figure, axes = subplots(len(environments), 1, 1.45 * len(arms) + 1.6, height)
     image: Any = None
     for axis, environment in zip(axes.flat, environments, strict=True):
-        grid = {(c.algorithm, c.technique): c for c in cells if c.environment == environment}
-        table = [[grid.get((a, t)) for t in techniques] for a in algorithms]
+        grid = {(c.algorithm, c.arm): c for c in cells if c.environment == environment}
+        table = [[grid.get((algorithm, arm)) for arm in arms] for algorithm in algorithms]
         image = _draw_heatmap(axis, table, mode)
         axis.set_title(figure_title(environment), loc="left", fontweight="bold")
-        axis.set_xticks(range(len(techniques)), techniques)
+        axis.set_xticks(range(len(arms)), arms)
         axis.set_yticks(range(len(algorithms)), [name.upper() for name in algorithms])
     figure.colorbar(image, ax=axes, label="A", shrink=0.8, aspect=30)
     note = (
@@ -250,14 +250,14 @@ def degradation(records: Iterable[Record], environment: str, mode: str = HEADLIN
     algorithms = sorted({cell.algorithm for cell in cells}, key=algorithm_order)
     width = 3.4 if len(algorithms) > 1 else 5.4
     figure, axes = subplots(1, len(algorithms), width, height=3.9, sharey=True)
-    styles = arm_styles(cell.technique for cell in cells)
+    styles = arm_styles(cell.arm for cell in cells)
     for axis, algorithm in zip(axes.flat, algorithms, strict=True):
         group = [cell for cell in cells if cell.algorithm == algorithm]
         _draw_references(axis, [record for cell in group for record in cell.records])
         # Side by side within a tenth of the axis, however many they are.
         step = min(0.018, 0.11 / len(group))
         for i, cell in enumerate(group):
-            _draw_arm(axis, cell, mode, styles[cell.technique], (i - (len(group) - 1) / 2) * step)
+            _draw_arm(axis, cell, mode, styles[cell.arm], (i - (len(group) - 1) / 2) * step)
         axis.set_title(f"{algorithm.upper()} ({_counts(group)})")
         level_axis(axis, ())
     axes.flat[0].set_ylabel(f"mean return ({mode})")
@@ -277,7 +277,7 @@ def _draw_arm(axis: "Axes", cell: Cell, mode: str, style: Style, offset: float) 
     # The mean may lie outside the middle half, or by rounding outside the range.
     spread = np.maximum(0, [mean - low, high - mean])
     axis.errorbar(levels, mean, spread, color=style.color, marker=style.marker, ls=style.line,
-                  ms=4.5, lw=1.3, elinewidth=0.8, label=cell.technique)  # fmt: skip
+                  ms=4.5, lw=1.3, elinewidth=0.8, label=cell.arm)  # fmt: skip
 
 
 def _whiskers(cells: Sequence[Cell]) -> str:
@@ -302,16 +302,16 @@ def _experiment_cell(records: Iterable[Record]) -> tuple[Cell, str]:
     settings = len({record.name for record in records})
     setting = f" [run {cell.digest}, 1 of {settings} settings]" if settings > 1 else ""
     environment = figure_title(cell.environment)
-    return cell, f"{cell.algorithm.upper()} on {environment}, {cell.technique}{alias}{setting}"
+    return cell, f"{cell.algorithm.upper()} on {environment}, {cell.arm}{alias}{setting}"
 
 
 def _shown_cells(records: Iterable[Record]) -> list[Cell]:
-    """One cell for each (environment, algorithm, technique)."""
+    """One cell for each (environment, algorithm, arm)."""
     cells = group_cells(records)
     if not cells:
         raise ValueError("this figure needs at least one record; got none")
     largest = {
-        (cell.environment, cell.algorithm, cell.technique): cell.name
+        (cell.environment, cell.algorithm, cell.arm): cell.name
         for cell in sorted(cells, key=_prominence)
     }
     return [cell for cell in cells if cell.name in largest.values()]

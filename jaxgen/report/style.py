@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jaxgen.results.records import Array, technique_order
+from jaxgen.results.records import Array, arm_order
 from jaxgen.system.files import write_bytes
 from jaxgen.techniques import STUDIED
 
@@ -95,9 +95,9 @@ def thinned(steps: Array, values: Array) -> tuple[Array, Array]:
     return steps[::stride], values[::stride]
 
 
-def arm_styles(techniques: Iterable[str]) -> dict[str, Style]:
-    """A style for each technique; those outside the study share a few, in order of name."""
-    others = sorted(set(techniques) - STYLES.keys())
+def arm_styles(arms: Iterable[str]) -> dict[str, Style]:
+    """A style for each arm; those outside the study share a few, in order of name."""
+    others = sorted(set(arms) - STYLES.keys())
     extra = {name: _OTHER_STYLES[i % len(_OTHER_STYLES)] for i, name in enumerate(others)}
     return STYLES | extra
 
@@ -138,7 +138,7 @@ def legend_below(figure: "Figure", axes: Iterable["Axes"], title: str | None = N
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    labels = sorted(handles, key=lambda label: technique_order(label)[0])
+    labels = sorted(handles, key=lambda label: arm_order(label)[0])
     widest = 0.08 * max(map(len, labels), default=0) + 0.7
     columns = int(np.clip(figure.get_figwidth() / widest, 1, 4))
     figure.legend(

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from jaxgen.report.differences import Difference, decompose
+from jaxgen.report.differences import Difference, core_arms, decompose
 from jaxgen.report.document import Block, Section, Table, to_markdown, to_text
 from jaxgen.report.style import FLAG, QUICK_BANNER
 from jaxgen.results.read import missing_runs
@@ -22,6 +22,7 @@ from jaxgen.results.records import (
     levels_of,
     modes_of,
 )
+from jaxgen.study.arms import technique_of
 from jaxgen.study.cards.base import Expected
 from jaxgen.study.presets import expected_of
 
@@ -126,7 +127,7 @@ def _beside_specification(cells: list[Cell]) -> Table:
     return Table(
         f"{cells[0].environment}: return at level 0 beside the specification (baseline, greedy)",
         ("algorithm", "technique", "n", "env steps", "expected", "ours", "verdict"),
-        [_expected_row(cells, cell) for cell in cells if cell.technique == "baseline"],
+        [_expected_row(cells, cell) for cell in cells if cell.arm == "baseline"],
     )
 
 
@@ -280,16 +281,18 @@ def _decomposition_table(cells: list[Cell]) -> Table:
 
 def _difference_rows(cells: list[Cell], group: list[Cell]) -> list[tuple[str, ...]]:
     """Rows of the cells of one algorithm and setting."""
-    arms = {cell.technique: cell for cell in group}
+    arms = {cell.arm: cell for cell in group}
     mark = _setting_mark(cells, group[0])
     if len(arms) < len(group):
         blanks = ("-",) * len(_COMPARED)
         return [(group[0].algorithm, "none" + mark, "an arm is here twice", "0", *blanks)]
+    overrides = dict.fromkeys(name.removeprefix(technique_of(name)) for name in arms)
     return [
         _difference_row(group[0].algorithm, mark, difference)
-        for suffix in ("", "+reg")
+        for tail in overrides
+        for suffix in (tail, f"+reg{tail}")
         for difference in decompose(arms, suffix, _COMPARED)
-        if len(arms.keys() & {f"dr{suffix}", f"gar{suffix}", suffix.lstrip("+") or "baseline"}) > 1
+        if len(arms.keys() & set(core_arms(suffix))) > 1
     ]
 
 
@@ -358,7 +361,7 @@ def _overlap_table(cells: list[Cell]) -> Table:
 def _label(cells: list[Cell], cell: Cell) -> str:
     alias = f" (= {cell.alias_of})" if cell.alias_of else ""
     quick = " [quick]" if cell.quick else ""
-    return cell.technique + alias + quick + _setting_mark(cells, cell)
+    return cell.arm + alias + quick + _setting_mark(cells, cell)
 
 
 def _setting_mark(cells: list[Cell], cell: Cell) -> str:
@@ -385,7 +388,7 @@ def _several_settings(cells: list[Cell], cell: Cell) -> bool:
 
 
 def _same_arm(one: Cell, other: Cell) -> bool:
-    return (one.algorithm, one.technique) == (other.algorithm, other.technique)
+    return (one.algorithm, one.arm) == (other.algorithm, other.arm)
 
 
 def _env_steps(cell: Cell) -> str:

@@ -35,6 +35,7 @@ def _best_entry(record: Record, num_candidates: int) -> dict[str, Any]:
         "run": record.name,
         "experiment": record.experiment,
         "technique": record.technique,
+        **({"arm": record.arm} if record.arm != record.technique else {}),
         "seed": record.seed,
         "quick": record.quick,
         "chosen_by": "mean greedy return of the final policy at level 0",

@@ -4,8 +4,8 @@ A record is one training seed: what was asked (``spec``), what came out (``resul
 deterministic), the history of its training, and where and how fast it ran (``provenance``).
 
 ``result`` (schema 1)
-    ``run``: algorithm, environment, technique, seed, experiment (algorithm_environment_technique)
-    and name (experiment-hash). ``quick``. ``status``: "done" or "diverged". ``env_steps``:
+    ``run``: algorithm, environment, technique, seed, experiment (algorithm_environment_arm) and
+    name (experiment-hash). ``quick``. ``status``: "done" or "diverged". ``env_steps``:
     requested, actual. ``evaluation``: levels [levels], episodes, and per mode mean and
     standard_error [levels]; null when diverged. ``references``: floor, floor_standard_error,
     ceiling [levels]. ``scores``: per mode `jaxgen.evaluation.scores.Scores.to_dict`; null when
@@ -37,6 +37,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxgen.study.arms import arm_name, technique_of
 from jaxgen.study.cards import ALGORITHM_CARDS, ENVIRONMENT_CARDS
 from jaxgen.system.errors import BadInput
 from jaxgen.techniques import STUDIED
@@ -70,7 +71,7 @@ class Record(NamedTuple):
 
     @property
     def experiment(self) -> str:
-        """``<algorithm>_<environment>_<technique>``."""
+        """``<algorithm>_<environment>_<arm>``."""
         return self.result["run"]["experiment"]
 
     @property
@@ -89,6 +90,12 @@ class Record(NamedTuple):
         return self.result["run"]["technique"]
 
     @property
+    def arm(self) -> str:
+        """Name of the arm, see `jaxgen.study.arms`; the technique's in rows without it."""
+        overrides = self.spec.get("overrides") or {}
+        return self.spec.get("arm") or arm_name(self.technique, overrides)
+
+    @property
     def alias_of(self) -> str | None:
         """Run name of which this run is a copy: shown, never counted as evidence."""
         return self.spec.get("alias_of")
@@ -103,7 +110,8 @@ class Record(NamedTuple):
         """How the network saw codes of cells, where there were any; None in rows without it."""
         if "config" in self.spec:
             # Codes go one-hot into a network unless its configuration says otherwise.
-            return self.spec["config"].get("encoding", "one_hot")
+            config = self.spec["config"] | self.spec.get("overrides", {})
+            return config.get("encoding", "one_hot")
         return self.spec.get("encoding")
 
     @property
@@ -168,7 +176,7 @@ class Cell(NamedTuple):
 
     environment: str
     algorithm: str
-    technique: str
+    arm: str
     setting: str
     records: tuple[Record, ...]
 
@@ -184,9 +192,10 @@ class Cell(NamedTuple):
 
     @property
     def alias_of(self) -> str | None:
-        """Technique of which this cell is a copy."""
+        """The arm of which this cell is a copy."""
         name = self.records[0].alias_of
-        return name and name.rsplit("-", 1)[0].rsplit("_", 1)[-1]
+        place = f"{self.algorithm}_{self.environment}_"
+        return name and name.rsplit("-", 1)[0].removeprefix(place)
 
     @property
     def quick(self) -> bool:
@@ -306,7 +315,7 @@ def group_cells(records: Iterable[Record]) -> list[Cell]:
     for record in check_records(records):
         groups.setdefault(record.name, []).append(record)
     return [
-        Cell(first.environment, first.algorithm, first.technique, first.setting, tuple(group))
+        Cell(first.environment, first.algorithm, first.arm, first.setting, tuple(group))
         for group in groups.values()
         for first in group[:1]
     ]
@@ -322,9 +331,9 @@ def algorithm_order(name: str) -> tuple[int, str]:
     return _order(ALGORITHM_CARDS, re.split("[-+]", name)[0], name)
 
 
-def technique_order(name: str) -> tuple[int, str]:
-    """Sort key of a technique's name: those of the generalisation study first."""
-    return _order(STUDIED, name, name)
+def arm_order(name: str) -> tuple[int, str]:
+    """Sort key of an arm's name: techniques of the generalisation study first."""
+    return _order(STUDIED, technique_of(name), name)
 
 
 def _order(known: Iterable[str], key: str, name: str) -> tuple[int, str]:
@@ -336,7 +345,7 @@ def _sort_key(record: Record) -> tuple:
     return (
         environment_order(record.environment),
         algorithm_order(record.algorithm),
-        technique_order(record.technique),
+        arm_order(record.arm),
         record.name,
         record.seed,
     )

@@ -103,10 +103,11 @@ COLUMNS = (
     # The configuration, as far as a report speaks of it.
     Column("base", str, ("spec", "base")),
     Column("encoding", str, ("spec", "encoding")),
+    Column("arm", str, ("spec", "arm")),
 )
 """Columns of results.csv, in their order."""
 CSV_COLUMNS = tuple(column.name for column in COLUMNS)
-ADDED = ("base", "encoding")
+ADDED = ("base", "encoding", "arm")
 """Columns that rows of earlier versions lack; they are null then."""
 CURVE_COLUMNS = ("run", "seed", "env_steps", "return")
 """Columns of the learning curves."""
@@ -126,7 +127,10 @@ def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
 
 
 def _record_rows(record: Record) -> list[dict[str, Any]]:
-    facts = {"setting": record.setting, "base": record.base, "encoding": record.encoding}
+    facts = {
+        "setting": record.setting, "base": record.base, "encoding": record.encoding,
+        "arm": record.arm,
+    }  # fmt: skip
     content = {"spec": {**record.spec, **facts}, "result": record.result}
     points: list[tuple[str | None, int | None]] = [(None, None)]
     if not record.diverged:

@@ -48,7 +48,7 @@ def _keep_best(
         seen = task.spec.stacked(lane.config.num_frames)
         save_agent(store.path(model), Agent.of(lane, seen, params[index], seed))
         kind = f"{spec.algorithm} {spec.environment}"
-        reporter.note(f"best model of {kind}: {lane.technique}, seed {seed}")
+        reporter.note(f"best model of {kind}: {lane.arm}, seed {seed}")
     elif _kept_run(store, scores) != (best["run"], best["seed"]):
         return
     # Last: it says which run the model is of.

@@ -96,10 +96,8 @@ def log_lines(lanes: Sequence[Lane], history: History) -> list[str]:
       lanes: (arm, seed) of each row.
       history: metrics ``[L, I]`` and learning-curve points ``[L, C]``.
     """
-    arms = {spec.technique: spec for spec, _ in lanes}
-    rows = {
-        name: [i for i, (spec, _) in enumerate(lanes) if spec.technique == name] for name in arms
-    }
+    arms = {spec.name: spec for spec, _ in lanes}
+    rows = {name: [i for i, (spec, _) in enumerate(lanes) if spec.name == name] for name in arms}
     return [_log_line(arms[name], np.asarray(rows[name]), history) for name in arms]
 
 
@@ -113,7 +111,7 @@ def _log_line(spec: RunSpec, rows: np.ndarray, history: History) -> str:
 
     steps = int(history["env_steps"][rows, -1].mean())
     parts = [
-        f"{spec.algorithm} {spec.environment} {spec.technique} (n={len(rows)}): Step {steps}",
+        f"{spec.algorithm} {spec.environment} {spec.arm} (n={len(rows)}): Step {steps}",
         f"Reward: {_number(mean('reward'), '.4g')}",
         f"Loss: {_number(mean('loss'), '.3g')}",
     ]

@@ -59,7 +59,7 @@ class Batch(NamedTuple):
     def label(self) -> str:
         """Algorithm and environment, and what its program does that others do not, for a reader."""
         spec = self.lanes[0][0]
-        special = program_words(spec.technique_values)
+        special = program_words(spec)
         return " ".join([spec.algorithm, spec.environment, *special])
 
     def checkpoint_path(self, store: Store) -> Path:

@@ -10,7 +10,7 @@ A field's docstring is its help text and gives the reason for its value.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_type_hints
 
@@ -263,9 +263,13 @@ def float_fields(cls: type[Config]) -> tuple[str, ...]:
 
 def to_dict(config: Config) -> dict[str, Any]:
     """The configuration as JSON-ready values."""
+    return json_ready(dataclasses.asdict(config))
+
+
+def json_ready(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of fields as JSON has them: a tuple is a list."""
     return {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in dataclasses.asdict(config).items()
+        key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
     }
 
 
@@ -279,14 +283,19 @@ def from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
     return cls(**_converted(cls, values))
 
 
-def _converted(cls: type[Config], values: Mapping[str, Any]) -> dict[str, Any]:
-    hints = get_type_hints(cls)
+def check_keys(cls: type[Config], keys: Iterable[str]) -> None:
+    """Raise BadInput, which says what is allowed, for a key that is no field."""
     allowed = [field.name for field in dataclasses.fields(cls)]
-    for key in values:
+    for key in keys:
         if key not in allowed:
             raise BadInput(
                 f"{cls.algorithm}: unknown configuration key {key!r}; allowed: {', '.join(allowed)}"
             )
+
+
+def _converted(cls: type[Config], values: Mapping[str, Any]) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    check_keys(cls, values)
     return {key: _convert(cls.algorithm, key, value, hints[key]) for key, value in values.items()}
 
 

@@ -32,7 +32,7 @@ def describe_plan(study: Study) -> str:
 def _describe_group(group: Group) -> list[str]:
     lanes, steps = len(group.lanes), group.config.total_steps
     seeds = ", ".join(map(str, group.seeds[:6])) + (", ..." if len(group.seeds) > 6 else "")
-    special = "".join(f", {word}" for word in program_words(group.specs[0].technique_values))
+    special = "".join(f", {word}" for word in program_words(group.specs[0]))
     lines = [
         f"{group.algorithm} on {group.environment}{special}: {lanes} lanes x {steps:,} env steps "
         f"= {lanes * steps:,}; about {estimated_seconds(group):.0f} s; seeds {seeds}"

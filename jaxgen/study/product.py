@@ -7,13 +7,14 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from jaxgen.study.arms import Arm, is_possible, parse_arm, technique_of
 from jaxgen.study.cards import ENVIRONMENT_CARDS, environment_card
 from jaxgen.study.config import Config, replace
 from jaxgen.study.presets import algorithm_card, check_defined, is_defined, preset
 from jaxgen.study.programs import program_key
 from jaxgen.study.spec import Evaluation, RunSpec
 from jaxgen.system.errors import BadInput
-from jaxgen.techniques import canonical_name
+from jaxgen.system.files import MAX_NAME
 
 MAX_SEED = 2**31 - 1
 """Seeds stay below; the upper half of the folds belongs to evaluation."""
@@ -21,8 +22,7 @@ MAX_SEED = 2**31 - 1
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of one (environment, algorithm, rule of the technique): one compiled program, a
-    lane for each run."""
+    """Runs of an algorithm on an environment that are one compiled program, a lane for each."""
 
     algorithm: str
     environment: str
@@ -34,7 +34,7 @@ class Group:
 
     @property
     def config(self) -> Config:
-        """The configuration that all arms share."""
+        """The first arm's configuration, whose static fields all arms have."""
         return self.specs[0].config
 
     @property
@@ -75,7 +75,7 @@ class Study:
 def make_study(
     environments: Sequence[str],
     algorithms: Sequence[str],
-    techniques: Sequence[str],
+    arms: Sequence[str],
     seeds: Sequence[int],
     *,
     evaluation: Evaluation = Evaluation(),
@@ -83,45 +83,67 @@ def make_study(
     quick: bool = False,
     study_seed: int = 0,
 ) -> Study:
-    """Build and check the product of the axes.
+    """Build and check the product of the axes; ``arms`` are words, see `jaxgen.study.arms`.
 
     Raises:
-      ValueError: an unknown name, a repeated axis entry, a technique that none of the
-        algorithms has, a seed that is negative or repeated, a budget too small for one
-        iteration, a level outside [0, 1].
+      BadInput: an unknown name, a repeated axis entry, an arm that none of the algorithms has, a
+        seed that is negative or repeated, a hyper-parameter that is not allowed, a budget too
+        small for one iteration, a level outside [0, 1].
     """
     _check_axis("environment", environments)
     _check_axis("algorithm", algorithms)
-    names = [canonical_name(name) for name in techniques]
-    _check_axis("technique", names)
+    _check_offered(arms, algorithms)
+    by_algorithm = {name: _arms_of(name, arms) for name in algorithms}
     check_seeds(seeds)
     evaluation.validate()
     if evaluation.levels[-1] != 1.0:
         raise BadInput(f"levels {evaluation.levels!r} must end with 1 for the scores of a study")
-    for name in names:
-        if not any(is_defined(name, algorithm) for algorithm in algorithms):
-            check_defined(name, algorithms[0])
     left_out = tuple(
         f"{algorithm} {name}"
         for algorithm in algorithms
-        for name in names
-        if not is_defined(name, algorithm)
+        for name in arms
+        if not _has(algorithm, name)
     )
     groups = [
         group
         for environment in environments
         for algorithm in algorithms
-        for group in _make_groups(environment, algorithm, names, tuple(seeds), evaluation,
-                                  total_steps, quick, study_seed)
+        for group in _make_groups(
+            _first_spec(environment, algorithm, evaluation, total_steps, quick, study_seed),
+            by_algorithm[algorithm], seeds,
+        )
     ]
     return Study(tuple(groups), left_out)
 
 
-def _make_groups(
-    environment: str, algorithm: str, techniques: Sequence[str], seeds: tuple[int, ...],
-    evaluation: Evaluation, total_steps: int | None, quick: bool, study_seed: int,
-) -> Iterator[Group]:
-    """A group for each program among the techniques that the algorithm has."""
+def _arms_of(algorithm: str, names: Sequence[str]) -> list[Arm]:
+    """Those arms that an algorithm has, each once."""
+    config = algorithm_card(algorithm).config
+    arms = [parse_arm(name, config) for name in names if _has(algorithm, name)]
+    _check_once("technique", [arm.name for arm in arms])
+    return arms
+
+
+def _has(algorithm: str, name: str) -> bool:
+    """Whether an algorithm has an arm's technique and its hyper-parameters."""
+    config = algorithm_card(algorithm).config
+    return is_defined(technique_of(name), algorithm) and is_possible(name, config)
+
+
+def _check_offered(arms: Sequence[str], algorithms: Sequence[str]) -> None:
+    """Raise BadInput for an arm that none of the algorithms has, or where there is no arm."""
+    _check_given("technique", arms)
+    for name in arms:
+        if not any(_has(algorithm, name) for algorithm in algorithms):
+            check_defined(technique_of(name), algorithms[0])
+            parse_arm(name, algorithm_card(algorithms[0]).config)
+
+
+def _first_spec(
+    environment: str, algorithm: str, evaluation: Evaluation, total_steps: int | None,
+    quick: bool, study_seed: int,
+) -> RunSpec:
+    """The baseline of an algorithm on an environment, which its other arms follow."""
     config = preset(algorithm, environment)
     task = environment_card(environment).task
     options = dict(task.options)
@@ -131,26 +153,56 @@ def _make_groups(
         config = replace(config, {"total_steps": total_steps})
     config.validate()
     evaluation = _affordable(evaluation, environment)
+    return RunSpec(
+        algorithm, environment, "baseline", config, options, evaluation, study_seed, quick
+    )
 
-    def spec(technique: str, alias_of: str | None = None) -> RunSpec:
-        return RunSpec(algorithm, environment, technique, config, options, evaluation, study_seed,
-                       quick, alias_of)
 
-    techniques = [name for name in techniques if is_defined(name, algorithm)]
-    alias = algorithm_card(algorithm).techniques.aliases
-    own = {name: spec(name) for name in techniques if name not in alias}
+def _make_groups(first: RunSpec, arms: Sequence[Arm], seeds: Sequence[int]) -> Iterator[Group]:
+    """A group for each program among the arms."""
+
+    def spec(arm: Arm, alias_of: str | None = None) -> RunSpec:
+        made = dataclasses.replace(first, technique=arm.technique, overrides=arm.overrides)
+        _check_arm(made)
+        return dataclasses.replace(made, alias_of=alias_of)
+
+    alias = algorithm_card(first.algorithm).techniques.aliases
+    stands_for = {
+        arm: arm._replace(technique=alias[arm.technique]) for arm in arms if arm.technique in alias
+    }
+    trained = {arm: spec(arm) for arm in arms if arm not in stands_for}
     # What an alias stands for is trained even where only the alias was asked for.
-    for name in techniques:
-        if name in alias:
-            own.setdefault(alias[name], spec(alias[name]))
-    aliases = tuple(spec(name, own[alias[name]].name) for name in techniques if name in alias)
+    for other in stands_for.values():
+        trained.setdefault(other, spec(other))
+    aliases = [spec(arm, trained[other].name) for arm, other in stands_for.items()]
     programs: dict[tuple, list[RunSpec]] = {}
-    for each in own.values():
+    for each in trained.values():
         programs.setdefault(program_key(each.config, each.technique_values), []).append(each)
     for specs in programs.values():
         names = {each.name for each in specs}
         copies = tuple(each for each in aliases if each.alias_of in names)
-        yield Group(algorithm, environment, tuple(specs), copies, seeds)
+        yield Group(first.algorithm, first.environment, tuple(specs), copies, tuple(seeds))
+
+
+def _check_arm(spec: RunSpec) -> None:
+    """Raise BadInput where an arm's hyper-parameters are not allowed here."""
+    config = spec.config
+    config.validate()
+    num_levels = len(spec.technique_values.levels)
+    if config.num_variations != num_levels:
+        raise BadInput(
+            f"arm {spec.arm!r}: num_variations = {config.num_variations} is not allowed; "
+            f"{spec.technique} trains on {num_levels} variations"
+        )
+    if (config.network == "mlp") != (spec.shared.network == "mlp"):
+        raise BadInput(
+            f"arm {spec.arm!r}: network = {config.network!r} is not allowed on "
+            f"{spec.environment}, whose preset has {spec.shared.network!r}"
+        )
+    if len(spec.name) > MAX_NAME:
+        raise BadInput(
+            f"arm {spec.arm!r} has too long a name for a folder; change fewer hyper-parameters"
+        )
 
 
 def _affordable(evaluation: Evaluation, environment: str) -> Evaluation:
@@ -185,8 +237,16 @@ def _quick(algorithm: str, config: Config) -> Config:
 
 
 def _check_axis(kind: str, names: Sequence[str]) -> None:
+    _check_given(kind, names)
+    _check_once(kind, names)
+
+
+def _check_given(kind: str, names: Sequence[str]) -> None:
     if not names:
         raise BadInput(f"no {kind} given; name at least one")
+
+
+def _check_once(kind: str, names: Sequence[str]) -> None:
     for name in names:
         if list(names).count(name) > 1:
             raise BadInput(f"{kind} {name!r} is given twice; name each once")

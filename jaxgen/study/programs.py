@@ -2,7 +2,9 @@
 
 import dataclasses
 
+from jaxgen.study.arms import arm_name
 from jaxgen.study.config import Config, float_fields
+from jaxgen.study.spec import RunSpec
 from jaxgen.techniques import STATIC_FIELDS, Rule, Technique
 
 
@@ -29,7 +31,12 @@ def differing_fields(keys: set[tuple]) -> list[str]:
     return sorted(several) or ["algorithm"]
 
 
-def program_words(technique: Technique) -> list[str]:
-    """What tells a technique's program from the usual one, for a reader; empty for the usual."""
-    rule = [] if technique.rule is Rule.WEIGHTS else [technique.rule.value]
-    return rule + ([] if technique.augment == "none" else [technique.augment])
+def program_words(spec: RunSpec) -> list[str]:
+    """What tells an arm's program from the usual one, for a reader; empty for the usual."""
+    technique, floats = spec.technique_values, float_fields(type(spec.shared))
+    static = {key: value for key, value in spec.overrides if key not in floats}
+    return [
+        *([] if technique.rule is Rule.WEIGHTS else [technique.rule.value]),
+        *([] if technique.augment == "none" else [technique.augment]),
+        *arm_name("", static).split("@")[1:],
+    ]

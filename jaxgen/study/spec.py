@@ -2,10 +2,12 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from jaxgen import techniques
-from jaxgen.study.config import SHIFT_LEVELS, Config, to_dict
+from jaxgen.study.arms import Arm, Value
+from jaxgen.study.config import SHIFT_LEVELS, Config, json_ready, replace, to_dict
 from jaxgen.study.presets import base_algorithm
 from jaxgen.system import files
 from jaxgen.system.errors import BadInput
@@ -79,7 +81,8 @@ class RunSpec:
     algorithm: str
     environment: str
     technique: str
-    config: Config
+    shared: Config
+    """The configuration that the arms of a study have in common."""
     task_options: dict[str, Any] = field(default_factory=dict)
     evaluation: Evaluation = Evaluation()
     study_seed: int = 0
@@ -90,6 +93,18 @@ class RunSpec:
     """Where training begins; None: with new networks."""
     snapshots: tuple[float, ...] = ()
     """Shares of training, in (0, 1], after which the state is kept, for forks."""
+    overrides: tuple[tuple[str, Value], ...] = ()
+    """What this arm changes of the configuration, see `jaxgen.study.arms.Arm`."""
+
+    @property
+    def arm(self) -> str:
+        """The arm's name: the technique and the overrides."""
+        return Arm(self.technique, self.overrides).name
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration that is trained: the shared one with the overrides."""
+        return replace(self.shared, dict(self.overrides))
 
     @property
     def base(self) -> str:
@@ -98,8 +113,8 @@ class RunSpec:
 
     @property
     def experiment(self) -> str:
-        """``<algorithm>_<environment>_<technique>``."""
-        return f"{self.algorithm}_{self.environment}_{self.technique}"
+        """``<algorithm>_<environment>_<arm>``."""
+        return f"{self.algorithm}_{self.environment}_{self.arm}"
 
     @property
     def name(self) -> str:
@@ -120,7 +135,7 @@ class RunSpec:
             "environment": self.environment,
             "technique": self.technique,
             "technique_values": techniques.to_dict(self.technique_values),
-            "config": to_dict(self.config),
+            "config": to_dict(self.shared),
             "task_options": dict(self.task_options),
             "evaluation": {
                 "levels": list(self.evaluation.levels),
@@ -137,5 +152,8 @@ class RunSpec:
 
     def _additions(self) -> dict[str, Any]:
         """What is written only where it is not the default, so that other names stay."""
-        start = {} if self.start is None else {"start": dataclasses.asdict(self.start)}
-        return start | ({"snapshots": list(self.snapshots)} if self.snapshots else {})
+        return {
+            **({"start": dataclasses.asdict(self.start)} if self.start else {}),
+            **({"snapshots": list(self.snapshots)} if self.snapshots else {}),
+            **({"overrides": json_ready(dict(self.overrides))} if self.overrides else {}),
+        }

@@ -25,7 +25,9 @@ TEMP_PREFIX = ".tmp-"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What `OSError.errno` says of a disk that is full."""
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+MAX_NAME = 200
+"""Letters of a name: file systems allow 255 bytes, and temporary files add some."""
+NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+@=-]{{0,{MAX_NAME - 1}}}")
 
 
 class DamagedFile(Exception):
@@ -58,13 +60,14 @@ def check_name(name: str) -> str:
     """Return ``name`` if it can be a file's name anywhere, and no path.
 
     Raises:
-        ValueError: it is not 1 to 64 letters, digits, ``.``, ``_``, ``+`` or ``-`` that begin
-            with a letter or a digit, or holds ``..``.
+        ValueError: it is not 1 to `MAX_NAME` letters, digits, ``.``, ``_``, ``+``, ``@``, ``=``
+            or ``-`` that begin with a letter or a digit, or holds ``..``.
     """
     if not isinstance(name, str) or not NAME.fullmatch(name) or ".." in name:
         raise ValueError(
-            f"{name!r} is not allowed as a name; use 1 to 64 letters, digits, '.', '_', '+' or "
-            "'-', beginning with a letter or a digit, without '..' and without a path"
+            f"{name!r} is not allowed as a name; use 1 to {MAX_NAME} letters, digits, '.', '_', "
+            "'+', '@', '=' or '-', beginning with a letter or a digit, without '..' and without a "
+            "path"
         )
     return name
 

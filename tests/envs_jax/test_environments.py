@@ -19,7 +19,7 @@ from envs_jax.procgen_games import GAMES
 from jaxgen.study.cards import ALGORITHM_CARDS, ENVIRONMENT_CARDS, environment_names
 from jaxgen.study.cards.base import Listing
 from jaxgen.study.presets import preset
-from jaxgen.types import Codes
+from jaxgen.types import Codes, Discrete
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 OPTIONS = {"minigrid": {"bank_size": 48}}
@@ -40,8 +40,12 @@ class Subject:
         self.advance = jax.jit(jax.vmap(self.environment.advance))
 
     def actions(self, *shape):
-        draws = np.random.default_rng(0).integers(self.environment.num_actions, size=shape)
-        return jnp.asarray(draws, jnp.int32)
+        """Within their space, drawn evenly."""
+        space, generator = self.spec.actions, np.random.default_rng(0)
+        if isinstance(space, Discrete):
+            return jnp.asarray(generator.integers(space.num, size=shape), space.dtype)
+        draws = generator.uniform(space.low, space.high, (*shape, *space.shape))
+        return jnp.asarray(draws, space.dtype)
 
     def one_level(self, level):
         return take((self.params, self.words), level)
@@ -141,8 +145,9 @@ def test_any_leading_shape_gives_the_same(subject, shape):
         _, state, *_ = environment.advance(state, actions, params)
         return obs, environment.advance(state, actions, params)
 
+    in_shape = actions.reshape(*shape, *actions.shape[1:])
     flat = jax.jit(two_steps)(words[:count], actions)
-    shaped = jax.jit(two_steps)(words[:count].reshape(*shape, -1), actions.reshape(shape))
+    shaped = jax.jit(two_steps)(words[:count].reshape(*shape, -1), in_shape)
     for a, b in zip(jax.tree.leaves(flat), jax.tree.leaves(shaped), strict=True):
         # XLA may contract multiply and add differently for another shape.
         np.testing.assert_allclose(a.reshape(b.shape), b, rtol=1e-6, atol=1e-7)
@@ -161,10 +166,12 @@ def test_episodes_are_truncated_at_the_limit_and_only_there(subject):
     """No action that matters: an episode that does not end by itself runs to its limit."""
     params, words = subject.one_level(0)
     environment, limit = subject.environment, subject.spec.max_episode_steps
+    space = subject.spec.actions
     _, state = environment.reset_from(words, params)
 
     def step(state, action):
-        state = environment.advance(state, jnp.full(NUM_ENVS, action), params)
+        all_alike = jnp.broadcast_to(action, (NUM_ENVS, *space.shape)).astype(space.dtype)
+        state = environment.advance(state, all_alike, params)
         return state[1], state[3:]
 
     actions = jnp.arange(limit + 1) % 2
@@ -178,7 +185,7 @@ def test_step_resets_finished_episodes_and_keeps_the_true_successor(subject):
     environment = subject.environment
     _, state = environment.reset_from(words[0], params)
     last = state._replace(time=jnp.int32(subject.spec.max_episode_steps - 1))
-    key, action = jax.random.key(3), jnp.int32(0)
+    key, action = jax.random.key(3), subject.actions()
     final_obs, successor, *_ = environment.advance(state, action, params)
     fresh_obs, fresh = environment.reset(key, params)
 

@@ -82,7 +82,7 @@ def test_json_refuses_other_types_and_keys():
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", "a/b", "/etc", "../x", "a..b", ".hidden", "-x", "a b", "a\n", "x" * 65]
+    "name", ["", ".", "..", "a/b", "/etc", "../x", "a..b", ".hidden", "-x", "a b", "a\n", "x" * 201]
 )
 def test_names_that_are_paths_or_odd_are_refused(name):
     with pytest.raises(ValueError, match="not allowed as a name"):
@@ -90,7 +90,7 @@ def test_names_that_are_paths_or_odd_are_refused(name):
 
 
 def test_ordinary_names_are_allowed():
-    for name in ("a", RUN, "x" * 64, "dr-scaled+reg_1.5"):
+    for name in ("a", RUN, "x" * 200, "dr-scaled+reg_1.5", "gar@learning_rate=1e-05"):
         assert files.check_name(name) == name
 
 

@@ -41,8 +41,8 @@ def tiny_study(algorithm: str) -> Study:
     )  # fmt: skip
 
     def changed(spec):
-        config = replace(spec.config, TINY[algorithm] | {"hidden": (8,)})
-        return dataclasses.replace(spec, config=config)
+        shared = replace(spec.shared, TINY[algorithm] | {"hidden": (8,)})
+        return dataclasses.replace(spec, shared=shared)
 
     return _each_spec(study, changed)
 

@@ -6,8 +6,9 @@ import pytest
 
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.study.presets import preset
+from jaxgen.study.product import make_study
 from jaxgen.study.programs import differing_fields, program_key, program_words
-from jaxgen.techniques import COMPONENTS, Rule, Technique, make_technique, to_dict
+from jaxgen.techniques import COMPONENTS, Technique, make_technique, to_dict
 
 CONFIG = preset("ppo", "cartpole")
 KEY = program_key(CONFIG, Technique())
@@ -46,8 +47,20 @@ def test_an_augmentation_is_a_program_whatever_its_share():
     cropped = Technique(augment="crop", augment_share=0.5)
     assert program_key(CONFIG, cropped) != KEY
     assert program_key(CONFIG, cropped) == program_key(CONFIG, Technique(augment="crop"))
-    assert program_words(Technique()) == []
-    assert program_words(Technique(rule=Rule.PCGRAD, augment="crop")) == ["pcgrad", "crop"]
+
+
+def test_words_tell_a_program_from_the_usual_one():
+    def words(*arms: str) -> list[str]:
+        (group,) = make_study(["cartpole"], ["ppo"], arms, [0]).groups
+        return program_words(group.specs[0])
+
+    assert words("gar@learning_rate=0.001") == []
+    assert words("pcgrad@gamma=0.9@hidden=8x8") == ["pcgrad", "hidden=8x8"]
+    COMPONENTS["crop"] = Technique(augment="crop")
+    try:
+        assert words("crop") == ["crop"]
+    finally:
+        del COMPONENTS["crop"]
 
 
 def test_augmentation_is_written_only_where_there_is_some():

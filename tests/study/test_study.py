@@ -17,7 +17,7 @@ def study_of(suite: str, **changes) -> Study:
     axes = {
         "environments": ENVIRONMENTS,
         "algorithms": ALGORITHMS,
-        "techniques": SUITES[suite],
+        "arms": SUITES[suite],
         "seeds": SEEDS,
     }
     return make_study(**(axes | changes))
@@ -28,7 +28,7 @@ def one_cell(**changes) -> RunSpec:
         "controls",
         environments=["cartpole"],
         algorithms=["ppo"],
-        techniques=["baseline"],
+        arms=["baseline"],
         **changes,
     )
     return study.groups[0].specs[0]
@@ -79,14 +79,14 @@ def test_es_arms_with_gar_are_aliases():
 
 @pytest.mark.parametrize("algorithm", ["es", "es-matched"])
 def test_an_alias_alone_trains_what_it_stands_for(algorithm):
-    study = study_of("controls", algorithms=[algorithm], techniques=["reg+gar"])
+    study = study_of("controls", algorithms=[algorithm], arms=["reg+gar"])
     group = study.groups[0]
     assert [spec.technique for spec in group.specs] == ["reg"]
     assert [(a.technique, a.alias_of) for a in group.aliases] == [("gar+reg", group.specs[0].name)]
 
 
 def test_lanes_are_arms_then_seeds():
-    group = study_of("specified", algorithms=["ppo"], techniques=["baseline", "gar"]).groups[0]
+    group = study_of("specified", algorithms=["ppo"], arms=["baseline", "gar"]).groups[0]
     lanes = [(spec.technique, seed) for spec, seed in group.lanes]
     assert lanes == [
         ("baseline", 0),
@@ -153,9 +153,9 @@ REFUSED = [
     ({"environments": ["cartpole", "cartpole"]}, "environment 'cartpole' is given twice"),
     ({"algorithms": ["sac"]}, "unknown algorithm 'sac'; allowed: ppo, dqn, es"),
     ({"algorithms": ["ppo", "ppo"]}, "algorithm 'ppo' is given twice"),
-    ({"techniques": ["garr"]}, "unknown technique 'garr'"),
-    ({"techniques": ["gar+reg", "reg+gar"]}, r"technique 'gar\+reg' is given twice"),
-    ({"techniques": ["gar+dr"]}, "both gar and dr"),
+    ({"arms": ["garr"]}, "unknown technique 'garr'"),
+    ({"arms": ["gar+reg", "reg+gar"]}, r"technique 'gar\+reg' is given twice"),
+    ({"arms": ["gar+dr"]}, "both gar and dr"),
     ({"seeds": [-1]}, f"seed -1 is not allowed; use whole numbers from 0 to {MAX_SEED}"),
     ({"seeds": [2**31]}, "seed 2147483648 is not allowed"),
     ({"seeds": [1.5]}, "seed 1.5 is not allowed"),
@@ -168,8 +168,8 @@ REFUSED = [
     ({"evaluation": Evaluation(levels=(0.0, 1.0, 0.5))}, "must increase and begin with 0"),
     ({"evaluation": Evaluation(levels=(0.25, 1.0))}, "must increase and begin with 0"),
     ({"evaluation": Evaluation(episodes=1)}, "episodes = 1 is not allowed; use 2 or more"),
-    ({"algorithms": ["es"], "techniques": ["pcgrad"]}, "'pcgrad' is not defined for es"),
-    ({"algorithms": ["ppo", "dqn"], "techniques": ["es-gar"]}, "for ppo; allowed: baseline, reg"),
+    ({"algorithms": ["es"], "arms": ["pcgrad"]}, "'pcgrad' is not defined for es"),
+    ({"algorithms": ["ppo", "dqn"], "arms": ["es-gar"]}, "for ppo; allowed: baseline, reg"),
     ({"evaluation": Evaluation(curve_episodes=0)}, "curve_episodes = 0 is not allowed"),
 ]
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs_jax.base import Environment, check_levels
 from envs_jax.host import CallbackBridge
 from jaxgen.algorithms.base import PRIMARY, Algorithm, RolloutShape
 from jaxgen.nn.random import uniform_of
@@ -40,10 +41,14 @@ class BoxState(NamedTuple):
     time: jax.Array
 
 
-class BoxEnv:
-    """See `jaxgen.types.Environment`; its parameters are the smallest distance of a start."""
+class BoxEnv(Environment):
+    """See `envs_jax.base.Environment`; its parameters are the smallest distance of a start."""
 
     spec, reset_words = SPEC, 1
+
+    @property
+    def default_params(self):
+        return jnp.float32(0)
 
     def reset_from(self, words, params):
         side = params + uniform_of(words[..., 0]) / 2
@@ -56,7 +61,9 @@ class BoxEnv:
         return side[..., None], BoxState(side, time), reward, jnp.zeros_like(ended), ended
 
     def render(self, state, params):
-        return np.full((8, 8, 3), 255 * abs(float(state.side)), np.uint8)
+        image = np.zeros((8, 8, 3), np.uint8)
+        image[0], image[:, 0] = 255, 255 * abs(float(state.side))
+        return image
 
 
 class BoxTask:
@@ -68,7 +75,7 @@ class BoxTask:
         self.environment = BoxEnv()
 
     def training_params(self, key, levels):
-        return jnp.asarray(levels, jnp.float32) / 4
+        return check_levels(levels) / 4
 
     def evaluation(self, key, levels, num_episodes):
         words = jax.random.bits(key, (num_episodes, 1), "uint32")

@@ -1,4 +1,6 @@
-"""An algorithm, an environment and a technique as a plug-in brings them: a card or a line each.
+"""An algorithm, two environments and a technique as a plug-in brings them: a card or a line each.
+
+One environment has discrete actions, the other one a box.
 
 As a plug-in of pytest (``-p plugged``) it registers them before tests are collected, so that they
 inherit the contract tests.
@@ -17,7 +19,7 @@ from jaxgen.study.cards.base import (
     TaskCard,
     Title,
 )
-from jaxgen.study.config import PPOConfig
+from jaxgen.study.config import ESConfig, PPOConfig
 from jaxgen.techniques import COMPONENTS, Technique
 
 
@@ -81,12 +83,25 @@ SLOPE = EnvironmentCard(
         make="plugged:make_slope", fixed={"slope": 0.0}, describe="plugged:describe_slope"
     ),
 )
+BOX = EnvironmentCard(
+    name="box",
+    title=Title("Box", "the box"),
+    listing=Listing.DEFAULT,
+    task=TaskCard(make="box_envs:BoxTask"),
+    setups={
+        "es": Setup(ESConfig(
+            total_steps=24 * 50 * 40, learning_rate=0.05, hidden=(8,), num_envs=50, num_steps=4,
+            population=50, sigma=0.1,
+        )),
+    },
+)  # fmt: skip
 
 
 def register() -> None:
-    """Make all three known."""
+    """Make all of them known."""
     register_algorithm(TWIN)
     register_environment(SLOPE)
+    register_environment(BOX)
     COMPONENTS["dr-edge"] = Technique(levels=(0.0, 0.5, 0.5))
 
 

@@ -78,7 +78,7 @@ def with_config(study: Study, technique: str, **changes: Any) -> Study:
     def changed(spec: RunSpec) -> RunSpec:
         if spec.technique != technique:
             return spec
-        return dataclasses.replace(spec, config=dataclasses.replace(spec.config, **changes))
+        return dataclasses.replace(spec, shared=dataclasses.replace(spec.shared, **changes))
 
     return _each_spec(study, changed)
 
@@ -103,7 +103,7 @@ _programs: dict[Any, GroupProgram] = {}
 
 def _kept_program(session: Session, group: Group) -> GroupProgram:
     spec, options = group.specs[0], session.options
-    apart = ("technique", "technique_values", "config")
+    apart = ("technique", "technique_values", "config", "overrides")
     content = {name: value for name, value in spec.to_dict().items() if name not in apart}
     # Lanes of forks have a leaf more.
     content |= {"snapshots": None, "start": spec.start is not None}

@@ -23,6 +23,7 @@ from jaxgen.evaluation.statistics import (
     paired_difference,
 )
 from jaxgen.results.records import HEADLINE_MODE, Cell, Record, check_records, group_cells
+from jaxgen.study.arms import technique_of
 from jaxgen.study.presets import base_algorithm, is_defined, setups_of, trained_name
 from jaxgen.system.errors import BadInput
 
@@ -61,12 +62,12 @@ def choose(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
         ]
         arms: dict[str, dict[str, list[Record]]] = {}
         for record in groups[best]:
-            arms.setdefault(record.technique, {}).setdefault(record.name, []).append(record)
-        for technique, named in arms.items():
+            arms.setdefault(record.arm, {}).setdefault(record.name, []).append(record)
+        for arm, named in arms.items():
             first, *others = sorted(named, key=lambda name: -len(named[name]))
             chosen += named[first]
             aside += [
-                f"{algorithm} {technique} on {environment}, {name}: {len(named[name])} runs"
+                f"{algorithm} {arm} on {environment}, {name}: {len(named[name])} runs"
                 for name in others
             ]
     return chosen, aside
@@ -206,11 +207,11 @@ def compare(cells: Sequence[Cell], pairs: Sequence[tuple[str, str]]) -> list[Com
     one of which neither is here, which the algorithm does not have, or whose techniques were not
     run anywhere, none at all.
     """
-    run = {cell.technique for cell in cells}
+    run = {cell.arm for cell in cells}
     family = [
         _compared(place, arms, first, second)
         for place, group in by_place(cells).items()
-        for arms in ({cell.technique: cell for cell in group},)
+        for arms in ({cell.arm: cell for cell in group},)
         for first, second in pairs
         if {first, second} <= run
         and {first, second} & arms.keys()
@@ -330,32 +331,32 @@ def leader(cells: Sequence[Cell], score: str) -> Leader:
 def missing_arms(cells: Sequence[Cell]) -> list[str]:
     """Arms and seeds that the others would lead one to expect, in words.
 
-    Every technique that occurs is expected of every algorithm that has it, in every environment,
-    with as many seeds as the technique has anywhere.
+    Every arm that occurs is expected of every algorithm that has its technique, in every
+    environment, with as many seeds as the arm has anywhere.
     """
-    present = {(cell.environment, cell.algorithm, cell.technique): cell for cell in cells}
-    environments, algorithms, techniques = (
+    present = {(cell.environment, cell.algorithm, cell.arm): cell for cell in cells}
+    environments, algorithms, arms = (
         list(dict.fromkeys(key[axis] for key in present)) for axis in range(3)
     )
     lines = []
     for environment in environments:
         for algorithm in algorithms:
-            for technique in techniques:
-                cell = present.get((environment, algorithm, technique))
-                wanted = max(len(c.records) for c in cells if c.technique == technique)
-                if cell is None and _is_expected(environment, algorithm, technique):
-                    lines.append(f"{algorithm} {technique} on {environment}: no run")
+            for arm in arms:
+                cell = present.get((environment, algorithm, arm))
+                wanted = max(len(c.records) for c in cells if c.arm == arm)
+                if cell is None and _is_expected(environment, algorithm, arm):
+                    lines.append(f"{algorithm} {arm} on {environment}: no run")
                 elif cell is not None and len(cell.records) < wanted:
                     lines.append(
-                        f"{algorithm} {technique} on {environment}: "
+                        f"{algorithm} {arm} on {environment}: "
                         f"{len(cell.records)} of {wanted} seeds"
                     )
     return lines
 
 
-def _is_expected(environment: str, algorithm: str, technique: str) -> bool:
+def _is_expected(environment: str, algorithm: str, arm: str) -> bool:
     """Whether a study would run an arm: by today's presets, as no run says what was not run.
 
     Variants of a preset are run with a few techniques in one environment on purpose.
     """
-    return environment in setups_of(algorithm) and _is_possible(algorithm, technique)
+    return environment in setups_of(algorithm) and _is_possible(algorithm, technique_of(arm))

@@ -47,9 +47,9 @@ def ranking(cells: Sequence[Cell], score: str) -> "Figure":
     """Every arm of one environment by its mean score: seeds, mean and interval."""
     order = ranked(cells, score)
     figure, ((axis,),) = subplots(1, 1, 6.4, 0.24 * len(order) + 1.1)
-    styles = arm_styles(cell.technique for cell in cells)
+    styles = arm_styles(cell.arm for cell in cells)
     for row, cell in enumerate(order):
-        values, style = list(values_of(cell, score).values()), styles[cell.technique]
+        values, style = list(values_of(cell, score).values()), styles[cell.arm]
         axis.plot(values, [row] * len(values), "|", ms=5, color=style.color, alpha=0.45)
         _point(axis, estimate(values), row, style)
     _rows(axis, [f"{arm_name(cell)}  (n = {len(cell.records)})" for cell in order])
@@ -83,17 +83,17 @@ def profiles(cells: Sequence[Cell]) -> "Figure":
     by_algorithm = {algorithm: group for (_, algorithm), group in by_place(cells).items()}
     width = 3.2 if len(by_algorithm) > 1 else 5.4
     figure, axes = subplots(1, len(by_algorithm), width, 3.4, sharey=True)
-    styles = arm_styles(cell.technique for cell in cells)
+    styles = arm_styles(cell.arm for cell in cells)
     for axis, (algorithm, group) in zip(axes.flat, by_algorithm.items(), strict=True):
         axis.set_title(algorithm.upper(), fontsize=10)
         for i, cell in enumerate(group):
             values = np.array(list(values_of(cell, PRIMARY).values()))
-            style = styles[cell.technique]
+            style = styles[cell.arm]
             share = performance_profile(values, THRESHOLDS)
             # Markers at other places of each arm, so that lines can be told apart in grey.
             axis.step(THRESHOLDS, share, where="post", color=style.color, ls=style.line, lw=1.4,
                       marker=style.marker, ms=4, markevery=(2 + 3 * i, 25),
-                      label=cell.technique)  # fmt: skip
+                      label=cell.arm)  # fmt: skip
         axis.set(xlabel=f"{PRIMARY} above", xlim=(0, 1), ylim=(-0.02, 1.02))
     figure.axes[0].set_ylabel("share of runs")
     legend_below(figure, figure.axes)
@@ -105,17 +105,17 @@ def improvement(cells: Sequence[Cell]) -> "Figure":
     """How probably a run of each arm beats one of its algorithm's baseline."""
     rows = []
     for algorithm in sorted({cell.algorithm for cell in cells}, key=algorithm_order):
-        arms = {cell.technique: cell for cell in cells if cell.algorithm == algorithm}
+        arms = {cell.arm: cell for cell in cells if cell.algorithm == algorithm}
         rows += [(cell, arms["baseline"]) for name, cell in arms.items()
                  if "baseline" in arms and name != "baseline"]  # fmt: skip
     figure, ((axis,),) = subplots(1, 1, 6.4, 0.24 * max(1, len(rows)) + 1.1)
-    styles = arm_styles(cell.technique for cell in cells)
+    styles = arm_styles(cell.arm for cell in cells)
     axis.axvline(0.5, color=GREY, lw=1)
     for row, (cell, other) in enumerate(rows):
         first, second = (list(values_of(c, PRIMARY).values()) for c in (cell, other))
         interval = probability_of_improvement([first], [second])
         fewest = min(len(first), len(second))
-        _point(axis, presentable(interval, fewest), row, styles[cell.technique])
+        _point(axis, presentable(interval, fewest), row, styles[cell.arm])
     _rows(axis, [arm_name(cell) for cell, _ in rows])
     axis.set(xlabel=f"P(a run's {PRIMARY} is above that of a baseline run)", xlim=(-0.02, 1.02))
     finish(figure, "", any(cell.quick for cell in cells))
@@ -152,15 +152,15 @@ def agreement(cells: Sequence[Cell], predictor: Predictor) -> "Figure":
     environments = sorted({cell.environment for cell in cells}, key=environment_order)
     algorithms = sorted({cell.algorithm for cell in cells}, key=algorithm_order)
     figure, axes = subplots(len(environments), len(algorithms), 3.2, 2.9)
-    styles = arm_styles(cell.technique for cell in cells)
+    styles = arm_styles(cell.arm for cell in cells)
     for i, environment in enumerate(environments):
         for j, algorithm in enumerate(algorithms):
             axis = axes[i, j]
             for cell in cells:
                 if (cell.environment, cell.algorithm) == (environment, algorithm):
-                    style = styles[cell.technique]
+                    style = styles[cell.arm]
                     axis.plot(*pairs(cell, predictor), style.marker, ms=4, color=style.color,
-                              alpha=0.6, mew=0, label=cell.technique)  # fmt: skip
+                              alpha=0.6, mew=0, label=cell.arm)  # fmt: skip
             if not axis.lines:
                 axis.text(0.5, 0.5, "no runs", ha="center", transform=axis.transAxes)
             axis.set_title(place(algorithm, environment), fontsize=9)

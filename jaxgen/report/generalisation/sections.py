@@ -30,7 +30,7 @@ from jaxgen.report.generalisation.tables import (
     transfer_tables,
 )
 from jaxgen.report.generalisation.words import place
-from jaxgen.results.records import Cell, algorithm_order, levels_of, technique_order
+from jaxgen.results.records import Cell, algorithm_order, arm_order, levels_of
 from jaxgen.study.cards import figure_title, sentence_title
 from jaxgen.study.presets import counting_populations, expected_of, observes_codes
 
@@ -132,7 +132,7 @@ def _environment(
     if have_curves(cells):
         by_algorithm: dict[str, list[tuple[str, Cell]]] = {}
         for cell in cells:
-            by_algorithm.setdefault(cell.algorithm.upper(), []).append((cell.technique, cell))
+            by_algorithm.setdefault(cell.algorithm.upper(), []).append((cell.arm, cell))
         caption = f"{title}: greedy return at level 0 during training, means over seeds."
         blocks.append(
             illustrate(f"{name}_learning", lambda: pictures.learning(by_algorithm), caption)
@@ -151,7 +151,7 @@ def _environment(
             )
     caption = f"{title}: performance profiles, the share of runs above each {PRIMARY}."
     blocks.append(illustrate(f"{name}_profiles", lambda: pictures.profiles(cells), caption))
-    if any(cell.technique == "baseline" for cell in cells):
+    if any(cell.arm == "baseline" for cell in cells):
         caption = (
             f"{title}: probability that a run of an arm beats one of the same algorithm's baseline "
             f"on {PRIMARY}, ties counted half; 95 % intervals."
@@ -187,9 +187,9 @@ def _together(by_environment: Sequence[Sequence[Cell]]) -> Section:
     """Scores over environments, each a stratum."""
     arms: dict[tuple[str, str], list[Cell]] = {}
     for cell in (cell for cells in by_environment for cell in cells):
-        arms.setdefault((cell.algorithm, cell.technique), []).append(cell)
+        arms.setdefault((cell.algorithm, cell.arm), []).append(cell)
     whole = {key: cells for key, cells in arms.items() if len(cells) == len(by_environment)}
-    order = sorted(whole, key=lambda key: (algorithm_order(key[0]), technique_order(key[1])))
+    order = sorted(whole, key=lambda key: (algorithm_order(key[0]), arm_order(key[1])))
     rows = [together_row(key, whole[key], whole.get((key[0], "baseline"))) for key in order]
     table = Table(
         f"{PRIMARY} over {len(by_environment)} environments",
@@ -239,22 +239,22 @@ def _prediction(findings: Findings, foretold: str, illustrate: Illustrate) -> Se
 
 
 def _presets(findings: Findings, illustrate: Illustrate) -> Section:
-    """Presets beside the algorithm that they change, with the same technique."""
+    """Presets beside the algorithm that they change, with the same arm."""
     groups: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in findings.presets:
-        key = (cell.environment, base_of(cell), cell.technique)
+        key = (cell.environment, base_of(cell), cell.arm)
         groups.setdefault(key, []).append(cell)
-    bases = {(c.environment, c.algorithm, c.technique): c for c in findings.cells}
+    bases = {(c.environment, c.algorithm, c.arm): c for c in findings.cells}
     blocks: list[Block] = []
     for key, presets in groups.items():
         cells = [*([bases[key]] if key in bases else []), *presets]
-        environment, algorithm, technique = key
-        title = f"{place(algorithm, environment)}, {technique}"
+        environment, algorithm, arm = key
+        title = f"{place(algorithm, environment)}, {arm}"
         blocks += [_preset_words(environment, algorithm, cells), preset_table(title, cells)]
         if have_curves(cells):
             panels = {title: [(cell.algorithm, cell) for cell in cells]}
             caption = f"{title}: learning curves of the presets, means over seeds."
-            name = f"{environment}_{algorithm}_{technique}_presets"
+            name = f"{environment}_{algorithm}_{arm}_presets"
             blocks.append(illustrate(name, partial(pictures.learning, panels), caption))
     return Section("Presets of one algorithm", blocks)
 
@@ -283,9 +283,9 @@ def _limits(findings: Findings) -> Section:
     cells = [*findings.cells, *findings.presets]
     aliases = [r for r in findings.records if r.alias_of]
     names = list(dict.fromkeys(
-        f"{r.algorithm} {r.technique} on {r.environment}" for r in aliases
+        f"{r.algorithm} {r.arm} on {r.environment}" for r in aliases
     ))  # fmt: skip
-    diverged = [f"{r.algorithm} {r.technique} on {r.environment}, seed {r.seed}"
+    diverged = [f"{r.algorithm} {r.arm} on {r.environment}, seed {r.seed}"
                 for cell in cells for r in cell.records if r.diverged]  # fmt: skip
     failed = [
         f"{words.arm_name(cell)} on {cell.environment} ({len(cell.finished) - cell.num_valid()} of "

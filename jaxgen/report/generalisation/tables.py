@@ -33,7 +33,7 @@ def ranking_table(cells: Sequence[Cell]) -> Table:
     """Arms of an environment, ordered by their mean score."""
     rows = [
         (
-            str(rank), cell.algorithm, cell.technique, str(len(cell.records)), _learned(cell),
+            str(rank), cell.algorithm, cell.arm, str(len(cell.records)), _learned(cell),
             str(cell.num_diverged), _env_steps(cell), score_text(cell, "A"),
             score_text(cell, PRIMARY), _retention(cell), mean_return(cell),
         )
@@ -219,7 +219,7 @@ def cell_table(cells: Sequence[Cell]) -> Table:
         values = list(values_of(cell, PRIMARY).values())
         middle = estimate(values, interquartile_mean)
         rows.append((
-            cell.environment, cell.algorithm, cell.technique, str(len(cell.records)),
+            cell.environment, cell.algorithm, cell.arm, str(len(cell.records)),
             _learned(cell), str(cell.num_diverged), score_text(cell, "A"),
             score_text(cell, PRIMARY), interval_text(middle, values), _retention(cell),
             " ".join(number(float(value)) for value in means) or "failed",

@@ -131,7 +131,7 @@ def place(algorithm: str, environment: str) -> str:
 
 def arm_name(cell: Cell) -> str:
     """``ppo dr+reg``."""
-    return f"{cell.algorithm} {cell.technique}"
+    return f"{cell.algorithm} {cell.arm}"
 
 
 def listing(parts: Sequence[str]) -> str:

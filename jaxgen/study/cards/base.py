@@ -144,8 +144,6 @@ class Facts(NamedTuple):
     """Whether the two halves of a probe's samples are drawn independently of each other."""
     counts_population: bool = False
     """Whether the budget is that of a whole population of policies."""
-    actions: tuple[str, ...] = ("discrete",)
-    """Kinds of actions that it takes: ``discrete``, ``box``."""
     quick: Callable[[Config], Overrides] = no_changes
     """Configuration -> what a quick run changes, before a budget larger than the preset's is cut
     to that."""
