@@ -209,7 +209,7 @@ def _num_missing(store: Store, study: Study) -> int:
 def _work(command: Command, study: Study, how: Launch) -> int:
     """Be a worker: a process that a launcher has started, here or on another machine."""
     from jaxgen.running.console import Console
-    from jaxgen.running.session import Interrupted
+    from jaxgen.running.session import Interrupted, Session
     from jaxgen.running.workers.coordinate import work
     from jaxgen.running.workers.worker import own_log
 
@@ -227,9 +227,10 @@ def _work(command: Command, study: Study, how: Launch) -> int:
         backend = platform.confirm_backend(args.device, args.allow_known_bad, args.devices)
         # Of a machine's memory each takes its share too.
         options = _options(args, should_stop, 1 / neighbours if backend == "cpu" else 1.0)
+        session = Session(store, command.make_task, options, Console(args.quiet), command.kind, {},
+                          alone=False)  # fmt: skip
         try:
-            wrong = work(study, store, command.make_task, Console(args.quiet), command.kind,
-                         options, how, log, args.unit)  # fmt: skip
+            wrong = work(session, study, how, log, args.unit)
         except Interrupted as interrupted:
             print(interrupted)
             return INTERRUPTED

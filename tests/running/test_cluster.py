@@ -22,7 +22,7 @@ from jaxgen.results.lock import InUse, StoreError, in_use, locked
 from jaxgen.results.store import open_store
 from jaxgen.running import command, runner
 from jaxgen.running.kinds.matrix import KIND
-from jaxgen.running.session import Interrupted, Options
+from jaxgen.running.session import Interrupted, Options, Session
 from jaxgen.running.workers import claims as claims_module
 from jaxgen.running.workers import coordinate, cut, launch, status, worker
 from jaxgen.running.workers.claims import DONE, FAILED, MAX_DEATHS, RELEASED, RUNNING, Claims
@@ -280,7 +280,8 @@ def test_a_plan_of_another_study_is_refused(study, tmp_path):
 def be_a_worker(study, root: Path, make=make_task, **changes) -> list[str]:
     store, how = open_store(root), Launch("local", 2, stale_seconds=1.0)
     options = Options(checkpoint_seconds=1e9, **changes)
-    return work(study, store, make, Recorder(), KIND, options, how, "its.log")
+    session = Session(store, make, options, Recorder(), KIND, {}, alone=False)
+    return work(session, study, how, "its.log")
 
 
 @pytest.mark.slow

@@ -10,9 +10,8 @@ from typing import Any
 from jaxgen.results.lock import InUse, Lock, locked
 from jaxgen.results.store import Store
 from jaxgen.running.kinds.base import Kind
-from jaxgen.running.reporter import Reporter
 from jaxgen.running.runner import discard, release, run_lanes
-from jaxgen.running.session import Options, Session
+from jaxgen.running.session import Session
 from jaxgen.running.workers import launch
 from jaxgen.running.workers.claims import Claims
 from jaxgen.running.workers.cut import make_units, remove_useless
@@ -129,41 +128,37 @@ def what_failed(units: Sequence[Unit], store: Store, how: Launch) -> list[str]:
 
 
 def work(
-    study: Study, store: Store, make_task: Callable[..., Any], reporter: Reporter, kind: Kind,
-    options: Options, how: Launch, log: str, only: str | None = None,
+    session: Session, study: Study, how: Launch, log: str, only: str | None = None
 ) -> list[str]:
     """Be a worker for all units of the folder's plan, or for one; returns what went wrong.
 
     Args:
+      session: not alone; the lock of its store is held, shared.
       study: what the plan is of.
-      store: its lock is held, shared.
-      make_task: (registry name, **options) -> Task.
-      reporter: is told of progress.
-      kind: what is made of trained batches.
-      options: how to run.
       how: the launcher's.
       log: the path of this process's log.
       only: the name of a unit.
 
     Raises:
-      Interrupted: ``options.should_stop`` said so.
+      Interrupted: the options' ``should_stop`` said so.
       StoreError: the plan is another study's.
       ValueError: there is no such unit.
     """
+    store, options = session.store, session.options
     units = read_units(store, study)
     if only is not None:
         units = [unit for unit in units if unit.name == only]
         if not units:
             raise BadInput(f"there is no unit {only!r} in the plan of {store.root}")
     claims = _claims(store, how, worker_name())
-    watched, episodes = WorkerReporter(reporter), {}
+    watched = WorkerReporter(session.reporter)
 
     def run(unit: Unit, should_stop: Callable[[], bool]) -> None:
         changed = replace(options, should_stop=should_stop)
-        session = Session(store, make_task, changed, watched, kind, episodes, alone=False)
+        this = session._replace(options=changed, reporter=watched)
         # First: the unit before may have failed.
         release()
-        run_lanes(session, study.groups[unit.group], unit.lanes_of(study))
+        run_lanes(this, study.groups[unit.group], unit.lanes_of(study))
 
     Worker(units, claims, run, watched, log, options.should_stop).work()
     return failures(units, claims.attempts())
