@@ -4,7 +4,7 @@ from envs_jax.cards import cartpole, minigrid, procgen
 from jaxgen.study.cards import register_environment
 
 CARDS = (cartpole.CARD, minigrid.CARD, *procgen.CARDS)
-"""In the order in which tables show them."""
+"""All cards, in the order in which tables show them."""
 
 for _card in CARDS:
     register_environment(_card)

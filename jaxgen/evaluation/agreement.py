@@ -28,9 +28,9 @@ class Agreement(NamedTuple):
     raw: float | None
     """Mean over training of max(0, mean cosine over pairs of variations)."""
     first: float | None
-    """Over the first quarter of the points: what could predict the rest."""
+    """The same over the first quarter of the points: what could predict the rest."""
     last: float | None
-    """Over the last quarter."""
+    """The same over the last quarter."""
     corrected: float | None
     """The same as ``raw``, with the cosines of the true gradients; null where all is noise,
     and where halves share it."""

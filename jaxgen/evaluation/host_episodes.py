@@ -22,7 +22,7 @@ from jaxgen.types import Array, EnvSpec, HostEpisodes, HostStep, HostTask
 NUM_SLOTS = 64
 """Episodes that run at the same time, if there are as many."""
 NUM_WORDS = 4
-"""Of randomness that a host environment gets for a lane or a level."""
+"""Words of randomness, uint32, that a host environment gets for a lane or a level."""
 
 
 class QueuedEpisodes(NamedTuple):

@@ -22,7 +22,7 @@ class References(NamedTuple):
     prints: Array | None
     """Fingerprints of the evaluation instances, uint32 ``[K, E]``; None: nothing generated."""
     kinds: EpisodeKinds | None = None
-    """Of the episodes, where a level mixes some."""
+    """Kinds of the episodes, where a level mixes some."""
     kind_floor: np.ndarray | None = None
     """Mean return of the uniform random policy by level and kind, float64 ``[K, kinds]``; NaN where
     a level has none of a kind."""

@@ -326,7 +326,7 @@ def _interval(estimate: Array, resampled: Array, level: float) -> Interval:
 
 
 def _spearman(first: Array, second: Array) -> Array:
-    """Along the last axis; NaN where a side is constant."""
+    """Rank correlation along the last axis; NaN where a side is constant."""
     ranks = [stats.rankdata(values, axis=-1) for values in (first, second)]
     one, other = (rank - rank.mean(-1, keepdims=True) for rank in ranks)
     with np.errstate(invalid="ignore"):

@@ -43,7 +43,7 @@ class Known(NamedTuple):
     prints: Array | None
     """Fingerprints of the instances, uint32 ``[K, E]``; None: nothing is generated."""
     kinds: EpisodeKinds | None
-    """Of the episodes, where a level mixes some."""
+    """Kinds of the episodes, where a level mixes some."""
 
 
 class Suite(NamedTuple):
@@ -57,7 +57,7 @@ class Suite(NamedTuple):
     random: Callable[[], np.ndarray]
     """Returns of the uniform random policy, float32 ``[K, E]``: the floor of the scores."""
     known: Callable[[], Known]
-    """What does not depend on who plays; ceilings may take a while."""
+    """What does not depend on the policy; ceilings may take a while."""
     level_seeds: np.ndarray | None
     """Which instance each episode plays, int32 ``[K, E]``; None: instances have no numbers."""
     first_images: Callable[[], list[list[Image]]]

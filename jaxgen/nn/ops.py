@@ -53,7 +53,7 @@ MAX_SCALED_REWARD = 10.0
 
 
 def init_reward_scale(shape: tuple[int, ...]) -> RewardScale:
-    """Before the first reward: variance 1."""
+    """The scale before the first reward: variance 1."""
     one = jnp.float32(1)
     return RewardScale(jnp.zeros(shape, jnp.float32), jnp.float32(1e-4), 0 * one, one)
 

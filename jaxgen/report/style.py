@@ -38,7 +38,7 @@ class Style(NamedTuple):
     color: str
     marker: str
     line: Any
-    """Of matplotlib."""
+    """A line style of matplotlib."""
 
 
 _LINES = {"solid": "-", "dashed": (0, (4, 2)), "dotted": ":", "dashdot": "-."}
@@ -46,7 +46,7 @@ STYLES = {
     name: Style(COLORS[studied.color], studied.marker, _LINES[studied.line])
     for name, studied in STUDIED.items()
 }
-"""Of the techniques of the generalisation study."""
+"""Styles of the techniques of the generalisation study."""
 _OTHER_STYLES = (
     Style(SKY, "d", ":"), Style(RED, "8", "-."), Style(BLACK, "H", ":"), Style(GREEN, "o", "-"),
     Style(PURPLE, "s", "--"), Style(BLUE, "v", "-."), Style(ORANGE, "D", "--"),

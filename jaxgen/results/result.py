@@ -26,7 +26,7 @@ class Trained(NamedTuple):
     params: np.ndarray
     """The final parameters ``[D]``."""
     returns: np.ndarray
-    """Of the final policy, ``[modes, K, E]``."""
+    """The final policy's returns, ``[modes, K, E]``."""
     history: Mapping[str, np.ndarray]
     """Metrics ``[I]`` by name, of iterations that trained, and points of the learning curve."""
     seen: np.ndarray | None

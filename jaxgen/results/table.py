@@ -24,7 +24,7 @@ class Column(NamedTuple):
 
     name: str
     kind: type
-    """Of its values: str, int, float or bool; any of them may be null."""
+    """Type of its values: str, int, float or bool; any of them may be null."""
     place: tuple[str, ...]
     """The keys that lead to the value in ``{"spec": ..., "result": ...}`` of a record, see
     `jaxgen.results.records`."""

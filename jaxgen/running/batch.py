@@ -35,7 +35,7 @@ class GroupProgram(NamedTuple):
     task: Task | HostTask
     program: Program
     devices: list[Any]
-    """Of type ``jax.Device``."""
+    """Objects of type ``jax.Device``."""
     compiled: dict[int, Callable]
     """``program.train`` by the number of lanes."""
 
@@ -47,9 +47,9 @@ class Trainer(NamedTuple):
     batch: Batch
     shared: GroupProgram
     lanes: Lanes
-    """Padded, see `jaxgen.training.fit.padded`."""
+    """The batch's lanes, padded, see `jaxgen.training.fit.padded`."""
     references: References
-    """Of the final evaluation."""
+    """Floor, ceiling and episodes of the final evaluation."""
     curve_suite: Suite
     """The episodes of the learning curve's points."""
 
@@ -165,7 +165,7 @@ def train(trainer: Trainer) -> Progress:
 
 
 class _Clock:
-    """Since when training runs, and when it was saved last; compiling does not count."""
+    """Time since training began and since it was saved last; compiling does not count."""
 
     def __init__(self, env_steps: float):
         self._env_steps = env_steps

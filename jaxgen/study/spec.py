@@ -56,7 +56,7 @@ class Fork:
     run: str
     """The parent's run name."""
     share: float
-    """Of the parent's training, one of its snapshots; 0: the start, where nothing is trained."""
+    """The snapshot, as a share of the parent's training; 0: the start, where nothing is trained."""
     number: int
     """Enters the randomness of training from there on; 0 goes on exactly as the parent did."""
     replay: Replay = "copy"
@@ -90,7 +90,7 @@ class RunSpec:
     alias_of: str | None = None
     """Run name of the arm that this one is by another name."""
     start: Fork | None = None
-    """Where training begins; None: with new networks."""
+    """The snapshot that training begins with; None: new networks."""
     snapshots: tuple[float, ...] = ()
     """Shares of training, in (0, 1], after which the state is kept, for forks."""
     overrides: tuple[tuple[str, Value], ...] = ()

@@ -36,9 +36,9 @@ LOW_MEMORY = 4 * GB
 LOW_DISK = 2 * GB
 """Bytes; less than this warns."""
 START_SECONDS = 120.0
-"""For JAX to start and add three numbers."""
+"""Longest time for JAX to start and add three numbers."""
 GAMES_SECONDS = 120.0
-"""For all games of procgen together."""
+"""Longest time for all games of procgen together, and again for the levels' first images."""
 NUM_LEVELS = 10
 """Levels whose first images are compared."""
 
@@ -77,7 +77,7 @@ class Child(NamedTuple):
     """The output and the end of a child process."""
 
     lines: list[str]
-    """Of its standard output."""
+    """Lines of its standard output."""
     fault: str | None
     """Why it did not end as it should; None: it did."""
 

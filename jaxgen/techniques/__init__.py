@@ -23,7 +23,7 @@ class Rule(Enum):
     WEIGHTS = "weights"
     """Weights by the agreement with ``g``, as `Technique` says."""
     SHUFFLE = "gar-shuffle"
-    """As ``WEIGHTS``, but samples are dealt out anew, so that each ``g_k`` is of all variations
+    """``WEIGHTS``, but samples are dealt out anew, so that each ``g_k`` is of all variations
     alike (to one sample, where a batch is no multiple of K): a placebo, since nothing is left for
     agreement to select."""
     OTHERS = "gar-n"
@@ -34,7 +34,7 @@ class Rule(Enum):
     2020, "Gradient surgery for multi-task learning"), averaged over the orders of the others
     instead of drawing one."""
     APART = "es-gar"
-    """Of ES: as ``WEIGHTS``, on a pseudo-gradient of each variation instead of one for all."""
+    """``WEIGHTS`` for ES, on a pseudo-gradient of each variation instead of one for all."""
     AND_MASK = "and-mask"
     """``g`` where all signs agree, 0 elsewhere (Parascandolo et al. 2020, "Learning explanations
     that are hard to vary", with an agreement threshold of 1)."""

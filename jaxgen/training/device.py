@@ -232,7 +232,7 @@ def _gram(halves: Array) -> Array:
 
 
 def _one_by_one(function: Callable, in_axes: tuple[int | None, ...]) -> Callable:
-    """Like vmap over lanes, but in turn: each lane's loop ends with its own last episode."""
+    """Map over lanes as vmap does, but in turn: each lane's loop ends with its own last episode."""
 
     def mapped(*args: PyTree) -> PyTree:
         lanes = [arg for arg, axis in zip(args, in_axes, strict=True) if axis == 0]

@@ -25,7 +25,7 @@ grid). Two devices with 9 lanes each and one with 9 and 9 in turn give the same 
 def num_padded(num_lanes: int, num_devices: int, min_lanes: int = MIN_LANES) -> int:
     """Lanes of a program that trains ``num_lanes``: as many, and at least so many, on each device.
 
-    Nobody looks at those in excess.
+    Results of those in excess are dropped.
     """
     return num_devices * max(min_lanes, -(-num_lanes // num_devices))
 
@@ -48,7 +48,7 @@ class Fit(NamedTuple):
     """Lanes that are asked for, and what there is for them."""
 
     asked: int
-    """As many of them as the devices take at a time."""
+    """Lanes that are asked for, as many of them as the devices take at a time."""
     fits: int
     """Lanes that memory holds, as many on each device; 0: not even the fewest."""
     needed: int

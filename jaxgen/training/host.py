@@ -41,7 +41,7 @@ BRIDGES: tuple[BridgeKind, ...] = ("callback", "loop")
 """How a rollout steps its environment; changes no bit."""
 
 LANE_AXES: Any = Recording(0, 0, 1, 1, 1, 1, 1, 1)  # pyright: ignore
-"""Where the lanes of a recording are."""
+"""Axes of the lanes in a recording."""
 
 
 class HostActing(NamedTuple):

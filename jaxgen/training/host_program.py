@@ -38,7 +38,7 @@ from jaxgen.types import Array, EnvSpec, HostTask, HostVecEnv, Metrics, PyTree
 STEPS_PER_CALL = 1024
 """Env steps of a lane in one call of ``train``, which take seconds, or a whole iteration."""
 BYTES_PER_GAME = 200_000
-"""Of procgen: the game itself, its images on both sides of the bridge, and its saved state."""
+"""A procgen game itself, its images on both sides of the bridge, and its saved state."""
 
 
 def make_host_program(

@@ -48,7 +48,7 @@ def collect_bridged(
     task: HostTask, algorithm: Algorithm, actor: PyTree, episodes: Episodes, words: Array,
     images: Any,
 ) -> tuple[Episodes, Recording, Ended]:
-    """As `collect`, of the host environment that is connected to the bridge.
+    """Collect as `collect` does, from the host environment that is connected to the bridge.
 
     Args:
       task: gives the specification, of which the algorithm may see a stack of images, and the
@@ -138,7 +138,7 @@ def collect_host(
     episodes: Episodes,
     words: np.ndarray,
 ) -> tuple[Episodes, Recording, Ended]:
-    """As `collect_bridged`, by a Python loop, for all lanes at once.
+    """Collect as `collect_bridged` does, by a Python loop, for all lanes at once.
 
     Args:
       env: the environment, of shape S.

@@ -23,7 +23,7 @@ class Start(NamedTuple):
     iteration: int
     """The next one."""
     carry: Carry
-    """As `World.save` gave it, with a lane for each of the program's."""
+    """The carry as `World.save` gave it, with a lane for each of the program's."""
     host_states: Sequence[tuple[int | None, HostState]] = ()
     """What it gave of an environment on the host, by lane; None: of all of them."""
 
@@ -34,9 +34,9 @@ class Step(NamedTuple):
     segment: Segment
     """Its iterations."""
     carry: Carry
-    """After the last of them; the next step consumes it."""
+    """The carry after the last of them; the next step consumes it."""
     metrics: dict[str, Any]
-    """As ``train`` returned them."""
+    """Metrics as ``train`` returned them."""
     content: PyTree
     """What the lanes were trained on."""
     fresh: bool

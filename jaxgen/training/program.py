@@ -100,11 +100,11 @@ class Capacity(NamedTuple):
     memory: Callable[[Lanes], Memory]
     """lanes -> what training lanes like the first of them takes, before anything is allocated."""
     num_devices: int
-    """Over which lanes are split."""
+    """Devices over which lanes are split."""
     min_lanes: int
-    """On each device; fewer are padded."""
+    """Fewest lanes on each device; fewer are padded."""
     max_lanes: int | None
-    """On all devices together, whatever their memory; None: any number."""
+    """Most lanes on all devices together, whatever their memory; None: any number."""
     chunk: int
     """The most iterations of one call of ``train``."""
 
@@ -170,7 +170,7 @@ class Collected(NamedTuple):
     actor: PyTree
     """What collected it."""
     episodes: Episodes
-    """Where it ended."""
+    """The running episodes after it."""
     rollout: PyTree
     """What the algorithm keeps of its transitions, leaves ``[T, V, N, ...]``."""
 

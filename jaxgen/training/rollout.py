@@ -35,7 +35,7 @@ class Ended(NamedTuple):
     """The episodes that ended at a step."""
 
     returns: Array
-    """Of each; 0 where none ended."""
+    """Return of each; 0 where none ended."""
     happened: Array
     """Whether one ended."""
 

@@ -300,7 +300,7 @@ def ranked(cells: Sequence[Cell], score: str) -> list[Cell]:
 
 
 def leader(cells: Sequence[Cell], score: str) -> Leader:
-    """Find the leading arm among cells of one environment, and who keeps up with it."""
+    """Find the leading arm among cells of one environment, and those that keep up with it."""
     first, *others = ranked(cells, score)
     leading = values_of(first, score)
     differences = {}

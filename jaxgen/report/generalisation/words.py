@@ -143,7 +143,7 @@ def listing(parts: Sequence[str]) -> str:
 
 
 def ranking_words(cells: Sequence[Cell], score: str) -> str:
-    """Name the leading arm of one environment and who keeps up with it."""
+    """Name the leading arm of one environment and those that keep up with it."""
     comparable, others = _of_one_encoding(cells)
     best = leader(comparable, score)
     environment = cells[0].environment

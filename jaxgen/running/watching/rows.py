@@ -32,7 +32,7 @@ class Sink(Protocol):
     """A writer of runs; whatever it raises, training goes on without it."""
 
     name: str
-    """For a reader."""
+    """Its name in messages."""
 
     def has(self, run: Run) -> bool:
         """Whether the run was finished here, by this process or an earlier one."""

@@ -15,7 +15,7 @@ class TensorBoard:
     """Event files ``<run name>/seed_0000/events.out.tfevents.*`` below a folder.
 
     Of tensorboardX only the messages and checksums are used. Its writers put events into a queue
-    that a thread empties; on a full disk the thread dies, and who fills the queue waits forever.
+    that a thread empties; on a full disk the thread dies, and what fills the queue waits forever.
 
     Raises:
       ValueError: tensorboardX is missing.

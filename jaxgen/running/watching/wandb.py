@@ -14,7 +14,7 @@ from jaxgen.system.errors import BadInput
 
 WANDB_MODES = ("offline", "online")
 WANDB_PROJECT = "jaxgen"
-"""Unless the environment variable WANDB_PROJECT names another one."""
+"""The project, unless the environment variable WANDB_PROJECT names another one."""
 
 
 class WandB:

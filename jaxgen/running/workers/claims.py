@@ -41,13 +41,13 @@ class Attempt(NamedTuple):
     number: int
     state: str
     worker: str
-    """Whose it is."""
+    """Name of the worker that makes it."""
     deaths: int
     """Attempts before it that ended without a word, none of them further than the first."""
     share: float
     """How far attempts that ended without a word have come at most."""
     stale_seconds: float
-    """After so long without a sign of life its worker is to count as dead."""
+    """Time without a sign of life after which its worker is to count as dead."""
     report: dict[str, Any]
     """What the worker says: ``log``, ``error``, progress; and a count of its signs of life."""
 
@@ -67,7 +67,7 @@ class Claims:
         self.worker = worker
         self.stale_seconds = stale_seconds
         self._seen: dict[tuple[str, int], tuple[Any, float, float]] = {}
-        """By attempt: its report, since when it has been that, and when that was looked at."""
+        """Looks by unit and attempt: the report, since when it is that, the time of the look."""
         self._final: dict[str, Attempt] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -124,7 +124,7 @@ class Claims:
         return Claim(self, unit, last.number, last.deaths, last.share)
 
     def clear(self) -> None:
-        """Forget everything; only while nobody works."""
+        """Forget everything; only while no worker runs."""
         for path in self.folder.iterdir():
             path.unlink()
 

@@ -25,7 +25,7 @@ from jaxgen.system.errors import BadInput
 PATIENCE_SECONDS = 1.0
 """How long workers take to end once all units are over."""
 POLL_SECONDS = 0.2
-"""Between two looks whether the others have ended."""
+"""Time between two looks whether the other workers have ended."""
 QUIET_SECONDS = 5.0
 """Waiting for longer is worth a line."""
 

@@ -62,7 +62,7 @@ def _parts(
 def remove_useless(
     study: Study, store: Store, kind: Kind, note: Callable[[str], None]
 ) -> None:
-    """Remove the checkpoints of a study from which nothing can go on; only while nobody works.
+    """Remove the checkpoints of a study from which nothing can go on; only while no worker runs.
 
     Args:
       study: what to run.

@@ -25,7 +25,7 @@ from jaxgen.system.errors import BadInput
 
 POLL_SECONDS = 1.0
 QUEUE_SECONDS = 5.0
-"""Between two questions to a cluster's queue."""
+"""Least time between two questions to a cluster's queue, or two requests to stop."""
 MINUTES = {"local": 60 * 24 * 365, "slurm": 240}
 """The limit of a worker's time where ``--submit timeout_min=N`` gives none: local workers need
 none, and on a cluster the same command goes on where time ran out."""
@@ -175,7 +175,7 @@ def wait(
 
     Args:
       units: of the plan.
-      claims: who works on what.
+      claims: which worker has which unit.
       workers: what was started.
       logs: the folder of the workers' own logs.
       tell: is given the lines of the view, again and again.

@@ -14,7 +14,7 @@ from jaxgen.system import checkpoint
 from jaxgen.system.files import DamagedFile
 
 KINDS = ("done", "running", "in flight", "failed", "missing")
-"""In flight: nobody works on it, and a checkpoint holds its first part."""
+"""A run in flight has its first part in a checkpoint, and no worker has it."""
 
 
 def status_text(store: Store) -> str:

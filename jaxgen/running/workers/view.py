@@ -9,7 +9,7 @@ from jaxgen.running.workers.units import Unit
 def progress_lines(
     units: Sequence[Unit], attempts: Mapping[str, Attempt], num_workers: int
 ) -> list[str]:
-    """A headline, then a line for each unit that somebody works on."""
+    """A headline, then a line for each unit that a worker has."""
     states = [_state(attempts, unit) for unit in units]
     counts = f"{states.count(DONE)} of {len(units)} units done"
     if FAILED in states:

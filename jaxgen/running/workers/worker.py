@@ -22,7 +22,7 @@ from jaxgen.system.files import NO_SPACE
 BEATS_PER_STALE = 6
 """Signs of life in the time after which their absence means death."""
 POLL_SECONDS = 1.0
-"""Between two looks at what the others do, while there is nothing to take."""
+"""Time between two looks at what other workers do, while there is nothing to take."""
 
 
 class Lost(Exception):
@@ -89,10 +89,10 @@ class Worker:
     Args:
       units: of the plan, in the order in which they should be taken; those whose workers died
         are taken last.
-      claims: who works on what.
+      claims: which worker has which unit.
       run: (unit, should_stop) -> None: trains what the store lacks of it.
       reporter: that ``run`` tells of progress.
-      log: the path of this process's log, for those who look.
+      log: the path of this process's log, which its claims name.
       should_stop: asked while training.
     """
 
@@ -119,7 +119,7 @@ class Worker:
                 return
             unit, claim = self._take(attempts)
             if claim is None:
-                # Others are at work; they may die.
+                # Other workers have the units that are left; they may die.
                 time.sleep(POLL_SECONDS)
             else:
                 self._work_on(unit, claim)
@@ -174,5 +174,5 @@ def _deaths(last: Attempt | None) -> int:
 
 
 def is_over(attempt: Attempt | None) -> bool:
-    """Whether nobody needs to work on a unit any more."""
+    """Whether a unit needs no more work."""
     return attempt is not None and attempt.state in (DONE, FAILED)

@@ -9,9 +9,9 @@ from jaxgen.study.cards.base import AlgorithmCard, EnvironmentCard, Listing
 from jaxgen.system.errors import BadInput
 
 ENVIRONMENT_CARDS: dict[str, EnvironmentCard] = {}
-"""By registry name, in the order in which tables show them."""
+"""Cards by registry name, in the order in which tables show them."""
 ALGORITHM_CARDS: dict[str, AlgorithmCard] = {}
-"""By registry name, in the order in which tables show them."""
+"""Cards by registry name, in the order in which tables show them."""
 
 
 def register_environment(card: EnvironmentCard) -> None:

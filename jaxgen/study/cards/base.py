@@ -22,20 +22,20 @@ class Title(NamedTuple):
     """What an environment is called."""
 
     figure: str
-    """Short, for figures and tables."""
+    """A short name for figures and tables."""
     sentence: str
-    """Within a sentence, after "on"."""
+    """The name within a sentence, after "on"."""
 
 
 class Listing(Enum):
-    """When a study takes an environment."""
+    """Occasions on which a study takes an environment."""
 
     DEFAULT = "default"
-    """Where no environment is named: it needs nothing but JAX, and minutes."""
+    """Taken where no environment is named: it needs nothing but JAX, and minutes."""
     ON_REQUEST = "on request"
-    """With ``--all``, and by name."""
+    """Taken with ``--all``, and by name."""
     BY_NAME = "by name"
-    """By name alone."""
+    """Taken by name alone."""
 
 
 class Observed(Enum):
@@ -110,7 +110,7 @@ class EnvironmentCard:
     title: Title
     task: TaskCard
     setups: Mapping[str, Setup] = field(default_factory=dict)
-    """By the name of the algorithm."""
+    """Setups by the name of the algorithm."""
     limits: Limits = Limits()
     listing: Listing = Listing.BY_NAME
 
@@ -139,7 +139,7 @@ class Facts(NamedTuple):
     """What results, reports and quick runs ask of an algorithm."""
 
     value_loss: str | None = None
-    """By which name a history has the loss of the values; None: there is none."""
+    """The name of the loss of the values in a history; None: there is none."""
     independent_halves: bool = True
     """Whether the two halves of a probe's samples are drawn independently of each other."""
     counts_population: bool = False
@@ -161,7 +161,7 @@ class AlgorithmCard:
     variants: Mapping[str, Overrides] = field(default_factory=dict)
     """Presets with names of their own; a text as ``total_steps`` names whose budget it is."""
     setups: Mapping[str, Setup] = field(default_factory=dict)
-    """By environment, where the environment's card has none of this algorithm."""
+    """Setups by environment, where the environment's card has none of this algorithm."""
 
     @property
     def name(self) -> str:
