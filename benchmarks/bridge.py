@@ -41,7 +41,7 @@ NUM_LEVELS = 200
 
 def cases(sizes: Sequence[int]) -> list[Case]:
     """All policies, then seeds, for each number of environments."""
-    found = []
+    all_cases = []
     for size in sizes:
         for policy in POLICIES:
             contenders = [
@@ -50,13 +50,13 @@ def cases(sizes: Sequence[int]) -> list[Case]:
             ]
             if policy == "random":
                 contenders.append(Contender(RAW, "bridge:raw"))
-            found.append(Case(f"{policy} n={size}", {"num_envs": size}, contenders))
+            all_cases.append(Case(f"{policy} n={size}", {"num_envs": size}, contenders))
         args = {"num_envs": size, "num_seeds": NUM_SEEDS, "policy": "random", "bridge": "callback"}
-        found.append(Case(f"random n={size}, {NUM_SEEDS} seeds", args, [
+        all_cases.append(Case(f"random n={size}, {NUM_SEEDS} seeds", args, [
             Contender(name, "bridge:rollouts", args={"together": together})
             for name, together in ((TOGETHER, True), (IN_TURN, False))
         ]))
-    return found
+    return all_cases
 
 
 def raw(num_envs: int) -> tuple[Run, dict]:
@@ -117,7 +117,7 @@ def rollouts(
         for lanes in ([seeds] if together else [[seed] for seed in seeds])
     ]
     works, each = zip(*parts)
-    facts = each[0] | {"compile_seconds": sum(own["compile_seconds"] for own in each)}
+    facts = each[0] | {"compile_seconds": sum(part["compile_seconds"] for part in each)}
     steps = num_seeds * num_envs * num_steps(policy, num_envs)
 
     def work_all() -> None:
@@ -240,7 +240,8 @@ def _row(
 ) -> str:
     cells = [f"{readable(rates[name])}/s" if name in rates else "" for name in names]
     cells += [
-        f"**{rates[own] / rates[peer]:.2f}**" if peer in rates else "" for own, peer in ratios
+        f"**{rates[contender] / rates[peer]:.2f}**" if peer in rates else ""
+        for contender, peer in ratios
     ]
     return "| " + " | ".join(cells)
 

@@ -104,16 +104,16 @@ def take_turns(turn: Turn, folders: Sequence[Path], pairs: int) -> list[list[Sec
 
 def summary(pairs: Sequence[Sequence[Seconds]]) -> dict[str, Any]:
     """Medians of both sides and of the paired ratios, by phase, with the ratios' range."""
-    found: dict[str, Any] = {}
+    by_phase: dict[str, Any] = {}
     for phase in pairs[0][0]:
         base, other = ([pair[side][phase] for pair in pairs] for side in (0, 1))
         ratios = [after / before for before, after in zip(base, other) if before > 0]
-        found[phase] = {
+        by_phase[phase] = {
             "base": statistics.median(base), "other": statistics.median(other),
             "ratio": statistics.median(ratios) if ratios else None,
             "lowest": min(ratios, default=None), "highest": max(ratios, default=None),
         }
-    return found
+    return by_phase
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:
@@ -121,12 +121,13 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     lines = ["| program | phase | BASE s | OTHER s | OTHER / BASE | range |",
              "|---|---|---|---|---|---|"]
     for record in records:
-        for phase, own in record["phases"].items():
+        for phase, medians in record["phases"].items():
             ratio, span = "-", "-"
-            if own["ratio"] is not None:
-                ratio, span = f"{own['ratio']:.3f}", f"{own['lowest']:.3f} to {own['highest']:.3f}"
-            lines.append(f"| {record['case']} | {phase} | {own['base']:.2f} | {own['other']:.2f} "
-                         f"| {ratio} | {span} |")
+            if medians["ratio"] is not None:
+                ratio = f"{medians['ratio']:.3f}"
+                span = f"{medians['lowest']:.3f} to {medians['highest']:.3f}"
+            lines.append(f"| {record['case']} | {phase} | {medians['base']:.2f} "
+                         f"| {medians['other']:.2f} | {ratio} | {span} |")
     return "\n".join(lines)
 
 

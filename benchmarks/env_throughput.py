@@ -17,7 +17,7 @@ FIRST_PERSON = "symbolic_first_person"
 def contenders(environment: str, num_envs: int) -> list[Contender]:
     """Contenders with an environment of this kind, jaxgen first."""
     module, numpy_module = "contenders.jax_environments", "contenders.numpy_environments"
-    own = Contender(OWN, f"{module}:jaxgen", args={"environment": environment})
+    own_contender = Contender(OWN, f"{module}:jaxgen", args={"environment": environment})
     if environment == "cartpole":
         peers = [Contender("gymnax", f"{module}:gymnax")]
         stepped = [
@@ -35,14 +35,14 @@ def contenders(environment: str, num_envs: int) -> list[Contender]:
             Contender("minigrid", f"{numpy_module}:minigrid"),
             Contender("envpool", f"{numpy_module}:envpool", True, task),
         ]
-    found = [_on(own, OWN, all_devices=num_envs > 1)]
+    jax_contenders = [_on(own_contender, OWN, all_devices=num_envs > 1)]
     if num_envs > 1:
-        found.append(_on(own, f"{OWN}, {ONE}", all_devices=False))
+        jax_contenders.append(_on(own_contender, f"{OWN}, {ONE}", all_devices=False))
     for peer in peers:
-        found.append(_on(peer, f"{peer.name}, {ONE}", all_devices=False))
+        jax_contenders.append(_on(peer, f"{peer.name}, {ONE}", all_devices=False))
         if num_envs > 1:
-            found.append(_on(peer, f"{peer.name}, {ALL}", all_devices=True))
-    return found + stepped
+            jax_contenders.append(_on(peer, f"{peer.name}, {ALL}", all_devices=True))
+    return jax_contenders + stepped
 
 
 def _on(contender: Contender, name: str, all_devices: bool) -> Contender:

@@ -27,9 +27,11 @@ and of the minibatches, each of which stays as large as it is."""
 
 def cases(quick: bool) -> list[Case]:
     """Both gradient-based algorithms on both environments, then images."""
-    found = [Case(label, update_args(label, quick), _both(UPDATE), repeats=9) for label in UPDATES]
+    update_cases = [
+        Case(label, update_args(label, quick), _both(UPDATE), repeats=9) for label in UPDATES
+    ]
     args = {"overrides": image_overrides(quick)}
-    return [*found, Case(IMAGES, args, _both("gar_overhead:update_on_images"), repeats=9)]
+    return [*update_cases, Case(IMAGES, args, _both("gar_overhead:update_on_images"), repeats=9)]
 
 
 def _both(function: str) -> list[Contender]:
@@ -117,8 +119,8 @@ def update_on_images(overrides: dict[str, Any], pooled: bool) -> tuple[Run, dict
 def table(records: list[dict[str, Any]]) -> str:
     """A Markdown table: updates of a lane per second and the ratio of the times."""
     lines = ["| update | per variation | pooled | time ratio |", "|---|---|---|---|"]
-    for label, (own, pooled) in by_case(records).items():
-        rates = own["steps_per_second"], pooled["steps_per_second"]
+    for label, (per_variation, pooled) in by_case(records).items():
+        rates = per_variation["steps_per_second"], pooled["steps_per_second"]
         lines.append(f"| {label} | {readable(rates[0])}/s | {readable(rates[1])}/s "
                      f"| **{rates[1] / rates[0]:.3f}** |")
     return "\n".join(lines)

@@ -241,14 +241,14 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     lines = [f"| case | {' | '.join(head)} |", "|---|---|---|---|"]
     for label, group in by_case(records).items():
         rates = {record["contender"]: record["steps_per_second"] for record in group}
-        own, single = rates[OWN], rates.get(f"{OWN}, {ONE}")
+        own_rate, single = rates[OWN], rates.get(f"{OWN}, {ONE}")
         listed = []
         for name, rate in rates.items():
             if not name.startswith(OWN):
                 equal = f"; {single / rate:.3g} on one" if single and ONE in name else ""
-                listed.append(f"{name} {readable(rate)} (**{own / rate:.3g}**{equal})")
+                listed.append(f"{name} {readable(rate)} (**{own_rate / rate:.3g}**{equal})")
         alone = readable(single) if single else ""
-        lines.append(f"| {label} | {readable(own)} | {alone} | {', '.join(listed)} |")
+        lines.append(f"| {label} | {readable(own_rate)} | {alone} | {', '.join(listed)} |")
     return "\n".join(lines)
 
 
@@ -274,9 +274,9 @@ def plot_rates(records: Sequence[dict[str, Any]], path: Path, title: str) -> Non
 
     groups = by_case(records)
     # A hue for each contender, in dark and, on one of several devices, in light.
-    found = dict.fromkeys(record["contender"] for record in records)
-    hues = list(dict.fromkeys(map(_hue, found)))
-    names = sorted(found, key=lambda name: hues.index(_hue(name)))
+    contenders = dict.fromkeys(record["contender"] for record in records)
+    hues = list(dict.fromkeys(map(_hue, contenders)))
+    names = sorted(contenders, key=lambda name: hues.index(_hue(name)))
     palette = plt.get_cmap("tab20")
     colours = {
         name: palette((2 * hues.index(_hue(name)) + name.endswith(ONE)) % palette.N)

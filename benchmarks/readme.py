@@ -44,8 +44,8 @@ def provenance(records: list[dict[str, Any]]) -> str:
 
 def _training(records: list[dict[str, Any]]) -> str:
     lines = [table(records)]
-    for own in by_case(records).get(train_throughput.RECORDED_CASE, []):
-        ratio = own["steps_per_second"] / train_throughput.PUREJAXRL_DQN
+    for record in by_case(records).get(train_throughput.RECORDED_CASE, []):
+        ratio = record["steps_per_second"] / train_throughput.PUREJAXRL_DQN
         lines.append(
             f"purejaxrl is no package; its DQN was recorded at "
             f"{readable(train_throughput.PUREJAXRL_DQN)} steps/s on such a machine, not in the "

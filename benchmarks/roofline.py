@@ -71,15 +71,15 @@ def _products(inputs: int, hidden: tuple[int, ...], outputs: int) -> int:
 def cases(quick: bool) -> list[Case]:
     """The ceilings, then whole iterations and their updates."""
     module = "contenders.own_training"
-    found = [Case(label, {}, [Contender(label, f"contenders.ceilings:{function}")])
-             for label, function in CEILINGS.items()]
+    all_cases = [Case(label, {}, [Contender(label, f"contenders.ceilings:{function}")])
+                 for label, function in CEILINGS.items()]
     for label in UPDATES:
         parts = [
             Contender("iteration", f"{module}:iterate"),
             Contender("update", f"{module}:update", args={"pooled": False}),
         ]
-        found.append(Case(label, update_args(label, quick), parts))
-    return found
+        all_cases.append(Case(label, update_args(label, quick), parts))
+    return all_cases
 
 
 def summary(records: list[dict[str, Any]]) -> str:

@@ -28,38 +28,38 @@ def ppo_cases(seed_counts: list[int], total_steps: int) -> list[Case]:
 
 
 def _ppo_case(num_seeds: int, total_steps: int) -> Case:
-    own = {"algorithm": "ppo", "overrides": _one_variation(total_steps, gamma=0.99, **ROLLOUTS)}
+    args = {"algorithm": "ppo", "overrides": _one_variation(total_steps, gamma=0.99, **ROLLOUTS)}
     rejax = ROLLOUTS | {
         "total_steps": total_steps, "learning_rate": 3e-4, "max_grad_norm": 0.5,
         "agent_kwargs": {"activation": "tanh"},
     }
     peer = Contender("rejax", f"{PEERS}:rejax_ppo", True, rejax)
-    contenders = _on_devices(Contender(OWN, TRAIN, args=own), peer, num_seeds)
+    contenders = _on_devices(Contender(OWN, TRAIN, args=args), peer, num_seeds)
     label = f"ppo {readable(total_steps)} steps, seeds={num_seeds}"
     return Case(label, {"num_seeds": num_seeds}, contenders)
 
 
-def _on_devices(own: Contender, peer: Contender, num_seeds: int) -> list[Contender]:
+def _on_devices(own_contender: Contender, peer: Contender, num_seeds: int) -> list[Contender]:
     """Both with their seeds on one device; if there are several seeds, also over all devices."""
-    found = [own._replace(args=own.args | {"all_devices": True})]
-    for contender in (own, peer) if num_seeds > 1 else (peer,):
+    contenders = [own_contender._replace(args=own_contender.args | {"all_devices": True})]
+    for contender in (own_contender, peer) if num_seeds > 1 else (peer,):
         args = contender.args | {"all_devices": False}
-        found.append(contender._replace(name=f"{contender.name}, {ONE}", args=args))
+        contenders.append(contender._replace(name=f"{contender.name}, {ONE}", args=args))
     if num_seeds > 1:
         args = peer.args | {"all_devices": True}
-        found.append(peer._replace(name=f"{peer.name}, {ALL}", args=args))
-    return found
+        contenders.append(peer._replace(name=f"{peer.name}, {ALL}", args=args))
+    return contenders
 
 
 def sb3_ppo_case(total_steps: int) -> Case:
     """The same PPO, ten seeds; stable-baselines3 trains them one after the other."""
-    own = {"algorithm": "ppo", "overrides": _one_variation(total_steps, gamma=0.99, **ROLLOUTS)}
+    args = {"algorithm": "ppo", "overrides": _one_variation(total_steps, gamma=0.99, **ROLLOUTS)}
     sb3 = {
         "algorithm": "PPO", "total_steps": total_steps, "num_envs": 4, "activation": "tanh",
         "n_steps": 128, "batch_size": 128, "n_epochs": 4, "learning_rate": 3e-4,
     }
     contenders = [
-        Contender(OWN, TRAIN, args=own),
+        Contender(OWN, TRAIN, args=args),
         Contender("stable-baselines3", f"{PEERS}:sb3", True, sb3),
     ]
     label = f"ppo {readable(total_steps)} steps against sb3, seeds=10"
@@ -71,7 +71,7 @@ def dqn_cases(seed_counts: list[int], total_steps: int) -> list[Case]:
 
     stable-baselines3 is timed at one number of seeds: it trains them in turn, at one speed.
     """
-    own = {"algorithm": "dqn", "overrides": _one_variation(
+    args = {"algorithm": "dqn", "overrides": _one_variation(
         total_steps, num_envs=4, num_steps=1, batch_size=64, replay_ratio=16,
     )}
     sb3 = {
@@ -79,7 +79,7 @@ def dqn_cases(seed_counts: list[int], total_steps: int) -> list[Case]:
         "batch_size": 64, "buffer_size": 100_000, "learning_starts": 1_000, "train_freq": 1,
         "gradient_steps": 1, "target_update_interval": 500, "learning_rate": 1e-4,
     }
-    ours = Contender(OWN, TRAIN, args=own)
+    ours = Contender(OWN, TRAIN, args=args)
     peer = Contender("stable-baselines3", f"{PEERS}:sb3", True, sb3)
     return [
         Case(f"dqn {readable(total_steps)} steps, seeds={count}", {"num_seeds": count},
@@ -90,24 +90,24 @@ def dqn_cases(seed_counts: list[int], total_steps: int) -> list[Case]:
 
 def recorded_dqn_case(total_steps: int) -> Case:
     """DQN at purejaxrl's configuration; 130 transitions for ten steps, where it takes 128."""
-    own = {"algorithm": "dqn", "overrides": _one_variation(
+    args = {"algorithm": "dqn", "overrides": _one_variation(
         total_steps, num_envs=10, num_steps=1, batch_size=130, replay_ratio=13,
         buffer_size=10_000, activation="relu",
     )}
-    return Case(RECORDED_CASE, {"num_seeds": 10}, [Contender(OWN, TRAIN, args=own)])
+    return Case(RECORDED_CASE, {"num_seeds": 10}, [Contender(OWN, TRAIN, args=args)])
 
 
 def es_cases(seed_counts: list[int], num_generations: int) -> list[Case]:
     """A population of 50, one episode of up to 500 steps each; live steps count."""
     # A budget that all generations can live through, so that none rests.
     budget = num_generations * 50 * 500
-    own = {"algorithm": "es", "num_iterations": num_generations,
-           "overrides": _one_variation(budget)}
+    args = {"algorithm": "es", "num_iterations": num_generations,
+            "overrides": _one_variation(budget)}
     evosax = {"num_generations": num_generations, "population": 50}
     peer = Contender("evosax", f"{PEERS}:evosax_es", args=evosax)
     return [
         Case(f"es {num_generations} generations, seeds={count}", {"num_seeds": count},
-             _on_devices(Contender(OWN, TRAIN, args=own), peer, count))
+             _on_devices(Contender(OWN, TRAIN, args=args), peer, count))
         for count in seed_counts
     ]
 

@@ -39,13 +39,13 @@ def peak_megabytes(usage: resource.struct_rusage) -> float:
 
 def versions(packages: list[str]) -> dict[str, str]:
     """Python's and those of the packages that are installed here."""
-    found = {"python": platform.python_version()}
+    by_package = {"python": platform.python_version()}
     for name in packages:
         try:
-            found[name] = importlib.metadata.version(name)
+            by_package[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return by_package
 
 
 def main() -> int:

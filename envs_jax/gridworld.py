@@ -349,14 +349,14 @@ def _visible(rows: Array) -> Array:
             sight |= to_right & (sight << step)
             to_right &= to_right << step
         above = sight & clear
-        shown = above | above << 1
+        row_above = above | above << 1
         to_left = clear >> 1
         for step in (1, 2, 4):
             sight |= to_left & (sight >> step)
             to_left &= to_left >> step
         above = sight & clear
         visible.append(sight)
-        sight = shown | above | above >> 1
+        sight = row_above | above | above >> 1
     return jnp.stack(visible[::-1], axis=-1)
 
 

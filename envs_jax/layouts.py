@@ -213,14 +213,14 @@ def optimal_steps(layout: Layout) -> Array:
     ) -> tuple[list[_Rows], Array, Array, Array]:
         reach, steps, searching, _ = carry
         grown = [_after_action(reach, d, free) for d in range(4)]
-        found = _meet(_merge(grown), goal)
+        goal_reached = _meet(_merge(grown), goal)
         changed = _union([_differ(a, b) for a, b in zip(grown, reach, strict=True)])
-        return grown, steps + searching, searching & changed & ~found, found
+        return grown, steps + searching, searching & changed & ~goal_reached, goal_reached
 
     searching, never = jnp.ones(layout.x.shape, bool), jnp.zeros(layout.x.shape, bool)
     steps = jnp.zeros(layout.x.shape, jnp.int32)
-    _, steps, _, found = jax.lax.while_loop(unsure, act, (reach, steps, searching, never))
-    return jnp.where(found, steps, -1)
+    _, steps, _, goal_reached = jax.lax.while_loop(unsure, act, (reach, steps, searching, never))
+    return jnp.where(goal_reached, steps, -1)
 
 
 def _after_action(reach: list[_Rows], direction: int, free: _Rows) -> _Rows:
@@ -336,14 +336,14 @@ def _check_cell(cell: str, line: int, column: int, size: int) -> None:
 
 
 def _find(lines: list[str], marks: str, what: str) -> tuple[tuple[int, int], int]:
-    found = [
+    matches = [
         ((x, y), marks.index(cell))
         for y, line in enumerate(lines)
         for x, cell in enumerate(line)
         if cell in marks
     ]
-    if len(found) != 1:
+    if len(matches) != 1:
         raise ValueError(
-            f"a layout has exactly one {what} ({' '.join(marks)}), this one has {len(found)}"
+            f"a layout has exactly one {what} ({' '.join(marks)}), this one has {len(matches)}"
         )
-    return found[0]
+    return matches[0]

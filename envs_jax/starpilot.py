@@ -202,12 +202,12 @@ class ProcgenVecEnv:
         """Variation, level seed, length and return of a lane's finished episodes, ``[M]`` each."""
         numbers, returns = self._logged()
         of_lane, within = np.divmod(numbers[:, 0], int(np.prod(self.shape[1:])))
-        own = of_lane == lane
+        lane_mask = of_lane == lane
         return {
-            "variation": (within // self.shape[2])[own].astype(np.int32),
-            "level_seed": numbers[own, 1],
-            "length": numbers[own, 2],
-            "return": returns[own],
+            "variation": (within // self.shape[2])[lane_mask].astype(np.int32),
+            "level_seed": numbers[lane_mask, 1],
+            "length": numbers[lane_mask, 2],
+            "return": returns[lane_mask],
         }
 
     def _logged(self) -> tuple[np.ndarray, np.ndarray]:
@@ -259,8 +259,8 @@ class ProcgenEpisodes:
         self._slots = Slots(task.game, num_slots)
         blocks = [
             block
-            for own, level in zip(words, levels, strict=True)
-            for block in task.blocks(own, level, num_episodes, True)
+            for level_words, level in zip(words, levels, strict=True)
+            for block in task.blocks(level_words, level, num_episodes, True)
         ]
         self._states, seeds = procgen_games.make_states(task.game, blocks)
         self.level_seeds = seeds.reshape(self.shape)

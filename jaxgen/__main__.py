@@ -144,14 +144,14 @@ def show_levels() -> None:
     from envs_jax.procgen_games import Block, Levels, Slots, make_states
 
     num_levels = int(sys.argv[1])
-    shown = []
+    hashes = []
     # Two vectors that differ in all but their levels.
     for rand_seed in range(2):
         blocks = [Block(Levels("easy", level, 1), rand_seed, 1) for level in range(num_levels)]
         slots = Slots("starpilot", num_levels, num_threads=0)
         slots.set(range(num_levels), make_states("starpilot", blocks)[0])
-        shown.append([hashlib.sha256(image.tobytes()).hexdigest() for image in slots.images()])
-    for first, again in zip(*shown, strict=True):
+        hashes.append([hashlib.sha256(image.tobytes()).hexdigest() for image in slots.images()])
+    for first, again in zip(*hashes, strict=True):
         print(first, again)
 
 

@@ -67,8 +67,8 @@ def train(
     ]
     spec = task.spec.stacked(config.num_frames)
     return [
-        Agent(algorithm, technique, config, spec, own, seed)
-        for seed, own in zip(seeds, np.concatenate(params), strict=True)
+        Agent(algorithm, technique, config, spec, lane_params, seed)
+        for seed, lane_params in zip(seeds, np.concatenate(params), strict=True)
     ]
 
 
@@ -162,10 +162,10 @@ def _turns(
     program: Program, arm: tuple[Config, Technique], seeds: Sequence[int], label: str
 ) -> list[list[int]]:
     """The seeds that train together, as many as the matrix would take."""
-    found = fit(program.capacity, stack_lanes([arm], [0]), len(seeds))
-    if not found.fits:
-        raise ValueError(f"{label}: {found}; {found.remedy()}")
-    return in_turns(seeds, min(found.asked, found.fits))
+    fit_result = fit(program.capacity, stack_lanes([arm], [0]), len(seeds))
+    if not fit_result.fits:
+        raise ValueError(f"{label}: {fit_result}; {fit_result.remedy()}")
+    return in_turns(seeds, min(fit_result.asked, fit_result.fits))
 
 
 def _train_together(

@@ -78,22 +78,22 @@ def install_missing(games: bool) -> list[str]:
         on.
     """
     required, pins = read_requirements(), read_pins()
-    found = find_versions([requirement.name for requirement in required])
-    wanted = missing_packages(required, found, pins, gpu=shutil.which("nvidia-smi") is not None)
+    versions = find_versions([requirement.name for requirement in required])
+    wanted = missing_packages(required, versions, pins, gpu=shutil.which("nvidia-smi") is not None)
     if wanted:
         run_pip(wanted)
-    own = missing_games(find_versions(GAMES), pins) if games else []
-    if own:
+    game_packages = missing_games(find_versions(GAMES), pins) if games else []
+    if game_packages:
         try:
-            run_pip(["--no-deps", *own])
+            run_pip(["--no-deps", *game_packages])
         except RuntimeError as error:
             print(error)
-            own = []
-    return wanted + own
+            game_packages = []
+    return wanted + game_packages
 
 
 def missing_packages(
-    required: Iterable[Requirement], found: Mapping[str, str], pins: Mapping[str, str], gpu: bool
+    required: Iterable[Requirement], versions: Mapping[str, str], pins: Mapping[str, str], gpu: bool
 ) -> list[str]:
     """Arguments of pip; empty: all is here.
 
@@ -102,7 +102,7 @@ def missing_packages(
 
     Args:
       required: the packages that jaxgen needs.
-      found: versions by name, of those that are installed.
+      versions: those of the installed packages, by name.
       pins: versions by name in the lock file.
       gpu: there is a GPU, whose jax is wanted if there is none.
 
@@ -110,41 +110,41 @@ def missing_packages(
       RuntimeError: one of `KEPT` is here in a version that jaxgen does not work with.
     """
     required = list(required)
-    fits = {each.name: each.specifier.contains(found.get(each.name, ""), prereleases=True)
-            for each in required if each.name in found}  # fmt: skip
+    fits = {each.name: each.specifier.contains(versions.get(each.name, ""), prereleases=True)
+            for each in required if each.name in versions}  # fmt: skip
     for each in required:
         if each.name in KEPT and not fits.get(each.name, True):
             raise RuntimeError(
-                f"{each.name} {found[each.name]} is installed, jaxgen needs {each.name}"
+                f"{each.name} {versions[each.name]} is installed, jaxgen needs {each.name}"
                 f"{each.specifier}, and a notebook does not replace it: choose another kernel, or "
                 f"run %pip install \"{each}\" in a cell of its own and restart the kernel"
             )
     wanted = [each for each in required if not fits.get(each.name)]
     if not wanted:
         return []
-    stays = [f"{name}=={found[name]}" for name, fit in fits.items() if fit]
-    if "jax" in found:
+    stays = [f"{name}=={versions[name]}" for name, fit in fits.items() if fit]
+    if "jax" in versions:
         return [*map(str, wanted), *stays]
     extras = {"jax": "[cuda12]"} if gpu else {}
     return [f"{each.name}{extras.get(each.name, '')}=={pins[each.name]}" for each in wanted] + stays
 
 
-def missing_games(found: Mapping[str, str], pins: Mapping[str, str]) -> list[str]:
+def missing_games(versions: Mapping[str, str], pins: Mapping[str, str]) -> list[str]:
     """Packages that procgen lacks, as locked; none where there is no procgen for this machine."""
     if "procgen-mirror" not in pins:
         return []
-    return [f"{name}=={pins[name]}" for name in GAMES if name in pins and name not in found]
+    return [f"{name}=={pins[name]}" for name in GAMES if name in pins and name not in versions]
 
 
 def find_versions(names: Iterable[str]) -> dict[str, str]:
     """The versions of those packages that are installed."""
-    found = {}
+    versions = {}
     for name in names:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def read_requirements() -> list[Requirement]:

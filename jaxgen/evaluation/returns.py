@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 def means_by_kind(kinds: "EpisodeKinds", values: np.ndarray) -> np.ndarray:
     """Means ``[K, kinds]`` of values ``[K, E]``; NaN where a level has none of a kind."""
     means = np.full((len(values), len(kinds.names)), np.nan)
-    for level, (own, index) in enumerate(zip(values, kinds.index, strict=True)):
+    for level, (level_values, index) in enumerate(zip(values, kinds.index, strict=True)):
         for kind in np.unique(index):
-            means[level, kind] = own[index == kind].mean(dtype=np.float64)
+            means[level, kind] = level_values[index == kind].mean(dtype=np.float64)
     return means
 
 

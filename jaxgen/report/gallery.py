@@ -67,10 +67,10 @@ def contact_sheet(title: str, rows: Sequence[Row]) -> Image.Image:
     draw = ImageDraw.Draw(sheet)
     draw.text((MARGIN, MARGIN), title, "black", title_font)
     top = MARGIN + 2 * TITLE_SIZE
-    for row, own, tallest in zip(rows, tiles, heights, strict=True):
+    for row, row_tiles, tallest in zip(rows, tiles, heights, strict=True):
         draw.text((MARGIN, top), row.label, "black", font)
         top += LABEL_HEIGHT
-        for left, tile in zip(itertools.count(MARGIN, column), own):
+        for left, tile in zip(itertools.count(MARGIN, column), row_tiles):
             # Some images are as white as the sheet.
             edge = (left - 1, top - 1, left + tile.width, top + tile.height)
             draw.rectangle(edge, outline="silver")

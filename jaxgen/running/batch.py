@@ -89,13 +89,14 @@ def max_batch_lanes(session: Session, shared: GroupProgram, batch: Batch) -> int
     """
     options = session.options
     asked = min(len(batch.lanes), options.max_lanes or len(batch.lanes))
-    found = fit(shared.program.capacity, _example(batch.lanes[0][0]), asked, options.memory_share)
-    session.reporter.note(f"{batch.label}: {found}")
-    if found.asked <= found.fits or (options.max_lanes is None and found.fits):
-        return min(found.asked, found.fits)
-    automatic = f"use --lanes-per-program auto (which takes {found.fits})"
-    remedy = automatic if found.fits else found.remedy()
-    raise BadInput(f"{batch.label}: {found}; {remedy}")
+    capacity, example = shared.program.capacity, _example(batch.lanes[0][0])
+    fit_result = fit(capacity, example, asked, options.memory_share)
+    session.reporter.note(f"{batch.label}: {fit_result}")
+    if fit_result.asked <= fit_result.fits or (options.max_lanes is None and fit_result.fits):
+        return min(fit_result.asked, fit_result.fits)
+    automatic = f"use --lanes-per-program auto (which takes {fit_result.fits})"
+    remedy = automatic if fit_result.fits else fit_result.remedy()
+    raise BadInput(f"{batch.label}: {fit_result}; {remedy}")
 
 
 def _example(spec: RunSpec) -> Lanes:
@@ -119,11 +120,11 @@ def _fixed_episodes(
 
 def make_trainer(session: Session, shared: GroupProgram, batch: Batch) -> Trainer:
     """Line up the lanes of a batch."""
-    own = padded(batch.lanes, shared.program.capacity)
-    arms = [(spec.config, spec.technique_values) for spec, _ in own]
+    padded_lanes = padded(batch.lanes, shared.program.capacity)
+    arms = [(spec.config, spec.technique_values) for spec, _ in padded_lanes]
     snapshots.check_starts(batch)
-    forks = [spec.start.number for spec, _ in own if spec.start is not None]
-    lanes = stack_lanes(arms, [seed for _, seed in own], forks or None)
+    forks = [spec.start.number for spec, _ in padded_lanes if spec.start is not None]
+    lanes = stack_lanes(arms, [seed for _, seed in padded_lanes], forks or None)
     episodes = _fixed_episodes(session, batch.lanes[0][0], shared.task)
     return Trainer(session, batch, shared, lanes, *episodes)
 
@@ -137,13 +138,13 @@ def train(trainer: Trainer) -> Progress:
     options, program = trainer.session.options, trainer.program
     path = trainer.batch.checkpoint_path(trainer.session.store)
     state, start = _begin(trainer, path)
-    kept = snapshots.stops(trainer.config, trainer.batch.lanes[0][0].snapshots)
+    snapshot_shares = snapshots.stops(trainer.config, trainer.batch.lanes[0][0].snapshots)
     clock = _Clock(state.env_steps)
 
     def train_chunk(*args: Any) -> tuple[Carry, dict[str, np.ndarray]]:
         return _train_chunk(trainer, state.seconds, clock, *args)
 
-    for step in iterate(program, trainer.lanes, start, train_chunk, kept):
+    for step in iterate(program, trainer.lanes, start, train_chunk, snapshot_shares):
         state = _after(trainer, state, step, clock)
         if step.segment.curve_point or step.finished:
             state = _curve_point(trainer, state)
@@ -151,9 +152,9 @@ def train(trainer: Trainer) -> Progress:
             lanes = range(len(trainer.batch.lanes))
             played = [program.world.episodes(step.content, lane) for lane in lanes]
             state = state._replace(episodes=played)
-        if step.segment.stop in kept:
+        if step.segment.stop in snapshot_shares:
             # Before the checkpoint, from which no start goes back.
-            snapshots.keep(trainer, state, step, kept[step.segment.stop])
+            snapshots.keep(trainer, state, step, snapshot_shares[step.segment.stop])
         stopping = options.should_stop()
         if stopping or step.finished or clock.checkpoint_due(options.checkpoint_seconds):
             carry, host_state = program.world.save(step.carry, step.content, None)

@@ -139,9 +139,10 @@ class _LaneFunctions(NamedTuple):
         return self.algorithm(lane).params(carry.state)
 
     def overlap(self, lane: Lanes, env_params: PyTree, prints: Array) -> Array:
-        own = self.task.fingerprints(env_params)
-        assert own is not None, f"{self.task.spec.name} generates nothing that could overlap"
-        return jnp.isin(prints, own, method="binary_search")
+        fingerprints = self.task.fingerprints(env_params)
+        name = self.task.spec.name
+        assert fingerprints is not None, f"{name} generates nothing that could overlap"
+        return jnp.isin(prints, fingerprints, method="binary_search")
 
     def train(
         self, lane: Lanes, carry: Carry, env_params: PyTree, start: Array, stop: Array

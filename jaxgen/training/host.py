@@ -101,23 +101,23 @@ def make_host_functions(
       study_seed: root of all keys.
     """
     platform.keep_freed_memory()
-    own = _LaneFunctions(task, make_algorithm, study_seed)
-    algorithm = own.algorithm(lane_at(example, 0))
+    functions = _LaneFunctions(task, make_algorithm, study_seed)
+    algorithm = functions.algorithm(lane_at(example, 0))
     acting = HostActing(
-        jax.jit(own.prepare),
+        jax.jit(functions.prepare),
         # Axes as the steps write them: others would copy the whole recording.
-        rollout=jax.jit(jax.vmap(own.rollout, out_axes=(0, LANE_AXES, 1)), donate_argnums=4),
-        act=jax.jit(jax.vmap(own.act)),
-        choose=jax.jit(own.choose),
+        rollout=jax.jit(jax.vmap(functions.rollout, out_axes=(0, LANE_AXES, 1)), donate_argnums=4),
+        act=jax.jit(jax.vmap(functions.act)),
+        choose=jax.jit(functions.choose),
         num_words=algorithm.policy.num_words,
         shape=algorithm.shape,
     )
     learner = HostLearner(
-        jax.jit(own.init),
-        own.assemble,
-        update=jax.jit(own.update, donate_argnums=1),
-        params=jax.jit(own.params),
-        fork=jax.jit(own.fork, static_argnums=0),
+        jax.jit(functions.init),
+        functions.assemble,
+        update=jax.jit(functions.update, donate_argnums=1),
+        params=jax.jit(functions.params),
+        fork=jax.jit(functions.fork, static_argnums=0),
     )
     return HostFunctions(acting, learner)
 

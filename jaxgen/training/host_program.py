@@ -168,8 +168,8 @@ def estimate_memory(task: HostTask, functions: HostFunctions, lanes: Lanes) -> M
     # A lane's share is copied for the update, which sorts what it makes of it into minibatches.
     update = num_bytes(recording) + 2 * num_bytes(rollout)
     # The state once more, while a checkpoint is written.
-    own = 2 * num_bytes(state) + 2 * num_bytes(actor) + num_bytes(recording)
-    return Memory(SHARED_BYTES + update, own + num_games * BYTES_PER_GAME)
+    lane_bytes = 2 * num_bytes(state) + 2 * num_bytes(actor) + num_bytes(recording)
+    return Memory(SHARED_BYTES + update, lane_bytes + num_games * BYTES_PER_GAME)
 
 
 def _first_observations(task: HostTask, lanes: Lanes) -> jax.ShapeDtypeStruct:
@@ -212,9 +212,9 @@ def _compiled(
     rollout: Any = acting.rollout
     images = image_shapes(spec, acting.shape, carry.episodes, words)
     lowered = rollout.lower(lanes, actor, carry.episodes, words, images)
-    kept = jax.eval_shape(partial(lane_of, index=0), lowered.out_info[1])
+    lane_recording = jax.eval_shape(partial(lane_of, index=0), lowered.out_info[1])
     update: Any = learner.update
-    compiled_update = update.lower(lane, state, steps, shapes[0], kept, one).compile()
+    compiled_update = update.lower(lane, state, steps, shapes[0], lane_recording, one).compile()
     return HostFunctions(
         acting._replace(rollout=lowered.compile()), learner._replace(update=compiled_update)
     )

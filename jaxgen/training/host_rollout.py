@@ -82,17 +82,18 @@ def collect_bridged(
             images = lax.dynamic_update_index_in_dim(images, obs, time + 1, 0)
         if not alone:
             stack = frames.push(spec, stack, obs, done)
-        kept = action, reward, terminated, truncated, next_obs if spec.truncates else None, extras
+        successor = next_obs if spec.truncates else None
+        transition = action, reward, terminated, truncated, successor, extras
         # Not summed here: a program with other neighbours would add in another order.
         total, ended = tally(total, reward, done)
-        return (images, stack, total), (kept, ended)
+        return (images, stack, total), (transition, ended)
 
     stack = () if alone else episodes.obs
-    (images, stack, total), (kept, ended) = lax.scan(
+    (images, stack, total), (transitions, ended) = lax.scan(
         step, (images, stack, episodes.total), (jnp.arange(len(words)), words)
     )
     after = Episodes(images[-1] if alone else stack, (), total)  # pyright: ignore
-    return after, Recording(episodes.obs, images, *kept), ended
+    return after, Recording(episodes.obs, images, *transitions), ended
 
 
 def assemble(spec: EnvSpec, algorithm: Algorithm, recording: Recording) -> PyTree:
@@ -154,7 +155,7 @@ def collect_host(
     """
     start, total = np.array(episodes.obs), np.array(episodes.total)
     time_axis, stack = total.ndim - 2, start
-    images, kept, ends = [np.array(frames.newest(spec, start))], [], []
+    images, transitions, ends = [np.array(frames.newest(spec, start))], [], []
     for words_t in np.moveaxis(words, time_axis, 0):
         action, extras = jax.tree.map(np.asarray, act(stack, words_t))
         fields = env.step(spec.actions.scale(action))
@@ -165,14 +166,14 @@ def collect_host(
         ends.append(ended)
         images += [obs] if keeps_obs else []
         successor = next_obs if spec.truncates else None
-        kept.append((action, reward, terminated, truncated, successor, extras))
+        transitions.append((action, reward, terminated, truncated, successor, extras))
         stack = frames.push(spec, stack, obs, done)
     columns, ended = (
-        jax.tree.map(lambda *leaves: np.stack(leaves), *rows) for rows in (kept, ends)
+        jax.tree.map(lambda *leaves: np.stack(leaves), *rows) for rows in (transitions, ends)
     )
-    shown: Any = np.stack(images, axis=time_axis) if keeps_obs else ()
+    recorded_images: Any = np.stack(images, axis=time_axis) if keeps_obs else ()
     after = Episodes(stack, (), total)  # pyright: ignore
-    return after, Recording(start, shown, *columns), ended  # pyright: ignore
+    return after, Recording(start, recorded_images, *columns), ended  # pyright: ignore
 
 
 @jax.jit
