@@ -152,15 +152,6 @@ def _draw_seeds(axis: "Axes", levels: Array, curves: Array, label: str) -> None:
     axis.plot(levels, curves.mean(axis=0), "o-", lw=2, ms=5, color=BLUE, label=label)
 
 
-def _draw_references(axis: "Axes", records: Sequence[Record]) -> None:
-    finished = [record for record in records if not record.diverged]
-    if not finished:
-        return
-    levels, references = levels_of(finished), finished[0].result["references"]
-    axis.plot(levels, references["ceiling"], color=GREY, lw=1, ls="--", label="ceiling")
-    axis.plot(levels, references["floor"], color=GREY, lw=1, ls=":", label="random play")
-
-
 def _score_text(cell: Cell, mode: str) -> str:
     if not cell.finished:
         return "failed"
@@ -322,14 +313,13 @@ def _prominence(cell: Cell) -> tuple[bool, int, int]:
     return not cell.quick, len(cell.records), steps
 
 
-def _mean_score(cell: Cell | None, name: str, mode: str) -> float:
-    values = list(cell.scores(name, mode).values()) if cell else []
-    return float(np.mean(values)) if values else np.nan
-
-
-def _mean_text(cell: Cell, name: str, mode: str) -> str:
-    value = _mean_score(cell, name, mode)
-    return "null" if np.isnan(value) else f"{value:.2f}"
+def _draw_references(axis: "Axes", records: Sequence[Record]) -> None:
+    finished = [record for record in records if not record.diverged]
+    if not finished:
+        return
+    levels, references = levels_of(finished), finished[0].result["references"]
+    axis.plot(levels, references["ceiling"], color=GREY, lw=1, ls="--", label="ceiling")
+    axis.plot(levels, references["floor"], color=GREY, lw=1, ls=":", label="random play")
 
 
 def _retention_text(cell: Cell, mode: str) -> str:
@@ -341,6 +331,16 @@ def _retention_text(cell: Cell, mode: str) -> str:
 def _literal_text(cell: Cell, mode: str) -> str:
     flagged = not all(cell.scores("grs_valid", mode).values())
     return _mean_text(cell, "grs", mode) + (f" {FLAG}" if flagged else "")
+
+
+def _mean_text(cell: Cell, name: str, mode: str) -> str:
+    value = _mean_score(cell, name, mode)
+    return "null" if np.isnan(value) else f"{value:.2f}"
+
+
+def _mean_score(cell: Cell | None, name: str, mode: str) -> float:
+    values = list(cell.scores(name, mode).values()) if cell else []
+    return float(np.mean(values)) if values else np.nan
 
 
 def _count(cell: Cell) -> str:

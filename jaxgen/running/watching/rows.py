@@ -64,6 +64,8 @@ class Cursor(NamedTuple):
 
 START = Cursor(0, 0)
 
+_Points = Iterator[tuple[int, dict[str, float]]]
+
 
 def new_rows(
     history: Mapping[str, np.ndarray], total_steps: int, cursor: Cursor = START, ended: bool = True
@@ -97,9 +99,6 @@ def new_rows(
 
 def _is_metric(name: str) -> bool:
     return not name.startswith(("eval_", "probe_", EPISODES))
-
-
-_Points = Iterator[tuple[int, dict[str, float]]]
 
 
 def _thin(metrics: History, total_steps: int, ended: bool) -> tuple[_Points, int]:
