@@ -9,8 +9,8 @@ import numpy as np
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.evaluation.agent import Agent
 from jaxgen.evaluation.references import make_references
-from jaxgen.evaluation.returns import normalised_by_kind
-from jaxgen.evaluation.scores import check_levels, score_curve
+from jaxgen.evaluation.returns import score_returns
+from jaxgen.evaluation.scores import check_levels
 from jaxgen.evaluation.suite import Suite, make_suite
 from jaxgen.study.cards import ENVIRONMENT_CARDS
 from jaxgen.study.cards.base import Observed
@@ -129,12 +129,7 @@ def compute_grs(
     check_levels(levels)
     references = make_references(task, evaluation, evaluation_key(study_seed))
     returns = _returns(agent, references.suite, mode).astype(np.float64)
-    scores = score_curve(
-        levels, returns.mean(1), references.floor, references.ceiling,
-        returns[0].std(ddof=1) / episodes**0.5, references.floor_standard_error[0],
-        min_s0=evaluation.min_s0, normalised=normalised_by_kind(references, returns),
-    )
-    return scores.to_dict() | {
+    return score_returns(evaluation, references, returns).to_dict() | {
         "levels": list(levels),
         "returns": returns.mean(1).tolist(),
         "floor": references.floor.tolist(),

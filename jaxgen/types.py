@@ -14,8 +14,8 @@ E     evaluation episodes
 A     dimensions of a continuous action
 ====  ==========================================================
 
-A *cell* is (environment, algorithm, technique), a *run* is a cell with a seed,
-an *arm* is a technique (or a set of hyper-parameters).
+A *cell* is (environment, algorithm, arm), a *run* is a cell with a seed, an *arm*
+is a technique with hyper-parameters of its own.
 """
 
 import dataclasses

@@ -1,8 +1,11 @@
-"""Statistics of evaluation returns, numpy alone."""
+"""Statistics and scores of evaluation returns, numpy alone."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from jaxgen.evaluation.scores import Scores, score_curve
+from jaxgen.study.spec import Evaluation
 
 if TYPE_CHECKING:
     from jaxgen.evaluation.references import References
@@ -31,3 +34,19 @@ def normalised_by_kind(references: "References", returns: np.ndarray) -> np.ndar
 def standard_error(returns: np.ndarray) -> np.ndarray:
     """Standard error of the mean of returns ``[K, E]`` at each level, float64 ``[K]``."""
     return returns.std(1, ddof=1, dtype=np.float64) / returns.shape[1] ** 0.5
+
+
+def score_returns(
+    evaluation: Evaluation, references: "References", returns: np.ndarray
+) -> Scores:
+    """Scores of one policy from its returns ``[K, E]`` on the episodes of the references."""
+    return score_curve(
+        evaluation.levels,
+        returns.mean(1, dtype=np.float64),
+        references.floor,
+        references.ceiling,
+        standard_error(returns)[0],
+        references.floor_standard_error[0],
+        min_s0=evaluation.min_s0,
+        normalised=normalised_by_kind(references, returns),
+    )

@@ -24,6 +24,8 @@ LEVELS_ID = (0.0, 0.25, 0.5)
 """Levels that at least one arm trains on."""
 LEVELS_OOD = (0.75, 1.0)
 """Levels that no arm ever trains on."""
+MIN_SPAN = 0.01
+"""Least U - L, as a fraction of max(|U|, |L|), of an informative level."""
 NUM_STANDARD_ERRORS = 3.0
 """J(0) - L(0) must exceed that many of its standard errors."""
 
@@ -69,7 +71,6 @@ def score_curve(
     standard_error_at_zero: float,
     floor_standard_error_at_zero: float = 0.0,
     min_s0: float = 0.10,
-    min_span: float = 0.01,
     normalised: ArrayLike | None = None,
 ) -> Scores:
     """Score one curve of returns.
@@ -86,7 +87,6 @@ def score_curve(
         standard_error_at_zero: standard error of J(0) over its evaluation episodes.
         floor_standard_error_at_zero: the same of L(0).
         min_s0: least s(0) of a policy that learned (.02 where published agents are only there).
-        min_span: least U - L, as a fraction of max(|U|, |L|), of an informative level.
         normalised: [levels] s(v), where a level mixes kinds of episodes, each with a floor and a
             ceiling of its own; None: from floor and ceiling.
 
@@ -103,7 +103,7 @@ def score_curve(
         _standard_error("standard_error_at_zero", standard_error_at_zero),
         _standard_error("floor_standard_error_at_zero", floor_standard_error_at_zero),
     )
-    s = normalise(v, j, low, high, min_span)
+    s = normalise(v, j, low, high)
     if normalised is not None:
         s = _curve("normalised", normalised, v)
     learned = bool(s[0] >= min_s0 and j[0] - low[0] > NUM_STANDARD_ERRORS * error)
@@ -139,22 +139,21 @@ def normalise(
     returns: ArrayLike,
     floor: ArrayLike,
     ceiling: ArrayLike,
-    min_span: float = 0.01,
 ) -> Array:
     """s(v) = (J - L) / (U - L), unclipped, [levels] each.
 
     Raises:
-        ValueError: U - L <= ``min_span`` * max(|U|, |L|) at some level: nothing can be told
-            apart there.
+        ValueError: U - L <= `MIN_SPAN` * max(|U|, |L|) at some level: nothing can be told apart
+            there.
     """
     v, j, low, high = (np.asarray(x, np.float64) for x in (levels, returns, floor, ceiling))
     span = high - low
-    flat = span <= min_span * np.maximum(np.abs(high), np.abs(low))
+    flat = span <= MIN_SPAN * np.maximum(np.abs(high), np.abs(low))
     if flat.any():
         i = int(np.argmax(flat))
         raise ValueError(
             f"level {v[i]:g} is uninformative: its ceiling {high[i]:g} must exceed its floor "
-            f"{low[i]:g} by more than {min_span:g} of the larger magnitude; "
+            f"{low[i]:g} by more than {MIN_SPAN:g} of the larger magnitude; "
             "leave the level out or correct its references"
         )
     return (j - low) / span

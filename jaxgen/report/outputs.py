@@ -13,7 +13,7 @@ from jaxgen.results.store import Store
 
 def write_outputs(
     store: Store, plan: Collection[tuple[str, int]] | None = None, plots: bool = True
-) -> tuple[list[Record], list[str]]:
+) -> list[str]:
     """Write every table and figure that the records allow.
 
     Args:
@@ -22,7 +22,7 @@ def write_outputs(
       plots: draw the figures too.
 
     Returns:
-      The records and the damaged files in words.
+      The damaged files in words.
     """
     records, damaged = read_records(store)
     store.write_text("results.csv", table.csv_text(table.rows(records)))
@@ -33,7 +33,7 @@ def write_outputs(
         store.write_json(f"metrics/{experiment}_history.json", histories.history_json(group))
     if plots and records:
         _draw(store, records, by_experiment)
-    return records, damaged
+    return damaged
 
 
 def _by_experiment(records: list[Record]) -> Mapping[str, list[Record]]:

@@ -40,12 +40,12 @@ from numpy.typing import NDArray
 from jaxgen.study.arms import arm_name, technique_of
 from jaxgen.study.cards import ALGORITHM_CARDS, ENVIRONMENT_CARDS
 from jaxgen.system.errors import BadInput
+from jaxgen.system.files import SCHEMA
 from jaxgen.techniques import STUDIED
 
 Array = NDArray[np.float64]
 History = Mapping[str, np.ndarray]
 
-SCHEMA = 1
 HEADLINE_MODE = "greedy"
 """The mode of evaluation that headline tables and figures show."""
 EPISODES = "episodes_"
@@ -159,15 +159,6 @@ class Record(NamedTuple):
             name: values[trained] if len(values) == len(trained) else values
             for name, values in ((name, np.asarray(x)) for name, x in history.items())
             if not name.startswith(EPISODES)
-        }
-
-    def load_episodes(self) -> History:
-        """Arrays ``[M]`` of single episodes; empty where levels have no numbers."""
-        history = self.history() if callable(self.history) else self.history
-        return {
-            name.removeprefix(EPISODES): np.asarray(values)
-            for name, values in history.items()
-            if name.startswith(EPISODES)
         }
 
 

@@ -1,18 +1,19 @@
 """The content of result.json: what a training and an evaluation say of one run."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from jaxgen.evaluation.agreement import score_agreement, score_probe
-from jaxgen.evaluation.references import References
-from jaxgen.evaluation.returns import normalised_by_kind, standard_error
-from jaxgen.evaluation.scores import score_curve
+from jaxgen.evaluation.returns import score_returns, standard_error
 from jaxgen.study.config import Config
 from jaxgen.study.presets import algorithm_card
 from jaxgen.study.spec import MODES, Evaluation, RunSpec
 from jaxgen.system.files import SCHEMA
+
+if TYPE_CHECKING:
+    from jaxgen.evaluation.references import References
 
 FINAL_MEANS = ("agree_ref", "agree_pair", "approx_kl", "clip_fraction", "explained_variance")
 """Training metrics whose mean over all iterations goes into a result, where they exist."""
@@ -45,7 +46,7 @@ class Trained(NamedTuple):
         return None
 
 
-def make_result(trained: Trained, references: References) -> dict[str, Any]:
+def make_result(trained: Trained, references: "References") -> dict[str, Any]:
     """Everything that is determined by spec and seed; a run that diverged has no evaluation.
 
     Args:
@@ -104,19 +105,10 @@ def _evaluation(evaluation: Evaluation, returns: np.ndarray) -> dict[str, Any]:
 
 
 def _scores(
-    evaluation: Evaluation, returns: np.ndarray, references: References
+    evaluation: Evaluation, returns: np.ndarray, references: "References"
 ) -> dict[str, dict[str, Any]]:
     return {
-        mode: score_curve(
-            evaluation.levels,
-            returns[i].mean(1, dtype=np.float64),
-            references.floor,
-            references.ceiling,
-            standard_error(returns[i])[0],
-            references.floor_standard_error[0],
-            min_s0=evaluation.min_s0,
-            normalised=normalised_by_kind(references, returns[i]),
-        ).to_dict()
+        mode: score_returns(evaluation, references, returns[i]).to_dict()
         for i, mode in enumerate(MODES)
     }
 

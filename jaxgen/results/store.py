@@ -141,7 +141,7 @@ class Store:
         return path
 
     def run_dir(self, run_name: str) -> Path:
-        """The folder of a run, ``runs/<algorithm>_<environment>_<technique>-<hash>``."""
+        """The folder of a run, ``runs/<algorithm>_<environment>_<arm>-<hash>``."""
         return self.path(f"runs/{check_name(run_name)}")
 
     def seed_dir(self, run_name: str, seed: int) -> Path:

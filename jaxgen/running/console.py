@@ -8,17 +8,15 @@ from typing import TextIO
 
 import numpy as np
 
+from jaxgen.running.reporter import History, Lane
 from jaxgen.study.spec import RunSpec
-
-Lane = tuple[RunSpec, int]
-History = dict[str, np.ndarray]
 
 PLAIN_SECONDS = 15.0
 """Seconds between progress lines where there is no terminal to redraw one on."""
 
 
 class Console:
-    """Implements `jaxgen.running.runner.Reporter`; quiet keeps notes and drops the rest."""
+    """A `jaxgen.running.reporter.Reporter`; quiet keeps notes and drops the rest."""
 
     def __init__(self, quiet: bool = False, stream: TextIO | None = None):
         self._quiet = quiet

@@ -114,7 +114,7 @@ def run_lanes(session: Session, group: Group, lanes: Sequence[Lane]) -> None:
     # Made once, and only where something is left to train.
     program = cache(partial(make_group_program, session, group))
     batches = _batches(session, group, lanes, pending, program)
-    # Lazily: the second is a question about what the first has left.
+    # chain is lazy: the second reads results that the first have written.
     for batch in chain(batches, _lost(session, group, lanes)):
         if session.options.should_stop():
             raise Interrupted(f"stopped before {batch.label}")

@@ -1,10 +1,10 @@
 """An iteration of training on a host environment: its compiled parts, around the steps.
 
-The same algorithms, keys and metrics as there; only the collector differs. A rollout and an update
-are two programs, so that the cache of compilations can hold the update, which has no callback. An
-environment of shape ``[L, V, N]`` is stepped for all lanes in one call, by a callback from inside
-of the rollout or by a Python loop around compiled actions; both give the same bits. One device: on
-several there would be a call for each.
+The same algorithms, keys and metrics as in `jaxgen.training.device`; only the collector differs. A
+rollout and an update are two programs, so that the cache of compilations can hold the update, which
+has no callback. An environment of shape ``[L, V, N]`` is stepped for all lanes in one call, by a
+callback from inside of the rollout or by a Python loop around compiled actions; both give the same
+bits. One device: on several there would be a call for each.
 """
 
 from collections.abc import Callable
@@ -279,7 +279,7 @@ class _LaneFunctions(NamedTuple):
         iteration: Array,
     ) -> tuple[PyTree, Array, Metrics]:
         rollout = self.assemble(lane, recording)
-        # Where the episodes stand is the host's business, and the same whether a lane rests.
+        # No episodes: the environment keeps them, and they go on where a lane rests.
         carry = Carry(state, Episodes((), (), ()), env_steps)  # pyright: ignore
         collected = Collected(actor, carry.episodes, rollout)
         after, metrics = learn(

@@ -67,7 +67,7 @@ def make_host_program(
     learner = LaneLearner(
         program.init, program.train, program.compile, program.shapes, program.params, program.fork
     )
-    # What is too much for a single lane, the bridge names.
+    # At least 1: a lane that is too large for one call is refused by the bridge, which says why.
     most = max(1, task.bridge.max_envs // (config.num_variations * config.num_envs))
     chunk = max(1, STEPS_PER_CALL // config.steps_per_iteration)
     memory = partial(estimate_memory, task, functions)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.algorithms.base import Algorithm
+from jaxgen.algorithms.base import Algorithm, register_config
 from jaxgen.study.config import Config
 from jaxgen.study.programs import differing_fields, program_key
 from jaxgen.study.spec import Replay
@@ -44,6 +44,7 @@ class Carry(NamedTuple):
     """The state of training between iterations; leaves ``[L, ...]``."""
 
     state: PyTree
+    """Where the environment is on the host a tuple, a state for each lane; stacked when saved."""
     episodes: Episodes
     env_steps: Array
     """Environment steps so far, int32; those of all members for a population."""
@@ -137,6 +138,8 @@ def stack_lanes(
         a level for each variation.
     """
     for config, technique in arms:
+        # One whose algorithm came with a plug-in may be new to JAX.
+        register_config(type(config))
         if len(technique.levels) != config.num_variations:
             raise ValueError(
                 f"the technique trains on levels {technique.levels}, so num_variations = "

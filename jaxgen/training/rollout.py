@@ -1,8 +1,7 @@
-"""The collector: run a policy in the parallel environments of all variations.
+"""The collector of environments in JAX: a policy in the parallel environments of all variations.
 
-It is the only place that knows where an environment lives: a pure JAX one is
-scanned inside the compiled program, a host-side one is stepped by a Python loop
-through the same functions of the algorithm, with the same rollout as result.
+It is scanned inside of the compiled program. That of environments on the host, with the same
+rollout as result, is `jaxgen.training.host_rollout`.
 """
 
 from typing import Any, NamedTuple

@@ -33,7 +33,7 @@ def derive(store: Store, plan: Plan | None, plots: bool) -> list[str]:
     """Write tables, summaries and, if asked for, figures; returns the damaged files in words."""
     from jaxgen.report.outputs import write_outputs
 
-    return write_outputs(store, plan, plots=plots)[1]
+    return write_outputs(store, plan, plots=plots)
 
 
 KIND = Kind(finish, lost, derive)
