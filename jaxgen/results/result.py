@@ -113,7 +113,7 @@ def _scores(
     }
 
 
-def _kinds(references: References, returns: np.ndarray) -> dict[str, Any] | None:
+def _kinds(references: "References", returns: np.ndarray) -> dict[str, Any] | None:
     """Means over all episodes of each kind, also as the published normalisation has them."""
     if references.kinds is None:
         return None
