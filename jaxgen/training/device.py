@@ -23,7 +23,7 @@ from jaxgen.study.spec import MODES, Replay
 from jaxgen.training.fit import MAX_LANES_ON_CPU, MIN_LANES
 from jaxgen.training.fork import forked_state
 from jaxgen.training.keys import iteration_keys, stream_key, train_key
-from jaxgen.training.memory import SHARED_BYTES, Memory, num_bytes
+from jaxgen.training.memory import SHARED_BYTES, Memory, num_bytes, once_per_program
 from jaxgen.training.program import (
     PROBE_LEVELS,
     Capacity,
@@ -94,7 +94,9 @@ def make_device_program(
         # One by one: gradients of so many samples sum in an order that depends on the lanes.
         evaluate=over_lanes(lane_functions.evaluate, 2, map_lanes=_one_by_one),
         probe=over_lanes(lane_functions.probe, 2, map_lanes=_one_by_one),
-        capacity=Capacity(lane_functions.memory, len(devices), MIN_LANES, most, chunk),
+        capacity=Capacity(
+            once_per_program(lane_functions.memory), len(devices), MIN_LANES, most, chunk
+        ),
     )
 
 

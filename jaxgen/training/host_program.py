@@ -21,7 +21,7 @@ from jaxgen.training.host import (
     make_host_functions,
 )
 from jaxgen.training.keys import stream_key
-from jaxgen.training.memory import SHARED_BYTES, Memory, num_bytes
+from jaxgen.training.memory import SHARED_BYTES, Memory, num_bytes, once_per_program
 from jaxgen.training.program import (
     Capacity,
     Carry,
@@ -70,7 +70,7 @@ def make_host_program(
     # At least 1: a lane that is too large for one call is refused by the bridge, which says why.
     most = max(1, task.bridge.max_envs // (config.num_variations * config.num_envs))
     chunk = max(1, STEPS_PER_CALL // config.steps_per_iteration)
-    memory = partial(estimate_memory, task, functions)
+    memory = once_per_program(partial(estimate_memory, task, functions))
     capacity = Capacity(memory, num_devices=1, min_lanes=1, max_lanes=most, chunk=chunk)
     return Program(world, learner, program.evaluate, program.no_probe, capacity)
 

@@ -1,7 +1,8 @@
 """What training takes of a device's memory, as far as the shapes of its arrays tell."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 
@@ -25,6 +26,23 @@ class Memory(NamedTuple):
     def lanes_within(self, num_bytes: int) -> int:
         """How many lanes so many bytes hold."""
         return max(0, int(num_bytes - self.shared) // self.per_lane)
+
+
+def once_per_program(estimate: Callable[[PyTree], Memory]) -> Callable[[PyTree], Memory]:
+    """Remember an estimate from lanes by their static fields and the shapes of one of them.
+
+    Tracing for it takes a second, and every batch of a study asks for it.
+    """
+    known: dict[Any, Memory] = {}
+
+    def remembered(lanes: PyTree) -> Memory:
+        leaves, structure = jax.tree.flatten(lanes)
+        key = structure, tuple(leaf.shape[1:] for leaf in leaves)
+        if key not in known:
+            known[key] = estimate(lanes)
+        return known[key]
+
+    return remembered
 
 
 def num_bytes(shapes: PyTree) -> int:
