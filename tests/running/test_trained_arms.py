@@ -11,17 +11,19 @@ import pytest
 import small_runs
 from jaxgen.results.read import read_records
 from jaxgen.results.store import open_store
+from jaxgen.running.console import log_lines
 from jaxgen.study.presets import preset
+from jaxgen.study.spec import Evaluation
 from small_runs import run, small_study
 
-ARMS = {"floats": ("gar", "gar@learning_rate=0.001"), "widths": ("gar", "gar@hidden=16x16")}
+ARMS = ("dr", "dr@sigma=0.05", "dr@hidden=16x16")
 
 
-@pytest.mark.parametrize(("arms", "programs"), [("floats", 1), ("widths", 2)])
 def test_a_float_is_a_lane_and_a_width_is_a_program(
-    arms: str, programs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Compilations of training are counted, not groups."""
+    """Compilations of training are counted, not groups: one for the first two arms, another one
+    for the third. The console has a line for each."""
     compiled: list[Any] = []
     compile_lowered = jax.stages.Lowered.compile
 
@@ -31,12 +33,12 @@ def test_a_float_is_a_lane_and_a_width_is_a_program(
 
     monkeypatch.setattr(jax.stages.Lowered, "compile", counted)
     monkeypatch.setattr(small_runs, "_programs", {})
-    study = small_study("ppo", techniques=ARMS[arms], seeds=[0], total_steps=1_536)
+    evaluation = Evaluation(episodes=2, curve_episodes=1)
+    study = small_study("es", techniques=ARMS, seeds=[0], evaluation=evaluation)
     recorder = run(study, tmp_path)
-    assert len(compiled) == programs
-    # A line of the console for each arm, whether they share a program or not.
-    lanes = {spec.arm for lanes, _ in recorder.curves for spec, _ in lanes}
-    assert lanes == set(ARMS[arms])
+    assert len(compiled) == 2
+    shown = [line.split(" (")[0] for curve in recorder.curves for line in log_lines(*curve)]
+    assert set(shown) == {f"es cartpole {arm}" for arm in ARMS}
 
 
 def test_an_arm_with_the_presets_own_value_trains_as_the_arm_without(tmp_path: Path):
