@@ -53,7 +53,7 @@ class Batch(NamedTuple):
 def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
     """Build DQN; see `jaxgen.algorithms.base.Algorithm` for the contract."""
     network = networks.single(
-        spec, discrete_actions("dqn", spec).num, config.hidden, network=config.network,
+        spec, discrete_actions(config.algorithm, spec).num, config.hidden, network=config.network,
         encoding=config.encoding, head_scale=1.0,
         activation=networks.ACTIVATIONS[config.activation],
     )

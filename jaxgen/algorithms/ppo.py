@@ -66,7 +66,7 @@ class Batch(NamedTuple):
 
 def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
     """Build PPO; see `jaxgen.algorithms.base.Algorithm` for the contract."""
-    head = categorical(discrete_actions("ppo", spec))
+    head = categorical(discrete_actions(config.algorithm, spec))
     network = networks.actor_critic(
         spec, head.num_outputs, config.hidden, encoding="one_hot", network=config.network
     )

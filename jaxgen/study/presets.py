@@ -59,6 +59,11 @@ def preset(algorithm: str, environment: str) -> Config:
         )
     budget = overrides.get("total_steps")
     if isinstance(budget, str):
+        if environment not in setups_of(budget):
+            raise BadInput(
+                f"{algorithm} has the budget of {budget}, which has no configuration for "
+                f"environment {environment!r}; use {card.name}"
+            )
         overrides["total_steps"] = preset(budget, environment).total_steps
     return replace(config, overrides)
 

@@ -522,7 +522,7 @@ def test_aliases_are_listed_and_enter_nothing(unpictured):
     assert paragraph(found, "Aliases") == (
         "Aliases, shown in no comparison: es gar on cartpole; es gar+reg on cartpole."
     )
-    arms = [(cell.algorithm, cell.technique) for cell in found.cells]
+    arms = [(cell.algorithm, cell.arm) for cell in found.cells]
     assert ("es", "gar") not in arms and ("es", "dr") in arms
     compared = {(c.algorithm, c.label) for group in found.answers.values() for c in group}
     assert ("es", "dr - baseline") in compared
@@ -573,8 +573,8 @@ def test_leader_and_its_company_are_named():
         arm("reg", DR[:5] - 0.1),
     )  # fmt: skip
     found = leader(cells, "A_ood")
-    assert found.cell.technique == "gar"
-    names = [[c.technique for c in group] for group in (found.tied, found.behind, found.untested)]
+    assert found.cell.arm == "gar"
+    names = [[c.arm for c in group] for group in (found.tied, found.behind, found.untested)]
     assert names == [["dr"], ["baseline"], ["reg"]]
     text = words.ranking_words(cells, "A_ood")
     assert text.startswith("On CartPole, ppo gar has the highest mean A_ood: 0.505 [")
@@ -592,7 +592,7 @@ def test_leader_that_did_not_learn_is_called_a_failure():
 
 def test_order_of_a_ranking_is_that_of_means():
     cells = cells_of(arm("baseline", BASE), arm("dr", DR), arm("gar", DR[:3] + 0.3))
-    assert [cell.technique for cell in ranked(cells, "A_ood")] == ["gar", "dr", "baseline"]
+    assert [cell.arm for cell in ranked(cells, "A_ood")] == ["gar", "dr", "baseline"]
     text = words.ranking_words(cells, "A_ood")
     assert "ppo gar has the highest" in text and "decides nothing" in text
     assert "behind" not in text
@@ -603,10 +603,10 @@ def test_company_is_corrected_for_the_number_of_arms():
     cells = cells_of(
         arm("gar", DR[:6] + 0.2), arm("dr", DR[:6]), arm("reg", DR[:6] + 0.1, seeds=range(6))
     )
-    assert [c.technique for c in leader(cells, "A_ood").tied] == ["reg", "dr"]
+    assert [c.arm for c in leader(cells, "A_ood").tied] == ["reg", "dr"]
     assert "no test of so many arms can tell" in words.ranking_words(cells, "A_ood")
     alone = cells_of(arm("gar", DR[:6] + 0.2), arm("dr", DR[:6]))
-    assert [c.technique for c in leader(alone, "A_ood").behind] == ["dr"]
+    assert [c.arm for c in leader(alone, "A_ood").behind] == ["dr"]
     assert "no test" not in words.ranking_words(alone, "A_ood")
 
 
@@ -615,8 +615,8 @@ def test_arm_that_is_ahead_on_the_common_seeds_is_not_behind():
     low_then_high = [0.0] * 6 + [1.0] * 6
     cells = cells_of(arm("gar", low_then_high), arm("dr", [0.4] * 6))
     found = leader(cells, "A_ood")
-    assert found.cell.technique == "gar"
-    assert [c.technique for c in found.behind] == []
+    assert found.cell.arm == "gar"
+    assert [c.arm for c in found.behind] == []
 
 
 def test_another_encoding_on_the_grid_is_named_and_not_compared(unpictured):
@@ -947,20 +947,20 @@ def cells_by_size(request) -> tuple[int, list[Cell]]:
 def test_figures_have_a_row_for_every_arm(cells_by_size):
     num_seeds, cells = cells_by_size
     figure = pictures.ranking(cells, "A")
-    expected = [f"{c.algorithm} {c.technique}  (n = {num_seeds})" for c in ranked(cells, "A")]
+    expected = [f"{c.algorithm} {c.arm}  (n = {num_seeds})" for c in ranked(cells, "A")]
     assert labels_of(figure.axes[0]) == expected and len(expected) == 16
     points = [line for line in lines_of(figure.axes[0]) if line.get_marker() == "|"]
     assert [len(line.get_xdata()) for line in points] == [num_seeds] * 16
     beaten = labels_of(pictures.improvement(cells).axes[0])
     assert sorted(beaten) == sorted(
-        f"{c.algorithm} {c.technique}" for c in cells if c.technique != "baseline"
+        f"{c.algorithm} {c.arm}" for c in cells if c.arm != "baseline"
     )
 
 
 def test_profiles_have_a_line_for_every_arm(cells_by_size):
     _, cells = cells_by_size
     for axis, algorithm in zip(pictures.profiles(cells).axes, ("ppo", "dqn", "es"), strict=True):
-        own = [cell.technique for cell in cells if cell.algorithm == algorithm]
+        own = [cell.arm for cell in cells if cell.algorithm == algorithm]
         assert [line.get_label() for line in lines_of(axis)] == own
         assert axis.get_title() == algorithm.upper()
 

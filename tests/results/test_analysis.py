@@ -44,7 +44,7 @@ def as_dicts(table):
 
 
 def arms(*records):
-    return {cell.technique: cell for cell in group_cells(records)}
+    return {cell.arm: cell for cell in group_cells(records)}
 
 
 def flat(value):
@@ -66,7 +66,7 @@ def test_modules_that_only_read_results_import_no_accelerator_library_and_no_plo
 def test_cells_are_in_the_order_of_the_study_whatever_the_order_of_the_records():
     records = make_study(seeds=(1, 0))
     cells = group_cells(reversed(records))
-    assert [(c.environment, c.algorithm, c.technique) for c in cells[:7]] == [
+    assert [(c.environment, c.algorithm, c.arm) for c in cells[:7]] == [
         ("cartpole", "ppo", "baseline"),
         ("cartpole", "ppo", "reg"),
         ("cartpole", "ppo", "dr"),
@@ -147,7 +147,7 @@ def test_alias_gets_the_records_of_the_run_that_it_stands_for():
         ("gar", "es_cartpole_gar", 1),
     ]
     assert records[1].result["scores"] == trained[1].result["scores"]
-    (cell,) = [c for c in group_cells([*trained, *records]) if c.technique == "gar"]
+    (cell,) = [c for c in group_cells([*trained, *records]) if c.arm == "gar"]
     assert cell.alias_of == "baseline" and cell.name == run_name("es", "cartpole", "gar")
     assert trained[0].technique == "baseline"
 

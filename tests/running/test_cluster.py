@@ -926,7 +926,8 @@ def test_local_workers_share_memory(no_start, monkeypatch, tmp_path, backend, sh
     monkeypatch.delenv(variable)
     monkeypatch.setattr(command.platform, "confirm_backend", lambda *words: backend)
     monkeypatch.setattr(worker, "own_log", lambda store, unit: "log")
-    monkeypatch.setattr(coordinate, "work", lambda *given: found.append(given[5].memory_share))
+    shares = lambda session, *rest: found.append(session.options.memory_share)  # noqa: E731
+    monkeypatch.setattr(coordinate, "work", shares)
     open_store(tmp_path)
     words = ("--launcher", "local", "--workers", "4", "--worker", "--out", str(tmp_path))
     assert matrix.main([*SMALL, *words]) == 0

@@ -57,7 +57,7 @@ def test_an_arm_with_the_presets_own_value_trains_as_the_arm_without(tmp_path: P
         assert plain.result[key] != other.result[key]
     for name, values in plain.load_history().items():
         np.testing.assert_array_equal(values, same.load_history()[name])
-    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))
     assert {(row["technique"], row["arm"]) for row in rows} == {("gar", arm) for arm in arms}
     summary = (tmp_path / "experiment_summary.txt").read_text()
     assert all(arm in summary for arm in arms)

@@ -248,7 +248,8 @@ def test_a_host_rollout_has_its_axes_in_place():
     spec = ToyTask().spec
     episodes, recording, ended = collect_host(env, spec, act, True, episodes, words)
     rollout = jax.tree.map(np.asarray, assemble(spec, algorithm, recording))
-    metrics = jax.tree.map(lambda leaf: leaf[0], host_metrics(*(each[:, None] for each in ended)))
+    in_lane = jax.tree.map(lambda leaf: leaf[:, None], ended)
+    metrics = jax.tree.map(lambda leaf: leaf[0], host_metrics(in_lane))
     _, expected, expected_metrics = collected(None)
     ours: Any = rollout._replace(action=None)
     theirs: Any = jax.tree.map(np.asarray, expected._replace(action=None))
