@@ -2,8 +2,9 @@
 
 import dataclasses
 import re
+from functools import cache
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +13,17 @@ import pytest
 
 from box_envs import BoxTask
 from jaxgen.algorithms import ALGORITHMS
-from jaxgen.algorithms.base import PRIMARY, Algorithm
+from jaxgen.algorithms.base import PRIMARY, Algorithm, RolloutShape
 from jaxgen.nn.random import random_words
 from jaxgen.study.cards import ALGORITHM_CARDS, ENVIRONMENT_CARDS
 from jaxgen.study.cards.base import Observed
+from jaxgen.study.config import Config
 from jaxgen.study.presets import algorithm_names, preset, setups_of
-from jaxgen.techniques import COMPONENTS, SUITES, canonical_name, make_technique
+from jaxgen.study.programs import program_key
+from jaxgen.techniques import COMPONENTS, SUITES, Rule, canonical_name, make_technique
+from jaxgen.training.program import Lanes, stack_lanes
 from jaxgen.training.rollout import collect, start_episodes
-from jaxgen.types import Image
+from jaxgen.types import EnvSpec, Image
 from probe_envs import (
     ARMS,
     NUM_ACTIONS,
@@ -53,8 +57,8 @@ def all_techniques() -> list[str]:
 TECHNIQUES = all_techniques()
 
 
-def make(name: str, technique: str = "gar+reg", task: Any = TASK) -> Algorithm:
-    return ALGORITHMS[name](tiny_config(name), make_technique(technique), task.spec)
+def make(name: str) -> Algorithm:
+    return ALGORITHMS[name](tiny_config(name), make_technique("gar+reg"), TASK.spec)
 
 
 @pytest.fixture(params=sorted(ALGORITHMS))
@@ -66,11 +70,31 @@ def shapes(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
-def abstract_iteration(algorithm: Algorithm, params: Any, task: Any = TASK) -> dict[str, Any]:
+class Iteration(NamedTuple):
     """The types of all that an iteration makes; traced, not compiled."""
-    environment = task.environment
 
-    def run(key):
+    key: tuple
+    """Of its program."""
+    lane: Lanes
+    """Types of the numbers that were arguments."""
+    shape: RolloutShape
+    made: dict[str, Any]
+
+
+def lane_of(name: str, technique: str) -> Lanes:
+    """The numbers of an arm, as a program takes them."""
+    lanes = stack_lanes([(tiny_config(name), make_technique(technique))], [0])
+    return jax.tree.map(lambda leaf: leaf[0], lanes)
+
+
+def abstract_iteration(name: str, technique: str, task: Any) -> Iteration:
+    environment, lane = task.environment, lane_of(name, technique)
+    rollout_shapes = []
+
+    def run(lane, key):
+        algorithm = ALGORITHMS[name](lane.config, lane.technique, task.spec)
+        rollout_shapes.append(algorithm.shape)
+        params = task.training_params(key, lane.technique.levels)
         state = algorithm.init(key)
         actor = algorithm.prepare(state, jnp.int32(0), key)
         episodes = start_episodes(environment, params, algorithm, key)
@@ -88,13 +112,36 @@ def abstract_iteration(algorithm: Algorithm, params: Any, task: Any = TASK) -> d
             "halves": algorithm.half_gradients(state, actor, rollout),
         }
 
-    return jax.eval_shape(run, jax.random.key(0))
+    made = jax.eval_shape(run, lane, jax.random.key(0))
+    key = program_key(tiny_config(name), make_technique(technique))
+    return Iteration(key, shapes(lane), rollout_shapes[-1], made)
+
+
+@cache
+def probe_iteration(name: str, rule: Rule, augment: str) -> Iteration:
+    """Of the first technique with this rule and augmentation: the others are other numbers."""
+    wanted = (rule, augment)
+    first = next(each for each in TECHNIQUES if program_fields(each) == wanted)
+    return abstract_iteration(name, first, TASK)
+
+
+def program_fields(technique: str) -> tuple[Rule, str]:
+    """What decides which program is compiled of a technique."""
+    made = make_technique(technique)
+    return made.rule, made.augment
 
 
 @pytest.mark.parametrize("technique", TECHNIQUES)
 def test_an_iteration_keeps_its_types(name, technique):
-    """State and episodes come out as they went in, for every arm, so that they can be carried."""
-    made = check_iteration(make(name, technique), technique, TASK)
+    """State and episodes come out as they went in, for every arm, so that they can be carried.
+
+    Traced once for all arms that share a program: those of equal keys, whose numbers, which are
+    its arguments, have equal types.
+    """
+    iteration = probe_iteration(name, *program_fields(technique))
+    assert iteration.key == program_key(tiny_config(name), make_technique(technique))
+    assert iteration.lane == shapes(lane_of(name, technique))
+    made = check_iteration(iteration, TASK)
     assert made["scores"].shape == (*made["best"].shape, NUM_ACTIONS)
 
 
@@ -102,26 +149,25 @@ def test_an_iteration_keeps_its_types_in_a_box(name):
     """Or the algorithm refuses actions that are numbers."""
     task = BoxTask()
     try:
-        algorithm = make(name, task=task)
+        iteration = abstract_iteration(name, "gar+reg", task)
     except ValueError as error:
         assert re.search(f"{name} is not allowed on box.*needs Discrete", str(error))
         return
-    assert check_iteration(algorithm, "gar+reg", task)["scores"] is None
+    assert check_iteration(iteration, task)["scores"] is None
 
 
-def check_iteration(algorithm: Algorithm, technique: str, task: Any) -> dict[str, Any]:
+def check_iteration(iteration: Iteration, task: Any) -> dict[str, Any]:
     """Check the types of an iteration, and return what it makes."""
-    params = task.training_params(jax.random.key(0), jnp.asarray(make_technique(technique).levels))
-    made, actions = abstract_iteration(algorithm, params, task), task.spec.actions
+    made, shape, actions = iteration.made, iteration.shape, task.spec.actions
     assert shapes(made["new_state"]) == shapes(made["state"])
     assert shapes(made["after"]) == shapes(made["episodes"])
-    lead = (3, algorithm.shape.num_envs)
+    lead = (3, shape.num_envs)
     for choice in ("acted", "best", "drawn"):
         assert (made[choice].shape, made[choice].dtype) == ((*lead, *actions.shape), actions.dtype)
     assert (made["vector"].ndim, made["vector"].dtype) == (1, jnp.float32)
     assert made["halves"][PRIMARY].shape == (2, 3, *made["vector"].shape)
     for leaf in jax.tree.leaves(made["rollout"]):
-        assert leaf.shape[:3] == (algorithm.shape.num_steps, *lead)
+        assert leaf.shape[:3] == (shape.num_steps, *lead)
     assert set(made["metrics"]) >= METRICS
     for metric in made["metrics"].values():
         assert (metric.shape, metric.dtype) == ((), jnp.float32)
@@ -206,10 +252,14 @@ def test_every_preset_builds_for_the_probe(name):
                 continue
             assert config.algorithm == name
             spec = image.stacked(config.num_frames) if reads_images else TASK.spec
-            state = jax.eval_shape(
-                ALGORITHMS[name](config, make_technique("gar"), spec).init, jax.random.key(0)
-            )
-            assert jax.tree.leaves(state)
+            assert jax.tree.leaves(first_state(config, spec))
+
+
+@cache
+def first_state(config: Config, spec: EnvSpec) -> Any:
+    """The types of an algorithm's first state; many environments share a configuration."""
+    algorithm = ALGORITHMS[config.algorithm](config, make_technique("gar"), spec)
+    return jax.eval_shape(algorithm.init, jax.random.key(0))
 
 
 def test_names_are_the_same_everywhere():
