@@ -13,21 +13,23 @@ from jaxgen.types import Codes, Discrete, EnvSpec, Numbers
 NUM_VARIATIONS, NUM_STEPS, NUM_ENVS = 3, 4, 2
 
 
-def rollout_of(number: int) -> dict[str, jax.Array]:
+insert, sample = jax.jit(replay.insert), jax.jit(replay.sample)
+
+
+def rollout_of(number: int) -> dict[str, np.ndarray]:
     """A rollout [T, V, N] whose entries say which rollout, variation and place they come from."""
     shape = (NUM_STEPS, NUM_VARIATIONS, NUM_ENVS)
     t, v, n = np.ogrid[: shape[0], : shape[1], : shape[2]]
-    codes = jnp.asarray(1000 * number + 100 * v + 10 * t + n, jnp.float32)
-    return {"reward": codes, "obs": jnp.stack([codes, -codes], -1).astype(jnp.int32)}
+    codes = (1000 * number + 100 * v + 10 * t + n).astype(np.float32)
+    return {"reward": codes, "obs": np.stack([codes, -codes], -1).astype(np.int32)}
 
 
-def filled(size: int, num_rollouts: int) -> dict[str, jax.Array]:
-    example = {"reward": jnp.float32(0), "obs": jnp.zeros(2, jnp.int32)}
-    ring = replay.init(example, NUM_VARIATIONS, size)
-    insert = jax.jit(replay.insert)
+def filled(size: int, num_rollouts: int) -> dict[str, np.ndarray]:
+    example = {"reward": np.float32(0), "obs": np.zeros(2, np.int32)}
+    ring = jax.jit(lambda: replay.init(example, NUM_VARIATIONS, size))()
     for number in range(num_rollouts):
-        ring = insert(ring, rollout_of(number), jnp.int32(number))
-    return ring
+        ring = insert(ring, rollout_of(number), np.int32(number))
+    return jax.tree.map(np.asarray, ring)
 
 
 @pytest.mark.parametrize("size", [8, 11, 16, 40])
@@ -42,7 +44,7 @@ def test_a_ring_holds_the_newest_entries_of_its_variation(size, num_rollouts):
             for t in range(NUM_STEPS)
             for n in range(NUM_ENVS)
         ]
-        held = np.asarray(ring["reward"][variation])
+        held = ring["reward"][variation]
         kept = history[-size:]
         assert sorted(held[held != 0]) == sorted(x for x in kept if x != 0)
         expected = np.zeros(size)
@@ -54,14 +56,14 @@ def test_a_ring_holds_the_newest_entries_of_its_variation(size, num_rollouts):
 
 def test_sampling_looks_up_each_variations_own_entries():
     ring = filled(16, 2)
-    index = jax.random.randint(jax.random.key(0), (5, NUM_VARIATIONS, 7), 0, 16)
-    sampled = replay.sample(ring, index)
+    index = np.random.default_rng(0).integers(0, 16, (5, NUM_VARIATIONS, 7), np.int32)
+    sampled = jax.tree.map(np.asarray, sample(ring, index))
     assert sampled["obs"].shape == (5, NUM_VARIATIONS, 7, 2)
     for update in range(5):
         for variation in range(NUM_VARIATIONS):
-            expected = np.asarray(ring["reward"])[variation, np.asarray(index)[update, variation]]
+            expected = ring["reward"][variation, index[update, variation]]
             np.testing.assert_array_equal(sampled["reward"][update, variation], expected)
-    codes = np.asarray(sampled["reward"]) // 100 % 10
+    codes = sampled["reward"] // 100 % 10
     np.testing.assert_array_equal(codes, np.broadcast_to(np.arange(3)[:, None], codes.shape))
 
 
@@ -77,10 +79,10 @@ def test_a_ring_keeps_the_dtypes_of_its_example():
 def test_bytes_come_back_from_their_words(obs_shape, lead):
     """Four bytes to a word, the last word padded."""
     spec = EnvSpec("bytes", Codes(obs_shape, 256), Discrete(2), 10)
-    obs = jax.random.bits(jax.random.key(0), (*lead, *obs_shape), jnp.uint8)
-    words = replay.pack(spec, obs)
+    obs = np.random.default_rng(0).integers(0, 256, (*lead, *obs_shape), np.uint8)
+    words = jax.jit(lambda obs: replay.pack(spec, obs))(obs)
     assert words.shape == (*lead, -(-math.prod(obs_shape) // 4)) and words.dtype == jnp.uint32
-    back = replay.unpack(spec, words)
+    back = jax.jit(lambda words: replay.unpack(spec, words))(words)
     assert back.dtype == jnp.uint8
     np.testing.assert_array_equal(back, obs)
 
