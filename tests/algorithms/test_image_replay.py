@@ -38,10 +38,16 @@ def played(num_steps: int) -> list[Transition]:
 def filled(size: int, steps: list[Transition]):
     """A ring after rollouts of `NUM_STEPS`, and how many transitions went into each variation."""
     store = image_replay.of_images(SPEC, NUM_FRAMES, NUM_VARIATIONS, NUM_ENVS, size)
-    ring, insert = store.init(), jax.jit(store.insert)
+    ring = jax.jit(store.init)()
+
+    @jax.jit
+    def insert(ring, own, number):
+        recorded = [store.record(step) for step in own]
+        return store.insert(ring, jax.tree.map(lambda *x: jnp.stack(x), *recorded), number)
+
     for number in range(len(steps) // NUM_STEPS):
-        own = [store.record(step) for step in steps[number * NUM_STEPS : (number + 1) * NUM_STEPS]]
-        ring = insert(ring, jax.tree.map(lambda *x: jnp.stack(x), *own), jnp.int32(number))
+        own = steps[number * NUM_STEPS : (number + 1) * NUM_STEPS]
+        ring = insert(ring, own, np.int32(number))
     return store, ring, len(steps) * NUM_ENVS
 
 
@@ -52,11 +58,12 @@ def test_it_gives_what_a_plain_buffer_gives(size, num_steps):
     steps = played(num_steps)
     store, ring, inserted = filled(size, steps)
     shape = (4, NUM_VARIATIONS, 50)
-    index = store.draw(jax.random.key(1), shape, jnp.int32(inserted))
+    draw, complete = jax.jit(store.draw, static_argnums=1), jax.jit(store.complete)
+    index = draw(jax.random.key(1), shape, np.int32(inserted))
     capacity = size // NUM_ENVS
     seen = set()
     for update in np.asarray(index):
-        batch = store.complete(ring, jnp.asarray(update))
+        batch = jax.tree.map(np.asarray, complete(ring, update))
         for variation, positions in enumerate(update):
             for place, position in enumerate(positions):
                 slot, env = divmod(int(position), NUM_ENVS)
@@ -65,7 +72,7 @@ def test_it_gives_what_a_plain_buffer_gives(size, num_steps):
                 seen.add(time)
                 expected = steps[time]
                 for name in ("obs", "action", "reward", "terminated", "truncated"):
-                    ours = np.asarray(getattr(batch, name)[variation, place])
+                    ours = getattr(batch, name)[variation, place]
                     np.testing.assert_array_equal(ours, getattr(expected, name)[variation, env])
                 if not expected.terminated[variation, env]:
                     np.testing.assert_array_equal(
@@ -79,7 +86,8 @@ def test_it_gives_what_a_plain_buffer_gives(size, num_steps):
 def test_every_entry_is_as_likely():
     """48 000 draws of 48 entries: each 1000 times, with a standard deviation of 31."""
     store, _, inserted = filled(60, played(20))
-    index = store.draw(jax.random.key(2), (1, 1, 48_000), jnp.int32(inserted))
+    draw = jax.jit(store.draw, static_argnums=1)
+    index = draw(jax.random.key(2), (1, 1, 48_000), np.int32(inserted))
     counts = np.unique(np.asarray(index), return_counts=True)[1]
     assert len(counts) == (20 - 1 - 3) * NUM_ENVS
     assert np.abs(counts - 1000).max() < 5 * 31
@@ -104,5 +112,7 @@ def test_only_images_that_never_truncate_can_be_put_together():
 
 def test_packing_is_undone():
     bits = np.random.default_rng(3).integers(0, 256, (5, *SINGLE.obs_shape))
-    images = jnp.asarray(bits, jnp.uint8)
-    np.testing.assert_array_equal(replay.unpack(SINGLE, replay.pack(SINGLE, images)), images)
+    images = bits.astype(np.uint8)
+    words = jax.jit(lambda images: replay.pack(SINGLE, images))(images)
+    back = jax.jit(lambda words: replay.unpack(SINGLE, words))(words)
+    np.testing.assert_array_equal(back, images)
