@@ -22,6 +22,7 @@ from probe_envs import (
     NUM_LANES,
     PROBES,
     ProbeTask,
+    compiled,
     look,
     reference,
     scores,
@@ -37,25 +38,30 @@ ONE_UPDATE = {"batch_size": 24, "replay_ratio": 1, "learning_starts": 0}
 """24 env steps in an iteration and 24 sampled transitions: one update."""
 
 
+@cache
 def make(**overrides: Any) -> Algorithm:
-    return dqn.make_dqn(tiny_config("dqn", **overrides), make_technique("baseline"), SPEC)
+    algorithm = dqn.make_dqn(tiny_config("dqn", **overrides), make_technique("baseline"), SPEC)
+    return compiled(algorithm)
 
 
 def same_transitions(terminated: bool, truncated: bool, num_envs: int = 2) -> Transition:
     """A rollout [4, 3, N] of one transition only, so that what is sampled is known."""
     shape = (4, 3, num_envs)
-    obs = jnp.broadcast_to(jnp.array([0.5, -1.0, 2.0]), (*shape, 3))
-    flags = jnp.full(shape, terminated), jnp.full(shape, truncated)
-    return Transition(obs, jnp.ones(shape, jnp.int32), jnp.full(shape, 0.25), *flags, 1.0 - obs)
+    obs = np.broadcast_to(np.array([0.5, -1.0, 2.0], np.float32), (*shape, 3))
+    reward = np.full(shape, 0.25, np.float32)
+    ends = np.full(shape, terminated), np.full(shape, truncated)
+    leaves: Any = (obs, np.ones(shape, np.int32), reward, *ends, 1 - obs)
+    return Transition(*leaves)
 
 
 def test_td_target_bootstraps_unless_terminated():
     """.25 + .9 x 4 = 3.85, also where truncated; .25 where terminated, truncated or not."""
-    flags = jnp.array([False, False, True, True]), jnp.array([False, True, False, True])
+    flags = np.array([False, False, True, True]), np.array([False, True, False, True])
     rollout = same_transitions(False, False)._replace(
-        reward=jnp.full(4, 0.25), terminated=flags[0], truncated=flags[1]
+        reward=np.full(4, 0.25, np.float32), terminated=flags[0], truncated=flags[1]  # pyright: ignore
     )
-    target = dqn.td_target(rollout.reward, rollout.terminated, jnp.full(4, 4.0), 0.9)
+    four = np.full(4, 4, np.float32)
+    target = jax.jit(dqn.td_target)(rollout.reward, rollout.terminated, four, 0.9)
     np.testing.assert_allclose(target, [3.85, 3.85, 0.25, 0.25], rtol=1e-6)
 
 
@@ -66,14 +72,14 @@ def random_rollout(num_steps: int = 6) -> Transition:
     ends = random.random((2, *shape)) < 0.2
     reward = random.normal(size=shape).astype(np.float32)
     leaves: Any = (obs, np.zeros(shape, np.int32), reward, *ends, obs + 0.5)
-    return Transition(*map(jnp.asarray, leaves))
+    return Transition(*leaves)
 
 
 @pytest.mark.parametrize("n", [2, 3, 6])
 def test_n_step_returns_stop_with_the_episode_and_the_rollout(n):
-    rollout, gamma = random_rollout(), 0.9
-    ours = off_policy.n_step(rollout, n, gamma)
-    one = jax.tree.map(np.asarray, rollout)
+    one, gamma = random_rollout(), 0.9
+    several = jax.jit(off_policy.n_step, static_argnums=1)
+    ours = jax.tree.map(np.asarray, several(one, n, gamma))
     for t, v, i in np.ndindex(one.reward.shape):
         last, total = t, one.reward[t, v, i]
         while (
@@ -87,7 +93,7 @@ def test_n_step_returns_stop_with_the_episode_and_the_rollout(n):
         np.testing.assert_allclose(ours.extras[t, v, i], gamma ** (last - t + 1), rtol=1e-6)
         assert ours.next_obs[t, v, i] == one.next_obs[last, v, i]
         assert ours.terminated[t, v, i] == one.terminated[last, v, i]
-    np.testing.assert_array_equal(ours.obs, rollout.obs)
+    np.testing.assert_array_equal(ours.obs, one.obs)
 
 
 def test_n_step_targets_discount_by_the_steps_taken():
@@ -95,7 +101,8 @@ def test_n_step_targets_discount_by_the_steps_taken():
     and the last one of the rollout pays .25 and bootstraps by g."""
     config = tiny_config("dqn", n_step=3)
     rollout = same_transitions(False, False)
-    kept = off_policy.several_steps(config, rollout)
+    kept = jax.jit(lambda rollout: off_policy.several_steps(config, rollout))(rollout)
+    kept = jax.tree.map(np.asarray, kept)
     gamma = config.gamma
     np.testing.assert_allclose(kept.reward[0], 0.25 * (1 + gamma + gamma**2), rtol=1e-6)
     np.testing.assert_allclose(kept.reward[-1], 0.25, rtol=1e-6)
@@ -107,9 +114,15 @@ def test_the_mistakes_are_made_where_they_are_asked_for():
     rollout = random_rollout()
     right = dqn._flawed(tiny_config("dqn"), rollout)
     assert right is rollout
-    ended = dqn._flawed(tiny_config("dqn", bootstrap_truncations=False), rollout)
+
+    def flawed(**mistake):
+        config = tiny_config("dqn", **mistake)
+        flaw = jax.jit(lambda rollout: dqn._flawed(config, rollout))
+        return jax.tree.map(np.asarray, flaw(rollout))
+
+    ended = flawed(bootstrap_truncations=False)
     np.testing.assert_array_equal(ended.terminated, rollout.terminated | rollout.truncated)
-    leaked = dqn._flawed(tiny_config("dqn", true_successors=False), rollout)
+    leaked = flawed(true_successors=False)
     np.testing.assert_array_equal(leaked.next_obs[:-1], rollout.obs[1:])
     np.testing.assert_array_equal(leaked.next_obs[-1], rollout.next_obs[-1])
 
@@ -145,24 +158,27 @@ def test_the_target_is_copied_by_env_steps(num_envs, copies):
     2 environments, of 48 with 4; four copies in 240 steps either way."""
     algorithm = make(num_envs=num_envs, learning_starts=10**6)
     rollout = same_transitions(False, False, num_envs)
-    update, steps = jax.jit(algorithm.update), 12 * num_envs
+    steps = 12 * num_envs
     state = algorithm.init(jax.random.key(0))
-    blank, seen = state._replace(target=jnp.zeros_like(state.target)), []
+    blank, seen = state._replace(target=np.zeros_like(state.target)), []
     for iteration in range(240 // steps):
         actor = algorithm.prepare(blank, jnp.int32(iteration), jax.random.key(1))
-        after, _ = update(blank, actor, rollout, jnp.int32(iteration), jax.random.key(2))
-        if (after.target == blank.online.params).all():
+        key = jax.random.key(2)
+        after, _ = algorithm.update(blank, actor, rollout, jnp.int32(iteration), key)
+        target = np.asarray(after.target)
+        if (target == np.asarray(blank.online.params)).all():
             seen.append((iteration + 1) * steps)
         else:
-            assert (after.target == 0).all()
+            assert (target == 0).all()
     assert seen == copies
 
 
 def test_epsilon_falls_linearly_over_the_first_70_percent():
     """1 at the start, half-way .525 at 35 % of the budget, .05 from 70 % on."""
     config: Any = preset("dqn", "cartpole")
-    shares = jnp.array([0.0, 0.35, 0.7, 0.85, 1.0])
-    ours = dqn.linear_epsilon(config, shares * config.total_steps)
+    shares = np.array([0.0, 0.35, 0.7, 0.85, 1.0], np.float32)
+    epsilon = jax.jit(lambda steps: dqn.linear_epsilon(config, steps))
+    ours = epsilon(shares * np.float32(config.total_steps))
     np.testing.assert_allclose(ours, [1.0, 0.525, 0.05, 0.05, 0.05], rtol=1e-5)
 
 
@@ -188,38 +204,42 @@ def test_only_what_was_inserted_is_sampled():
     algorithm = make(learning_starts=0)
     state = algorithm.init(jax.random.key(0))
     poisoned = jax.tree.map(
-        lambda leaf: jnp.full_like(leaf, jnp.nan) if leaf.dtype == jnp.float32 else leaf, state.ring
+        lambda leaf: np.full_like(leaf, np.nan) if leaf.dtype == np.float32 else leaf, state.ring
     )
     state = state._replace(ring=poisoned)
-    update, rollout = jax.jit(algorithm.update), same_transitions(False, True)
+    rollout = same_transitions(False, True)
     for iteration in range(4):
         assert np.isnan(state.ring.reward).any()
         actor = algorithm.prepare(state, jnp.int32(iteration), jax.random.key(1))
         key = jax.random.key(iteration)
-        state, metrics = update(state, actor, rollout, jnp.int32(iteration), key)
+        state, metrics = algorithm.update(state, actor, rollout, jnp.int32(iteration), key)
         assert np.isfinite(metrics["loss"])
     assert np.isfinite(state.online.params).all()
 
 
 def test_each_variation_has_its_own_ring():
     """Rewards 0, 1, 2 by variation: the ring of variation k holds reward k and no other."""
-    algorithm, rollout = make(), same_transitions(True, False)
-    rollout = rollout._replace(reward=jnp.broadcast_to(jnp.arange(3.0)[:, None], (4, 3, 2)))
+    algorithm, rollout = make(learning_starts=0), same_transitions(True, False)
+    number: Any = np.arange(3, dtype=np.float32)[:, None]
+    rollout = rollout._replace(reward=np.broadcast_to(number, (4, 3, 2)))  # pyright: ignore
     state = algorithm.init(jax.random.key(0))
     actor = algorithm.prepare(state, jnp.int32(0), jax.random.key(1))
     state, _ = algorithm.update(state, actor, rollout, jnp.int32(0), jax.random.key(2))
     expected = np.tile(np.arange(3.0)[:, None], (1, 8))
-    np.testing.assert_array_equal(state.ring.reward[:, :8], expected)
-    np.testing.assert_array_equal(state.ring.reward[:, 8:], 0)
+    reward = np.asarray(state.ring.reward)
+    np.testing.assert_array_equal(reward[:, :8], expected)
+    np.testing.assert_array_equal(reward[:, 8:], 0)
 
 
 def test_the_sampled_mode_explores_with_epsilon_05():
     """The other of two actions has probability .025; 40 000 draws are within .003 of it."""
-    algorithm = make()
+    algorithm = make(learning_starts=0)
     policy, params = algorithm.policy, algorithm.params(algorithm.init(jax.random.key(0)))
-    obs = jnp.ones((40_000, *SPEC.obs_shape))
-    words = evaluation_words(jax.random.key(0), (40_000, policy.num_words))
-    others = policy.draw(params, obs, words) != policy.best(params, obs)
+    obs: Any = np.ones((40_000, *SPEC.obs_shape), np.float32)
+    draw_words = jax.jit(evaluation_words, static_argnums=1)
+    words = draw_words(jax.random.key(0), (40_000, policy.num_words))
+    drawn, best = policy.draw(params, obs, words), policy.best(params, obs)
+    others = np.asarray(drawn) != np.asarray(best)
     np.testing.assert_allclose(others.mean(), 0.025, atol=0.003)
 
 

@@ -236,6 +236,24 @@ ARMS = [*(make_technique(name) for name in SUITES["controls"]), DR_SCALED, make_
 SEEDS = [3] * 7 + [4]
 
 
+def compiled(algorithm: Algorithm) -> Algorithm:
+    """The same algorithm for tests of its functions: each compiled as one program.
+
+    Eagerly, every operation of them would be a program to compile.
+    """
+    policy = algorithm.policy
+    policy = policy._replace(
+        best=jax.jit(policy.best), draw=jax.jit(policy.draw),
+        scores=policy.scores and jax.jit(policy.scores),
+    )  # fmt: skip
+    update: Any = jax.jit(algorithm.update)
+    half_gradients: Any = jax.jit(algorithm.half_gradients)
+    return algorithm._replace(
+        init=jax.jit(algorithm.init), prepare=jax.jit(algorithm.prepare),
+        act=jax.jit(algorithm.act), policy=policy, update=update, half_gradients=half_gradients,
+    )  # fmt: skip
+
+
 class Traced(NamedTuple):
     """A task with its programs, and how often an algorithm was made while tracing them."""
 
