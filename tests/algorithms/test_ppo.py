@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import io_callback
+from scipy import special
 
 from jaxgen.algorithms import learner, ppo
+from jaxgen.algorithms.base import Algorithm
 from jaxgen.nn import networks
 from jaxgen.study.config import replace
 from jaxgen.techniques import make_technique
@@ -20,6 +22,7 @@ from probe_envs import (
     NUM_LANES,
     PROBES,
     ProbeTask,
+    compiled,
     look,
     scores,
     single,
@@ -32,6 +35,15 @@ from probe_envs import (
 SPEC = ProbeTask(PROBES["match"]).spec
 NUM_STEPS, NUM_ENVS = 4, 2
 SAMPLES = NUM_STEPS * NUM_ENVS
+NETWORK = networks.actor_critic(SPEC, NUM_ACTIONS, (16,), encoding="one_hot")
+
+surrogate_and_slope = jax.jit(jax.value_and_grad(ppo.clipped_surrogate))
+
+
+@jax.jit
+def values_of(params, obs):
+    """What the critic of a parameter vector says."""
+    return NETWORK.apply(NETWORK.unravel(params), obs)[1]
 
 
 @pytest.mark.parametrize(
@@ -49,9 +61,7 @@ SAMPLES = NUM_STEPS * NUM_ENVS
     ],
 )
 def test_clipped_surrogate_by_hand(ratio, advantage, loss, slope):
-    ours, grad = jax.value_and_grad(ppo.clipped_surrogate)(
-        jnp.float32(ratio), jnp.float32(advantage), 0.2
-    )
+    ours, grad = surrogate_and_slope(np.float32(ratio), np.float32(advantage), 0.2)
     np.testing.assert_allclose((ours, grad), (loss, slope), rtol=1e-6)
 
 
@@ -70,7 +80,15 @@ def random_rollout(seed: int = 0) -> Transition:
         obs, action, reward.astype(np.float32), ends < 0.2, ends > 0.8,
         next_obs.astype(np.float32), ppo.Choice(log_prob, ()),
     )
-    return jax.tree.map(jnp.asarray, Transition(*leaves))
+    return Transition(*leaves)
+
+
+@jax.jit
+def some_value(obs):
+    return jnp.sin(obs[..., 0]) + 2 * obs[..., 1]
+
+
+looked_up = jax.jit(lambda rollout: ppo._values(some_value, rollout))
 
 
 @pytest.mark.parametrize("share_truncated", [0.0, 0.1, 1.0])
@@ -80,16 +98,18 @@ def test_values_are_those_of_observations_and_true_successors(share_truncated):
     truncated = random.random(rollout.truncated.shape) < share_truncated
     done = np.asarray(rollout.terminated) | truncated
     goes_on = np.where(done[:-1, ..., None], rollout.obs[1:], rollout.next_obs[:-1])
-    obs = rollout.obs.at[1:].set(goes_on)
-    rollout = rollout._replace(obs=obs, truncated=jnp.asarray(truncated))
+    obs: Any = np.concatenate([rollout.obs[:1], goes_on])
+    rollout = rollout._replace(obs=obs, truncated=truncated)  # pyright: ignore
+    value, next_value = looked_up(rollout)
+    np.testing.assert_array_equal(value, some_value(obs))
+    counts, expected = ~np.asarray(rollout.terminated), np.asarray(some_value(rollout.next_obs))
+    np.testing.assert_array_equal(np.asarray(next_value)[counts], expected[counts])
 
-    def value_of(obs):
-        return jnp.sin(obs[..., 0]) + 2 * obs[..., 1]
 
-    value, next_value = ppo._values(value_of, rollout)
-    np.testing.assert_array_equal(value, value_of(obs))
-    counts = ~np.asarray(rollout.terminated)
-    np.testing.assert_array_equal(next_value[counts], value_of(rollout.next_obs)[counts])
+@cache
+def plain() -> Algorithm:
+    """One whose first state is that of every other here."""
+    return compiled(ppo.make_ppo(tiny_config("ppo"), make_technique("baseline"), SPEC))
 
 
 SEEN: list[ppo.Batch] = []
@@ -113,13 +133,13 @@ def spied(**overrides: Any) -> tuple[Any, Any]:
             patch.setattr(learner, "variation_gradient", spy)
             return algorithm.update(*args)
 
-    return algorithm, jax.jit(update)
+    return compiled(algorithm), jax.jit(update)
 
 
 def minibatches(rollout: Transition, **overrides) -> tuple[list[ppo.Batch], jax.Array]:
     """The minibatches of one update, and the parameters before it."""
     algorithm, update = spied(**overrides)
-    state = algorithm.init(jax.random.key(0))
+    state = plain().init(jax.random.key(0))
     actor = algorithm.prepare(state, jnp.int32(0), jax.random.key(1))
     SEEN.clear()
     update(state, actor, rollout, jnp.int32(0), jax.random.key(2))
@@ -144,7 +164,8 @@ def test_minibatches_are_stratified_and_use_each_sample_once_per_epoch():
 def test_advantages_are_normalised_over_the_whole_minibatch():
     """Mean 0 and deviation 1 over V x B together; a variation of its own keeps its difference."""
     rollout = random_rollout()
-    rollout = rollout._replace(reward=rollout.reward.at[:, 1].add(10.0))
+    richer: Any = np.float32([0, 10, 0])[:, None]
+    rollout = rollout._replace(reward=rollout.reward + richer)
     batches, _ = minibatches(rollout)
     for batch in batches:
         advantage = batch.advantage
@@ -162,10 +183,8 @@ def test_targets_follow_the_recursion_with_truncation_bootstrapping():
     trace; the target is A + v."""
     rollout = random_rollout()
     batches, params = minibatches(rollout, num_minibatches=1, num_epochs=1)
-    network = networks.actor_critic(SPEC, NUM_ACTIONS, (16,), encoding="one_hot")
-    tree = network.unravel(params)
     observations = rollout.obs, rollout.next_obs
-    values, successors = (np.asarray(network.apply(tree, obs)[1]) for obs in observations)
+    values, successors = (np.asarray(values_of(params, obs)) for obs in observations)
     terminated = np.asarray(rollout.terminated)
     done = terminated | np.asarray(rollout.truncated)
     assert terminated.any() and (done & ~terminated).any()
@@ -185,12 +204,15 @@ def test_pitfall_3_targets_do_not_see_the_next_episode():
     """Truncated at t = 2: whatever a new episode shows and pays at t = 3 changes only its own
     target."""
     rollout = random_rollout()
-    never = jnp.zeros_like(rollout.terminated)
-    rollout = rollout._replace(terminated=never, truncated=never.at[2].set(True))
+    never: Any = np.zeros_like(rollout.terminated)
+    third: Any = never | (np.arange(NUM_STEPS) == 2)[:, None, None]
+    rollout = rollout._replace(terminated=never, truncated=third)
     targets = []
     for change in (0.0, 3.0):
-        obs, reward = rollout.obs.at[3, ..., 1:].add(change), rollout.reward.at[3].add(change)
-        changed = rollout._replace(obs=obs, reward=reward)
+        obs, reward = np.array(rollout.obs), np.array(rollout.reward)
+        obs[3, ..., 1:] += change
+        reward[3] += change
+        changed = rollout._replace(obs=obs, reward=reward)  # pyright: ignore
         batches, _ = minibatches(changed, num_minibatches=1, num_epochs=1)
         targets.append(by_first_feature(batches[0].obs, batches[0].target))
     last = set(np.asarray(rollout.obs[3, ..., 0]).ravel().tolist())
@@ -201,14 +223,11 @@ def test_pitfall_3_targets_do_not_see_the_next_episode():
 
 def test_the_first_minibatch_has_ratio_one():
     """Before the first step the policy is the one that acted: no divergence, nothing clipped."""
-    algorithm = ppo.make_ppo(
-        tiny_config("ppo", num_minibatches=1, num_epochs=1), make_technique("baseline"), SPEC
-    )
-    state = algorithm.init(jax.random.key(0))
+    algorithm, update = spied(num_minibatches=1, num_epochs=1)
+    state = plain().init(jax.random.key(0))
     actor = algorithm.prepare(state, jnp.int32(0), jax.random.key(1))
-    update = jax.jit(algorithm.update)
     rollout = random_rollout()
-    words = jnp.zeros((*rollout.reward.shape, algorithm.policy.num_words), jnp.uint32)
+    words: Any = np.zeros((*rollout.reward.shape, algorithm.policy.num_words), np.uint32)
     action, choice = algorithm.act(actor, rollout.obs, words)
     rollout = rollout._replace(action=action, extras=choice)
     _, metrics = update(state, actor, rollout, jnp.int32(0), jax.random.key(2))
@@ -242,15 +261,14 @@ def trained() -> np.ndarray:
 
 
 def value(name: str, state: int) -> float:
-    network = networks.actor_critic(SPEC, NUM_ACTIONS, (16,), encoding="one_hot")
-    tree = network.unravel(jnp.asarray(trained()[NAMES.index(name)]))
-    return float(network.apply(tree, look(PROBES[name], state))[1])
+    params = trained()[NAMES.index(name)]
+    return float(values_of(params, look(PROBES[name], state)))
 
 
 def probability(name: str, state: int, action: int) -> float:
-    algorithm = ppo.make_ppo(tiny_config("ppo"), make_technique("baseline"), SPEC)
-    params = jnp.asarray(trained()[NAMES.index(name)])
-    return float(jax.nn.softmax(scores(algorithm, params, look(PROBES[name], state)))[action])
+    params = trained()[NAMES.index(name)]
+    logits = np.asarray(scores(plain(), params, look(PROBES[name], state)))
+    return float(special.softmax(logits)[action])
 
 
 def test_probe_constant_reward():
