@@ -1,5 +1,7 @@
 """Convolutions and encoders against XLA's own and flax's."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,16 +75,19 @@ def convolutions(jaxpr):
 
 
 def test_max_pool_is_flaxs_with_its_gradient():
-    images = jnp.asarray(np.random.default_rng(1).normal(size=(2, 8, 6, 3)), jnp.float32)
+    images = np.random.default_rng(1).normal(size=(2, 8, 6, 3)).astype(np.float32)
     weights = np.random.default_rng(2).normal(size=(2, 4, 3, 3)).astype(np.float32)
 
     def theirs(images):
         return linen.max_pool(images, (3, 3), (2, 2), "SAME")
 
-    np.testing.assert_array_equal(max_pool(images), theirs(images))
-    ours = jax.grad(lambda x: (max_pool(x) * weights).sum())(images)
-    expected = jax.grad(lambda x: (theirs(x) * weights).sum())(images)
-    np.testing.assert_allclose(ours, expected, rtol=1e-6)
+    def with_gradient(pool):
+        gradient = jax.grad(lambda x: (pool(x) * weights).sum())
+        return jax.jit(lambda x: (pool(x), gradient(x)))(images)
+
+    (ours, our_gradient), (expected, gradient) = with_gradient(max_pool), with_gradient(theirs)
+    np.testing.assert_array_equal(ours, expected)
+    np.testing.assert_allclose(our_gradient, gradient, rtol=1e-6)
 
 
 # By hand, for 64 x 64 x 3: kernels and biases of each layer.
@@ -92,16 +97,34 @@ BLOCKS = [(3, 16), (16, 32), (32, 32)]
 IMPALA = sum(9 * i * o + o + 4 * (9 * o * o + o) for i, o in BLOCKS) + (8 * 8 * 32 * 256 + 256)
 
 
+def scaled_kernel(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    """Random numbers that keep the scale of activations; biases of 0."""
+    if len(leaf.shape) == 1:
+        return np.zeros(leaf.shape, np.float32)
+    numbers = np.random.default_rng(4).normal(size=leaf.shape)
+    return np.float32(numbers * (2 / math.prod(leaf.shape[:-1])) ** 0.5)
+
+
 @pytest.mark.parametrize("name, hidden, count", [
     ("nature", (256, 256), NATURE), ("impala", (256,), IMPALA),
 ])  # fmt: skip
 def test_encoders_have_the_published_size_and_see_images_in_unit_range(name, hidden, count):
     module = ENCODERS[name](hidden)
     images = np.random.default_rng(3).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
-    params = module.init(jax.random.key(0), images)
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
-    features = jax.jit(module.apply)(params, images)
+
+    def first(key, last):
+        """Of the first parameters, those with this last name; the others are not compiled."""
+        leaves = jax.tree.leaves_with_path(module.init(key, images))
+        return [leaf for path, leaf in leaves if path[-1].key == last]
+
+    shapes = jax.eval_shape(module.init, jax.random.key(0), images)
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
+    biases = jax.jit(first, static_argnums=1)(jax.random.key(0), "bias")
+    assert 2 * len(biases) == len(jax.tree.leaves(shapes))
+    assert not any(np.asarray(bias).any() for bias in biases)
+    apply, params = jax.jit(module.apply), jax.tree.map(scaled_kernel, shapes)
+    features = apply(params, images)
     assert features.shape == (2, 256) and features.dtype == jnp.float32
     # Bytes of 0 and biases of 0 give features of 0: nothing but the division is done to images.
-    np.testing.assert_array_equal(module.apply(params, np.zeros_like(images)), 0)
+    np.testing.assert_array_equal(apply(params, np.zeros_like(images)), 0)
     assert (np.asarray(features) > 0).any()
