@@ -71,6 +71,11 @@ def at(x, y):
     return (np.arange(12)[:, None] == y[:, None, None]) & (np.arange(12) == x[:, None, None])
 
 
+@jax.jit
+def searched(layouts):
+    return optimal_steps(layouts), is_solvable(layouts)
+
+
 def take(layouts, index):
     return jax.tree.map(lambda leaf: leaf[index], layouts)
 
@@ -166,8 +171,9 @@ def test_the_check_for_a_path_hardly_moves_the_distribution(draw):
 
 def test_a_layout_depends_on_its_index_only():
     """Layout i is the same however many are drawn with it, so redraws of others do not matter."""
+    draw = jax.jit(sample_layouts, static_argnums=3)
     few, many = (
-        sample_layouts(jax.random.key(3), jnp.int32(6), jnp.int32(2), n) for n in (100, 300)
+        jax.tree.map(np.asarray, draw(jax.random.key(3), 6, 2, number)) for number in (100, 300)
     )
     jax.tree.map(np.testing.assert_array_equal, few, take(many, slice(100)))
     assert len({to_ascii(take(many, i)) for i in range(300)}) > 280
@@ -193,7 +199,7 @@ def test_impossible_layouts_are_refused(arguments, message):
 def test_optimal_steps_equal_plain_search(draw, size, num_obstacles):
     layouts = take(draw(size, num_obstacles), slice(60))
     expected = [breadth_first(take(layouts, i)) for i in range(60)]
-    np.testing.assert_array_equal(jax.jit(optimal_steps)(layouts), expected)
+    np.testing.assert_array_equal(searched(layouts)[0], expected)
 
 
 def test_search_handles_mazes_and_dead_ends():
@@ -208,28 +214,27 @@ def test_search_handles_mazes_and_dead_ends():
     boards = [(blocked & part) @ (1 << np.arange(12)) for part in (as_wall, ~as_wall)]
     inside = ~np.asarray(outer_walls(jnp.int32(12)))
     layouts = Layout(
-        size=jnp.full(300, 12),
-        walls=jnp.asarray((boards[0] | ~inside) & 0xFFF, jnp.uint32),
-        obstacles=jnp.asarray(boards[1] & inside, jnp.uint32),
-        x=jnp.asarray(x),
-        y=jnp.asarray(y),
-        direction=jnp.asarray(generator.integers(4, size=300)),
-        goal_x=jnp.asarray(goal_x),
-        goal_y=jnp.asarray(goal_y),
+        size=np.full(300, 12),
+        walls=((boards[0] | ~inside) & 0xFFF).astype(np.uint32),
+        obstacles=(boards[1] & inside).astype(np.uint32),
+        x=x,
+        y=y,
+        direction=generator.integers(4, size=300),
+        goal_x=goal_x,
+        goal_y=goal_y,
     )
     expected = np.array([breadth_first(take(layouts, i)) for i in range(300)])
     assert 50 < (expected < 0).sum() < 250
-    np.testing.assert_array_equal(jax.jit(optimal_steps)(layouts), expected)
-    np.testing.assert_array_equal(jax.jit(is_solvable)(layouts), expected >= 0)
+    steps, solvable = searched(layouts)
+    np.testing.assert_array_equal(steps, expected)
+    np.testing.assert_array_equal(solvable, expected >= 0)
 
 
 def test_steps_of_a_layout_counted_by_hand():
     # Turn right, 3 down to (1, 4), turn left, 4 along to (5, 4), turn right, 1 down: 11 actions.
-    assert optimal_steps(parse(TEXT)) == 11
-    assert optimal_steps(parse(SHUT)) == 3  # left, forward, forward
-    unreachable = SHUT.replace("#G.^#", "#Go^#")
-    assert optimal_steps(parse(unreachable)) == -1
-    assert not is_solvable(parse(unreachable))
+    assert searched(parse(TEXT)) == (11, True)
+    assert searched(parse(SHUT)) == (3, True)  # left, forward, forward
+    assert searched(parse(SHUT.replace("#G.^#", "#Go^#"))) == (-1, False)
 
 
 def test_text_round_trips(draw):
