@@ -59,6 +59,16 @@ class ReferenceGrid(MiniGridEnv):
         return self.codes(obs), float(reward) - 0.001, terminated, truncated
 
 
+# Eagerly every operation is a program to compile: each function is compiled as one.
+bank_of, prints_of = jax.jit(grid_params), jax.jit(GridTask().fingerprints)
+compiled_layouts, shape_of = jax.jit(layouts_of), jax.jit(grid_shape)
+
+
+def layouts_in(params):
+    """The layouts of a bank, in numpy."""
+    return jax.tree.map(np.asarray, compiled_layouts(params))
+
+
 @pytest.fixture(scope="module")
 def evaluation():
     """Evaluation banks of the five levels and their words."""
@@ -71,15 +81,15 @@ def take(tree, *index):
 
 def with_inner_walls(params):
     """Every other obstacle column becomes wall, so that there is something to hide behind."""
-    layouts = layouts_of(params)
+    layouts = layouts_in(params)
     walls = layouts.obstacles & 0b010101010101
-    return grid_params(
+    return bank_of(
         layouts._replace(walls=layouts.walls | walls, obstacles=layouts.obstacles & ~walls)
     )
 
 
 def one_layout(text):
-    return grid_params(take(parse(text), None))
+    return bank_of(jax.tree.map(lambda leaf: np.asarray(leaf)[None], parse(text)))
 
 
 def roll_out(environment, params, words, actions):
@@ -103,8 +113,8 @@ def trajectories(request, evaluation):
     draws = np.random.default_rng(1).integers(4, size=(5, 100, NUM_LAYOUTS))
     actions = np.minimum(draws, 2)
     run = jax.jit(jax.vmap(lambda *args: roll_out(environment, *args)))
-    first, steps = jax.tree.map(np.asarray, run(params, words, jnp.asarray(actions)))
-    layouts = layouts_of(params)
+    first, steps = jax.tree.map(np.asarray, run(params, words, actions))
+    layouts = layouts_in(params)
     texts = [[to_ascii(take(layouts, level, i)) for i in range(NUM_LAYOUTS)] for level in range(5)]
     return request.param, texts, actions, first, steps
 
@@ -152,10 +162,11 @@ def test_goal_at_the_time_limit_sets_both_flags():
     reference = ReferenceGrid(to_ascii(parse(CORRIDOR)), True)
     reference.reset()
     params, environment = one_layout(CORRIDOR), GridWorld()
-    _, state = environment.reset_from(jnp.zeros(1, jnp.uint32), params)
+    _, state = jax.jit(environment.reset_from)(np.zeros(1, np.uint32), params)
     advance = jax.jit(environment.advance)
     for action in actions:
-        obs, state, reward, terminated, truncated = advance(state, action, params)
+        obs, state, *outcome = advance(state, action, params)
+        obs, (reward, terminated, truncated) = jax.tree.map(np.asarray, (obs, outcome))
         expected = reference.step(action)
         np.testing.assert_array_equal(obs, expected[0])
         assert reward == pytest.approx(expected[1], abs=1e-6)
@@ -166,7 +177,7 @@ def test_goal_at_the_time_limit_sets_both_flags():
 
 
 def test_shapes_of_the_levels_are_frozen():
-    size, num_obstacles = grid_shape(jnp.array(LEVELS))
+    size, num_obstacles = shape_of(np.array(LEVELS, np.float32))
     assert list(zip(size.tolist(), num_obstacles.tolist(), strict=True)) == [
         (6, 2),
         (7, 3),
@@ -187,9 +198,9 @@ def test_levels_on_a_step_do_not_fall_below_it_in_float32():
 
 def test_packing_keeps_the_layouts(evaluation):
     params, _ = evaluation
-    again = grid_params(layouts_of(params))
-    jax.tree.map(np.testing.assert_array_equal, again, params)
-    assert (layouts_of(params).size[:, 0] == np.array([6, 7, 9, 10, 12])).all()
+    layouts = layouts_in(params)
+    jax.tree.map(np.testing.assert_array_equal, bank_of(layouts), params)
+    assert (layouts.size[:, 0] == np.array([6, 7, 9, 10, 12])).all()
 
 
 @pytest.fixture(scope="module")
@@ -269,9 +280,9 @@ def test_a_step_with_default_params_generates_nothing():
 def test_words_pick_the_layout(evaluation):
     params, words = take(evaluation, 1)
     np.testing.assert_array_equal(words[:, 0], np.arange(NUM_LAYOUTS))
-    layouts = layouts_of(params)
+    layouts, reset = layouts_in(params), jax.jit(GridWorld().reset_from)
     for offset in (0, NUM_LAYOUTS, 5 * NUM_LAYOUTS):
-        _, state = GridWorld().reset_from(words + jnp.uint32(offset), params)
+        _, state = reset(words + np.uint32(offset), params)
         np.testing.assert_array_equal(state.layout, np.arange(NUM_LAYOUTS))
         for field in ("x", "y", "direction"):
             np.testing.assert_array_equal(getattr(state, field), getattr(layouts, field))
@@ -292,7 +303,7 @@ def test_training_banks_differ_between_variations_lanes_and_keys():
     lanes = jax.jit(jax.vmap(task.training_params))(keys, jnp.zeros((3, 5)))
     alone = task.training_params(keys[1], jnp.zeros(5))
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[1], b), lanes, alone)
-    banks = np.asarray(task.fingerprints(lanes)).reshape(15, NUM_LAYOUTS)
+    banks = np.asarray(jax.jit(task.fingerprints)(lanes)).reshape(15, NUM_LAYOUTS)
     for i in range(15):
         for j in range(i):
             assert np.isin(banks[i], banks[j]).mean() < 0.15
@@ -300,12 +311,14 @@ def test_training_banks_differ_between_variations_lanes_and_keys():
 
 def test_ceiling_is_the_return_of_the_fewest_steps():
     # Facing the goal at distance 2: 1 - .9 * 2 / 100 - 2 * .001 = .98.
-    words = jnp.zeros((1, 1, 1), jnp.uint32)
-    params = take(one_layout(CORRIDOR), None)
-    assert GridTask().ceiling(params, words)[0, 0] == pytest.approx(0.98)
+    words = np.zeros((1, 1, 1), np.uint32)
+
+    def ceiling(text):
+        return np.asarray(GridTask().ceiling(take(one_layout(text), None), words))[0, 0]
+
+    assert ceiling(CORRIDOR) == pytest.approx(0.98)
     shut = CORRIDOR.replace("#>.G#", "#>oG#").replace("#o.o#", "#ooo#")
-    params = take(one_layout(shut), None)
-    assert GridTask().ceiling(params, words)[0, 0] == pytest.approx(-0.1), "100 steps for nothing"
+    assert ceiling(shut) == pytest.approx(-0.1), "100 steps for nothing"
 
 
 def test_no_random_episode_beats_the_ceiling(evaluation):
@@ -316,16 +329,18 @@ def test_no_random_episode_beats_the_ceiling(evaluation):
     environment = GridWorld()
     actions = np.random.default_rng(0).integers(3, size=(5, 100, NUM_LAYOUTS))
     run = jax.jit(jax.vmap(lambda *args: roll_out(environment, *args)))
-    _, (_, reward, terminated, _) = run(params, words, jnp.asarray(actions))
+    steps = run(params, words, actions)[1]
+    _, reward, terminated, _ = jax.tree.map(np.asarray, steps)
     running = np.cumsum(terminated, axis=1) - terminated == 0
-    returns = (np.asarray(reward) * running).sum(1)
+    returns = (reward * running).sum(1)
     assert (returns <= ceiling + 1e-5).all()
     assert (returns.max() > 0.9) and (returns.min() == pytest.approx(-0.1))
 
 
 def test_fingerprints_tell_layouts_apart(training):
-    prints = np.asarray(GridTask().fingerprints(training))
-    rows = np.concatenate([training.origin[..., None], training.table[:, :, 3]], axis=-1)
+    prints = np.asarray(prints_of(training))
+    origin, table = np.asarray(training.origin), np.asarray(training.table)
+    rows = np.concatenate([origin[..., None], table[:, :, 3]], axis=-1)
     for level in range(5):
         assert len(np.unique(prints[level])) == len(np.unique(rows[level], axis=0))
     assert len(np.unique(prints[4])) == 4096
@@ -344,14 +359,14 @@ def test_fingerprints_tell_layouts_apart(training):
 def test_fingerprints_see_every_part(change):
     assert change[0] in CORRIDOR
     plain, changed = (
-        GridTask().fingerprints(one_layout(text)) for text in (CORRIDOR, CORRIDOR.replace(*change))
+        prints_of(one_layout(text)) for text in (CORRIDOR, CORRIDOR.replace(*change))
     )
     assert plain.item() != changed.item()
 
 
 def test_picture_shows_walls_obstacles_goal_and_agent():
     params, environment = one_layout(CORRIDOR), GridWorld()
-    _, state = environment.reset_from(jnp.zeros(1, jnp.uint32), params)
+    _, state = jax.jit(environment.reset_from)(np.zeros(1, np.uint32), params)
     image = environment.render(state, params)
     assert image.shape == (100, 100, 3)
     centres = image[10::20, 10::20].astype(int)
@@ -379,15 +394,12 @@ def test_only_codes_that_occur_have_inputs():
     """Over 60 random steps at all levels: with see-through walls nothing is unseen (code 0)."""
     params, words = GridTask().evaluation(jax.random.key(3), jnp.array(LEVELS), NUM_LAYOUTS)
 
+    actions = np.random.default_rng(4).integers(0, 3, (60, *words.shape[:2]))
+
     def codes(environment):
-        obs, state = jax.vmap(environment.reset_from)(words, params)
-        actions = jax.random.randint(jax.random.key(4), (60, *obs.shape[:2]), 0, 3)
-
-        def step(state, action):
-            obs, state, *_ = jax.vmap(environment.advance)(state, action, params)
-            return state, obs
-
-        return np.unique(np.concatenate([obs[None], jax.lax.scan(step, state, actions)[1]]))
+        run = jax.jit(jax.vmap(lambda *args: roll_out(environment, *args), (0, 0, 1), (0, 1)))
+        obs, (after, *_) = run(params, words, actions)
+        return np.unique(np.concatenate([np.asarray(obs)[None], np.asarray(after)]))
 
     for see_through, expected in ((True, [1, 2, 3, 4]), (False, [0, 1, 2, 3, 4])):
         environment = GridWorld(see_through)
