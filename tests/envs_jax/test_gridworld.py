@@ -1,5 +1,7 @@
 """The gridworld: step by step as the minigrid package, cheap resets, exact ceilings."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,16 +105,22 @@ def roll_out(environment, params, words, actions):
     return obs, jax.lax.scan(step, state, actions)[1]
 
 
+@cache
+def roll_outs(see_through_walls):
+    """Of 100 steps in all layouts of all levels: one program for all tests."""
+    environment = GridWorld(see_through_walls=see_through_walls)
+    return jax.jit(jax.vmap(lambda *args: roll_out(environment, *args)))
+
+
 @pytest.fixture(scope="module", params=[True, False], ids=["see-through", "occluded"])
 def trajectories(request, evaluation):
     """Random actions in all layouts of all levels by one compiled program."""
     params, words = evaluation
     params = with_inner_walls(params)
-    environment = GridWorld(see_through_walls=request.param)
     # Forward half of the time, else walks hardly leave the start.
     draws = np.random.default_rng(1).integers(4, size=(5, 100, NUM_LAYOUTS))
     actions = np.minimum(draws, 2)
-    run = jax.jit(jax.vmap(lambda *args: roll_out(environment, *args)))
+    run = roll_outs(request.param)
     first, steps = jax.tree.map(np.asarray, run(params, words, actions))
     layouts = layouts_in(params)
     texts = [[to_ascii(take(layouts, level, i)) for i in range(NUM_LAYOUTS)] for level in range(5)]
@@ -326,10 +334,8 @@ def test_no_random_episode_beats_the_ceiling(evaluation):
     ceiling = np.asarray(GridTask().ceiling(params, words))
     assert ceiling[0].mean() == pytest.approx(0.95, abs=0.02)
     assert (np.diff(ceiling.mean(1)) < 0).all(), "larger grids take longer"
-    environment = GridWorld()
     actions = np.random.default_rng(0).integers(3, size=(5, 100, NUM_LAYOUTS))
-    run = jax.jit(jax.vmap(lambda *args: roll_out(environment, *args)))
-    steps = run(params, words, actions)[1]
+    steps = roll_outs(True)(params, words, actions)[1]
     _, reward, terminated, _ = jax.tree.map(np.asarray, steps)
     running = np.cumsum(terminated, axis=1) - terminated == 0
     returns = (reward * running).sum(1)
@@ -391,19 +397,17 @@ def test_impossible_banks_are_refused(options, message):
 
 
 def test_only_codes_that_occur_have_inputs():
-    """Over 60 random steps at all levels: with see-through walls nothing is unseen (code 0)."""
+    """Over 100 random steps at all levels: with see-through walls nothing is unseen (code 0)."""
     params, words = GridTask().evaluation(jax.random.key(3), jnp.array(LEVELS), NUM_LAYOUTS)
+    actions = np.random.default_rng(4).integers(3, size=(5, 100, NUM_LAYOUTS))
 
-    actions = np.random.default_rng(4).integers(0, 3, (60, *words.shape[:2]))
-
-    def codes(environment):
-        run = jax.jit(jax.vmap(lambda *args: roll_out(environment, *args), (0, 0, 1), (0, 1)))
-        obs, (after, *_) = run(params, words, actions)
-        return np.unique(np.concatenate([np.asarray(obs)[None], np.asarray(after)]))
+    def codes(see_through_walls):
+        obs, (after, *_) = roll_outs(see_through_walls)(params, words, actions)
+        return np.unique(np.concatenate([np.ravel(obs), np.ravel(after)]))
 
     for see_through, expected in ((True, [1, 2, 3, 4]), (False, [0, 1, 2, 3, 4])):
         environment = GridWorld(see_through)
         spec = GridTask(see_through_walls=see_through).spec
         assert spec == environment.spec
         assert spec.observation == Codes((49,), num=5, first=expected[0])
-        np.testing.assert_array_equal(codes(environment), expected)
+        np.testing.assert_array_equal(codes(see_through), expected)
