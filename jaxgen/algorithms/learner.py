@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxgen.algorithms.augmentations import NONE
@@ -35,7 +36,7 @@ class Adam(NamedTuple):
     """
 
     learning_rate: Array | float
-    weight_decay: Array | float
+    weight_decay: Array | np.float32 | float
     eps: Array | float
     max_grad_norm: Array | float | None = None
 
@@ -134,9 +135,10 @@ def update_keys(key: Array, num_updates: int, draws: bool) -> Array | None:
     return jax.random.split(jax.random.fold_in(key, UPDATE_KEYS), num_updates)
 
 
-def decay_of(technique: Technique) -> Array:
-    """The technique's weight decay as an array."""
-    return jnp.asarray(technique.weight_decay, jnp.float32)
+def decay_of(technique: Technique) -> Array | np.float32:
+    """The technique's weight decay, float32; of a plain number no constant of a trace."""
+    decay = technique.weight_decay
+    return np.float32(decay) if isinstance(decay, float) else jnp.asarray(decay, jnp.float32)
 
 
 def mean_metrics(metrics: Metrics) -> Metrics:

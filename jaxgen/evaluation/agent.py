@@ -128,9 +128,7 @@ def load_agent(path: str | Path) -> Agent:
 @lru_cache(maxsize=64)
 def _functions(algorithm: str, technique: str, config: Config, spec: EnvSpec) -> Algorithm:
     """Made once, so that what is compiled for them is found again."""
-    # Concrete even where an agent acts inside of a traced function.
-    with jax.ensure_compile_time_eval():
-        return ALGORITHMS[base_algorithm(algorithm)](config, make_technique(technique), spec)
+    return ALGORITHMS[base_algorithm(algorithm)](config, make_technique(technique), spec)
 
 
 @partial(jax.jit, static_argnums=0)
