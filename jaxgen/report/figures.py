@@ -183,7 +183,7 @@ def grs_heatmap(records: Iterable[Record], mode: str = HEADLINE_MODE) -> "Figure
         table = [[grid.get((algorithm, arm)) for arm in arms] for algorithm in algorithms]
         image = _draw_heatmap(axis, table, mode)
         axis.set_title(figure_title(environment), loc="left", fontweight="bold")
-        axis.set_xticks(range(len(arms)), arms)
+        axis.set_xticks(range(len(arms)), [arm.replace("@", "\n@") for arm in arms])
         axis.set_yticks(range(len(algorithms)), [name.upper() for name in algorithms])
     figure.colorbar(image, ax=axes, label="A", shrink=0.8, aspect=30)
     note = (
