@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def plugins(monkeypatch):
     """Registers all of them, and forgets them afterwards."""
-    registries: tuple[dict[str, Any], ...] = (ALGORITHM_CARDS, ENVIRONMENT_CARDS, COMPONENTS)
+    registries: list[Any] = [ALGORITHM_CARDS, ENVIRONMENT_CARDS, COMPONENTS]
     before = [dict(registry) for registry in registries]
     plugged.register()
     yield

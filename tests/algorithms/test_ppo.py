@@ -164,7 +164,7 @@ def test_minibatches_are_stratified_and_use_each_sample_once_per_epoch():
 def test_advantages_are_normalised_over_the_whole_minibatch():
     """Mean 0 and deviation 1 over V x B together; a variation of its own keeps its difference."""
     rollout = random_rollout()
-    richer: Any = np.float32([0, 10, 0])[:, None]
+    richer: Any = np.array([0, 10, 0], np.float32)[:, None]
     rollout = rollout._replace(reward=rollout.reward + richer)
     batches, _ = minibatches(rollout)
     for batch in batches:

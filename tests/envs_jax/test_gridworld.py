@@ -1,6 +1,7 @@
 """The gridworld: step by step as the minigrid package, cheap resets, exact ceilings."""
 
 from functools import cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -319,7 +320,7 @@ def test_training_banks_differ_between_variations_lanes_and_keys():
 
 def test_ceiling_is_the_return_of_the_fewest_steps():
     # Facing the goal at distance 2: 1 - .9 * 2 / 100 - 2 * .001 = .98.
-    words = np.zeros((1, 1, 1), np.uint32)
+    words: Any = np.zeros((1, 1, 1), np.uint32)
 
     def ceiling(text):
         return np.asarray(GridTask().ceiling(take(one_layout(text), None), words))[0, 0]

@@ -1,6 +1,7 @@
 """Layouts: drawn as specified, solvable, solved, and the same as text."""
 
 from collections import deque
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -211,16 +212,17 @@ def test_search_handles_mazes_and_dead_ends():
     as_wall = generator.random((300, 12, 12)) < 0.5
     boards = [(blocked & part) @ (1 << np.arange(12)) for part in (as_wall, ~as_wall)]
     inside = ~np.asarray(outer_walls(jnp.int32(12)))
-    layouts = Layout(
-        size=np.full(300, 12),
-        walls=((boards[0] | ~inside) & 0xFFF).astype(np.uint32),
-        obstacles=(boards[1] & inside).astype(np.uint32),
-        x=x,
-        y=y,
-        direction=generator.integers(4, size=300),
-        goal_x=goal_x,
-        goal_y=goal_y,
-    )
+    fields: dict[str, Any] = {
+        "size": np.full(300, 12),
+        "walls": ((boards[0] | ~inside) & 0xFFF).astype(np.uint32),
+        "obstacles": (boards[1] & inside).astype(np.uint32),
+        "x": x,
+        "y": y,
+        "direction": generator.integers(4, size=300),
+        "goal_x": goal_x,
+        "goal_y": goal_y,
+    }
+    layouts = Layout(**fields)
     expected = np.array([breadth_first(take(layouts, i)) for i in range(300)])
     assert 50 < (expected < 0).sum() < 250
     steps, solvable = searched(layouts)

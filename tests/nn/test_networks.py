@@ -161,7 +161,7 @@ def test_layers_start_orthogonal(head_scale):
 
 def test_actor_and_critic_share_nothing():
     """The value does not depend on the policy's half of the parameters, nor the other way."""
-    (network, params), obs = of_numbers(), np.array([0.3, -0.4], np.float32)
+    (network, params), obs = of_numbers(), jnp.array([0.3, -0.4])
 
     @jax.jit
     def gradients(params):

@@ -102,7 +102,7 @@ def scaled_kernel(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
     if len(leaf.shape) == 1:
         return np.zeros(leaf.shape, np.float32)
     numbers = np.random.default_rng(4).normal(size=leaf.shape)
-    return np.float32(numbers * (2 / math.prod(leaf.shape[:-1])) ** 0.5)
+    return (numbers * (2 / math.prod(leaf.shape[:-1])) ** 0.5).astype(np.float32)
 
 
 @pytest.mark.parametrize("name, hidden, count", [
