@@ -36,7 +36,7 @@ class Film(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What is known of the episodes beforehand."""
+    """Facts about the episodes that no policy changes."""
 
     ceiling: np.ndarray
     """The best return that each of them allows, float64 ``[K, E]``."""

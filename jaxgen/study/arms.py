@@ -16,7 +16,7 @@ _TRUTH = {"true": True, "false": False}
 
 
 class Arm(NamedTuple):
-    """What is compared within an algorithm and an environment."""
+    """A technique with hyper-parameters of its own: the unit of comparison within a place."""
 
     technique: str
     """Canonical name."""

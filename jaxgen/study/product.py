@@ -162,9 +162,11 @@ def _make_groups(first: RunSpec, arms: Sequence[Arm], seeds: Sequence[int]) -> I
     """A group for each program among the arms."""
 
     def spec(arm: Arm, alias_of: str | None = None) -> RunSpec:
-        made = dataclasses.replace(first, technique=arm.technique, overrides=arm.overrides)
+        made = dataclasses.replace(
+            first, technique=arm.technique, overrides=arm.overrides, alias_of=alias_of
+        )
         _check_arm(made)
-        return dataclasses.replace(made, alias_of=alias_of)
+        return made
 
     alias = algorithm_card(first.algorithm).techniques.aliases
     stands_for = {

@@ -94,7 +94,7 @@ class RunSpec:
     snapshots: tuple[float, ...] = ()
     """Shares of training, in (0, 1], after which the state is kept, for forks."""
     overrides: tuple[tuple[str, Value], ...] = ()
-    """What this arm changes of the configuration, see `jaxgen.study.arms.Arm`."""
+    """Changes of the configuration by this arm, see `jaxgen.study.arms.Arm`."""
 
     @property
     def arm(self) -> str:

@@ -52,12 +52,12 @@ def environment_card(name: str) -> EnvironmentCard:
 
 
 def figure_title(environment: str) -> str:
-    """What figures call an environment; its name where it is not registered."""
+    """The name of an environment in figures; its name where it is not registered."""
     card = ENVIRONMENT_CARDS.get(environment)
     return card.title.figure if card else environment
 
 
 def sentence_title(environment: str) -> str:
-    """What sentences call an environment; its name where it is not registered."""
+    """The name of an environment in sentences; its name where it is not registered."""
     card = ENVIRONMENT_CARDS.get(environment)
     return card.title.sentence if card else environment

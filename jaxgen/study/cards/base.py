@@ -19,7 +19,7 @@ NO_LIMIT = 2**31 - 1
 
 
 class Title(NamedTuple):
-    """What an environment is called."""
+    """Names of an environment."""
 
     figure: str
     """A short name for figures and tables."""
@@ -39,7 +39,7 @@ class Listing(Enum):
 
 
 class Observed(Enum):
-    """What an observation is made of."""
+    """Contents of an observation."""
 
     NUMBERS = "numbers"
     CODES = "codes"
@@ -71,7 +71,7 @@ class Setup(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What an environment allows of an evaluation."""
+    """Limits that an environment sets to an evaluation."""
 
     episodes: int = NO_LIMIT
     """Evaluation episodes per level, at most."""
@@ -122,7 +122,7 @@ def combines_gradients(technique: Technique) -> bool:
 
 
 class Techniques(NamedTuple):
-    """Which techniques an algorithm has."""
+    """The techniques of an algorithm."""
 
     has: Callable[[Technique], bool] = combines_gradients
     aliases: Mapping[str, str] = {}
