@@ -15,14 +15,13 @@ any flipped bit or truncation is found, named, and never read as data.
 Only numpy and the standard library are needed here.
 """
 
-import csv
 import fcntl
 import hashlib
 import io
 import os
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +38,6 @@ from jaxgen.system.files import (
     canonical_json,
     check_name,
     load_sealed,
-    plain,
     seal,
     sync,
     temporary,
@@ -60,7 +58,6 @@ class StoredRun(NamedTuple):
     spec: dict[str, Any]
     seed: int
     result: dict[str, Any]
-    directory: Path
 
 
 class Scan(NamedTuple):
@@ -274,17 +271,6 @@ class Store:
         """Write a derived file of canonical JSON; returns its path, ValueError on NaN."""
         return self.write_text(name, canonical_json(obj))
 
-    def write_csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
-        """Write a derived table; None becomes an empty cell, NaN is a ValueError."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(header)
-        for number, row in enumerate(rows):
-            if len(row) != len(header):
-                raise ValueError(f"row {number} of {name} has {len(row)} cells, not {len(header)}")
-            writer.writerow(plain(row, f"row {number}"))
-        return self.write_text(name, text.getvalue())
-
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
         """Be the only process in a part of the folder, of those that share the lock."""
@@ -324,7 +310,7 @@ def _scan_seeds(
         except DamagedFile as damage:
             contents.damaged.append(damage)
         else:
-            contents.runs.append(StoredRun(run_name, spec, seed, result, folder))
+            contents.runs.append(StoredRun(run_name, spec, seed, result))
 
 
 def _same_schema(content: Mapping[str, Any]) -> int:

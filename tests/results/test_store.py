@@ -267,7 +267,6 @@ def test_scan_lists_the_whole_the_damaged_and_the_aliases(filled):
     assert [(run.run_name, run.seed) for run in found.runs] == [(RUN, 0), (RUN, 12345)]
     assert found.runs[0].spec["algorithm"] == "ppo"
     assert found.runs[0].result["status"] == "done"
-    assert found.runs[1].directory.name == "seed_12345"
     assert list(found.aliases) == ["es_cartpole_gar-00000000"]
     assert sorted(error.path for error in found.damaged) == sorted(
         [damaged, filled.run_dir("nospec") / "spec.json"]
@@ -283,16 +282,7 @@ def test_scan_of_an_empty_folder(results):
 
 def test_derived_files_are_written_where_they_are_named(results):
     assert results.write_json("metrics/x.json", {"a": 1}).read_text() == '{\n  "a": 1\n}\n'
-    path = results.write_csv("results.csv", ["name", "score"], [["a,b", 0.1], ["c", None]])
-    assert path.read_text() == 'name,score\n"a,b",0.1\nc,\n'
     assert results.write_bytes("plots/x.png", b"png") == results.root / "plots" / "x.png"
-
-
-def test_tables_refuse_nan_and_ragged_rows(results):
-    with pytest.raises(ValueError, match=r"row 1\[0\] is nan"):
-        results.write_csv("results.csv", ["a"], [[1.0], [float("nan")]])
-    with pytest.raises(ValueError, match="row 0 of results.csv has 2 cells, not 1"):
-        results.write_csv("results.csv", ["a"], [[1, 2]])
 
 
 @pytest.mark.parametrize(
