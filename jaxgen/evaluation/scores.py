@@ -23,7 +23,7 @@ REFERENCE_NOT_POSITIVE = "reference_not_positive"
 LEVELS_ID = (0.0, 0.25, 0.5)
 """Levels that at least one arm trains on."""
 LEVELS_OOD = (0.75, 1.0)
-"""Levels that no arm ever trains on."""
+"""Levels on which no arm trains that has a score for them."""
 MIN_SPAN = 0.01
 """Least U - L, as a fraction of max(|U|, |L|), of an informative level."""
 NUM_STANDARD_ERRORS = 3.0
@@ -46,7 +46,8 @@ class Scores(NamedTuple):
     A_id: float | None
     """Mean s at 0, .25, .5; null iff one of these levels was not evaluated."""
     A_ood: float | None
-    """Mean s at .75 and 1; null iff one of these levels was not evaluated."""
+    """Mean s at .75 and 1; null iff one of these levels was not evaluated, or in a result whose
+    arm trains beyond .5."""
     grs_n: float | None
     """Retention: integral of clip(s(v)/s(0), 0, 1); null unless ``valid``."""
     uplift: float | None
@@ -112,7 +113,7 @@ def score_curve(
         grs=integrate(v, j / j[0]) if positive else None,
         grs_valid=learned and positive,
         s=tuple(s.tolist()),
-        A=integrate(v, np.clip(s, 0, 1)),
+        A=absolute_robustness(v, s),
         A_id=_mean_at(v, s, LEVELS_ID),
         A_ood=_mean_at(v, s, LEVELS_OOD),
         grs_n=integrate(v, np.clip(s / s[0], 0, 1)) if learned else None,
@@ -127,6 +128,11 @@ def _reason(learned: bool, positive: bool) -> str | None:
     if not learned:
         return DID_NOT_LEARN
     return None if positive else REFERENCE_NOT_POSITIVE
+
+
+def absolute_robustness(levels: ArrayLike, normalised: ArrayLike) -> float:
+    """A of s(v) ``normalised`` [levels]; ValueError unless ``levels`` [levels] run from 0 to 1."""
+    return integrate(check_levels(levels), np.clip(np.asarray(normalised, np.float64), 0, 1))
 
 
 def integrate(levels: ArrayLike, values: ArrayLike) -> float:
@@ -154,7 +160,8 @@ def normalise(
         raise ValueError(
             f"level {v[i]:g} is uninformative: its ceiling {high[i]:g} must exceed its floor "
             f"{low[i]:g} by more than {MIN_SPAN:g} of the larger magnitude; "
-            "leave the level out or correct its references"
+            + ("correct its references" if v[i] == 0 else
+               "leave the level out or correct its references")
         )
     return (j - low) / span
 

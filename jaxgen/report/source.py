@@ -9,17 +9,17 @@ import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxgen.report.document import Picture, to_csv, to_html, to_latex, to_markdown
 from jaxgen.report.generalisation.findings import findings_of
-from jaxgen.report.generalisation.sections import sections
+from jaxgen.report.generalisation.sections import TITLES, sections
 from jaxgen.report.generalisation.tables import cell_table
 from jaxgen.results.read import read_records
-from jaxgen.results.records import Record
-from jaxgen.results.store import open_store
+from jaxgen.results.records import Cell, Record, group_cells
+from jaxgen.results.store import MARKER, open_store
 from jaxgen.results.table import csv_text, curves_text, read_csv, read_curves, rows
 from jaxgen.system.errors import BadInput
 from jaxgen.system.files import write_bytes
@@ -57,42 +57,50 @@ def read_source(path: str | Path) -> Source:
     if not path.is_file():
         raise BadInput(f"there is no {path}; give a results folder, a results.csv or .csv.gz")
     curves, making = path.with_name(CURVES), path.with_name(MAKING)
+    # What lies beside a table of another name is not of these rows.
+    beside = path.name == ROWS
+    learning = _read(curves, str) if beside and curves.exists() else ""
+    if learning:
+        _read(curves, read_curves)
+    records = _read(path, lambda text: read_csv(text, learning))
     return Source(
-        _read_text(path, read_csv),
-        _read_text(curves, read_curves) if curves.exists() else "",
-        json.loads(_read_text(making, json.loads)) if making.exists() else None,
+        csv_text(rows(records)),
+        curves_text(records) if learning else "",
+        _read(making, json.loads) if beside and making.exists() else None,
     )
 
 
-def _read_text(path: Path, check: Callable[[str], Any]) -> str:
-    """The text of a file that ``check`` can read."""
+def _read(path: Path, parse: Callable[[str], Any]) -> Any:
+    """What ``parse`` makes of a file's text."""
     try:
         content = path.read_bytes()
-        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
-        check(text)
+        return parse((gzip.decompress(content) if path.suffix == ".gz" else content).decode())
+    except UnicodeDecodeError:
+        raise BadInput(f"{path} cannot be read: it is no UTF-8 text; save it as UTF-8") from None
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise BadInput(f"{path} cannot be read: {error}") from None
-    return text
 
 
 def is_report(path: Path) -> bool:
-    """The folder is one that `write_report` left."""
-    return (path / ROWS).exists()
+    """The folder is one that `write_report` left, not a results folder where rows lie too."""
+    return (path / ROWS).exists() and not (path / MARKER).exists()
 
 
 def making_of(records: Sequence[Record]) -> dict[str, Any]:
     """The commands, machines and programs that made the records.
 
     ``programs``: by name, how often it ran, and its runs and seconds in all. A program that ran
-    once counts once, however many runs it trained.
+    once counts once, however many runs it trained. ``mixed``: the runs whose seeds come from
+    several versions of the code, of jaxlib, or several kinds of device; missing where none do.
     """
+    records = [record for record in records if not record.alias_of]
     ran: dict[str, Mapping[str, Any]] = {}
     trained: Counter[str] = Counter()
     platforms: dict[str, dict[str, Any]] = {}
     commands: dict[str, None] = {}
     for record in records:
         provenance = record.provenance
-        if record.alias_of or not provenance.get("seconds"):
+        if not provenance.get("seconds"):
             continue
         key = json.dumps([provenance.get("program"), provenance["seconds"]], sort_keys=True)
         ran.setdefault(key, provenance)
@@ -109,11 +117,29 @@ def making_of(records: Sequence[Record]) -> dict[str, Any]:
         total["runs"] += provenance.get("lanes", trained[key])
         for part, seconds in provenance["seconds"].items():
             total["seconds"][part] = total["seconds"].get(part, 0.0) + seconds
-    return {
+    making = {
         "commands": list(commands),
         "platforms": list(platforms.values()),
         "programs": programs,
     }
+    mixed = [cell.name for cell in group_cells(records) if _is_mixed(cell)]
+    return making | ({"mixed": mixed} if mixed else {})
+
+
+def _is_mixed(cell: Cell) -> bool:
+    """Whether the seeds of a cell come from other code, another JAX or another kind of device."""
+    origins = [
+        {
+            **(record.provenance.get("code") or {}),
+            "jax": platform.get("versions", {}).get("jaxlib"), "backend": platform.get("backend"),
+        }
+        for record in cell.records
+        if (platform := record.provenance.get("platform"))
+    ]  # fmt: skip
+    return any(
+        len({origin[key] for origin in origins if origin.get(key) is not None}) > 1
+        for key in {key for origin in origins for key in origin}
+    )
 
 
 def write_report(source: Source, folder: str | Path, page: str | Path | None = None) -> list[Path]:
@@ -126,28 +152,57 @@ def write_report(source: Source, folder: str | Path, page: str | Path | None = N
 
     Returns:
         The files that a reader opens first.
+
+    Raises:
+        ValueError: files are in the way that are no report's; nothing is written.
     """
     folder = Path(folder)
     findings = findings_of(read_csv(source.text, source.curves), source.making)
     document = sections(findings)
-    blocks = [block for section in document for block in section.blocks]
-    for block in blocks:
-        if isinstance(block, Picture):
-            write_bytes(folder / "figures" / f"{block.name}.png", block.png)
-    write_bytes(folder / "report.html", to_html(document).encode())
     markdown = folder / "report.md" if page is None else Path(page)
     pictures = Path(os.path.relpath(folder / "figures", markdown.parent)).as_posix()
-    write_bytes(markdown, to_markdown(document, pictures).encode())
     table = cell_table([*findings.cells, *findings.presets])
-    write_bytes(folder / "arms.csv", to_csv(table).encode())
-    write_bytes(folder / "arms.tex", to_latex(table).encode())
     making = None if source.making is None else json.dumps(source.making, indent=1) + "\n"
-    for name, text in ((ROWS, source.text), (CURVES, source.curves), (MAKING, making)):
-        if text:
-            packed = name.endswith(".gz")
-            content = gzip.compress(text.encode(), mtime=0) if packed else text.encode()
-            write_bytes(folder / name, content)
+    # The rows come first: they tell that the folder is a report's, however this ends.
+    files = {
+        folder / ROWS: gzip.compress(source.text.encode(), mtime=0),
+        folder / CURVES: source.curves and gzip.compress(source.curves.encode(), mtime=0),
+        folder / MAKING: making,
+        **{
+            folder / "figures" / f"{block.name}.png": block.png
+            for section in document for block in section.blocks if isinstance(block, Picture)
+        },
+        folder / "report.html": to_html(document),
+        markdown: to_markdown(document, pictures),
+        folder / "arms.csv": to_csv(table),
+        folder / "arms.tex": to_latex(table),
+    }  # fmt: skip
+    _check_replaceable(folder, files)
+    if page is not None:
+        _check_page(markdown)
+    for path, content in files.items():
+        if content:
+            write_bytes(path, content.encode() if isinstance(content, str) else content)
         else:
             # Of an older report.
-            (folder / name).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
     return [markdown, folder / "report.html"]
+
+
+def _check_replaceable(folder: Path, files: Iterable[Path]) -> None:
+    """Raise BadInput where a folder that is no report's holds a file of one of these names."""
+    if not is_report(folder):
+        for path in files:
+            if path.is_relative_to(folder) and path.exists():
+                raise BadInput(
+                    f"{path} is in the way, and {folder} is no report's folder; name a new one "
+                    "with --out"
+                )
+
+
+def _check_page(path: Path) -> None:
+    """Raise BadInput for a page that is there and is no report's."""
+    content = path.read_bytes() if path.exists() else b""
+    title = content.split(b"\n", 1)[0].decode(errors="replace").removeprefix("# ")
+    if content and title not in TITLES:
+        raise BadInput(f"{path} is there and is no report; name another file with --page")

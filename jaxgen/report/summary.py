@@ -64,8 +64,8 @@ def sections(
 _READING = (
     "J(v): mean return at variation level v; level 0 is the training environment. "
     "s(v): J(v) scaled so that random play is 0 and the ceiling is 1. "
-    "A: integral of clip(s, 0, 1), absolute robustness. A_ood: mean s at .75 and 1, levels that "
-    "no arm trains on. grs_n: integral of clip(s(v)/s(0), 0, 1), retention alone. "
+    "A: integral of clip(s, 0, 1), absolute robustness. A_ood: mean s at .75 and 1, for arms that "
+    "train on neither. grs_n: integral of clip(s(v)/s(0), 0, 1), retention alone. "
     "Literal grs: integral of J(v)/J(0), unclipped, as specified.",
     "Reading bands of the specification for the literal grs: about 1 is perfect, about .5 a "
     "linear decay, under .4 poor. Warning: uniform random play on CartPole scores a literal "

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
-from jaxgen.results.records import Record, alias_records
+from jaxgen.results.records import Record, alias_records, check_record
 from jaxgen.results.store import Store, scan
+from jaxgen.system.errors import BadInput
 
 
 def missing_runs(
@@ -21,12 +22,18 @@ def missing_runs(
 def read_records(store: Store) -> tuple[list[Record], list[str]]:
     """Read a whole store: records, those of aliases included, and damage in words."""
     contents = scan(store)
-    records = []
+    records, damaged = [], [str(damage) for damage in contents.damaged]
     for run in contents.runs:
         history = lambda run=run: store.read_history(run.run_name, run.seed)  # noqa: E731
         provenance = store.read_provenance(run.run_name, run.seed)
-        records.append(Record(run.spec, run.seed, run.result, history, provenance))
-    return records + alias_records(records, contents.aliases), [str(d) for d in contents.damaged]
+        record = Record(run.spec, run.seed, run.result, history, provenance)
+        try:
+            check_record(record)
+        except BadInput as error:
+            damaged.append(str(error))
+        else:
+            records.append(record)
+    return records + alias_records(records, contents.aliases), damaged
 
 
 def read_results(store: Store, prefix: str) -> list[Record]:

@@ -132,7 +132,9 @@ class Record(NamedTuple):
 
     @property
     def setting(self) -> str:
-        """Four hexadecimal digits that arms share where they are comparable.
+        """A letter and four hexadecimal digits that arms share where they are comparable.
+
+        The letter keeps spreadsheets from taking 0427 or 1e23 for a number.
 
         A record that was read from a results.csv knows its setting, not what it was made of.
         """
@@ -140,7 +142,7 @@ class Record(NamedTuple):
             return self.spec["setting"]
         shared = {key: self.spec.get(key) for key in _SETTING}
         text = json.dumps(shared, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:4]
+        return "s" + hashlib.sha256(text.encode()).hexdigest()[:4]
 
     def gas(self, source: str, form: str) -> float | None:
         """Gradient agreement score by ``train`` or ``probe``, None where it was not measured."""
@@ -293,7 +295,7 @@ def check_records(records: Iterable[Record]) -> list[Record]:
     ordered = sorted(records, key=_sort_key)
     seen: set[tuple[str, int]] = set()
     for record in ordered:
-        _check_record(record)
+        check_record(record)
         if (record.name, record.seed) in seen:
             raise BadInput(f"{record.name} seed {record.seed} occurs twice; give each run once")
         seen.add((record.name, record.seed))
@@ -342,7 +344,8 @@ def _sort_key(record: Record) -> tuple:
     )
 
 
-def _check_record(record: Record) -> None:
+def check_record(record: Record) -> None:
+    """Raise BadInput for another schema, or a record that disagrees with its spec."""
     where = f"{record.name} seed {record.seed}"
     if record.result["schema"] != SCHEMA:
         raise BadInput(

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxgen.evaluation.agreement import score_agreement, score_probe
 from jaxgen.evaluation.returns import score_returns, standard_error
+from jaxgen.evaluation.scores import LEVELS_ID
 from jaxgen.study.config import Config
 from jaxgen.study.presets import algorithm_card
 from jaxgen.study.spec import MODES, Evaluation, RunSpec
@@ -78,7 +79,7 @@ def make_result(trained: Trained, references: "References") -> dict[str, Any]:
             "floor_standard_error": references.floor_standard_error.tolist(),
             "ceiling": references.ceiling.tolist(),
         },
-        "scores": None if diverged else _scores(spec.evaluation, returns, references),
+        "scores": None if diverged else _scores(spec, returns, references),
         "kinds": None if diverged else _kinds(references, returns),
         "training": _training(spec, history, diverged)
         | _predictors(history, algorithm_card(spec.algorithm).facts.value_loss),
@@ -105,12 +106,16 @@ def _evaluation(evaluation: Evaluation, returns: np.ndarray) -> dict[str, Any]:
 
 
 def _scores(
-    evaluation: Evaluation, returns: np.ndarray, references: "References"
+    spec: RunSpec, returns: np.ndarray, references: "References"
 ) -> dict[str, dict[str, Any]]:
-    return {
-        mode: score_returns(evaluation, references, returns[i]).to_dict()
+    scores = {
+        mode: score_returns(spec.evaluation, references, returns[i]).to_dict()
         for i, mode in enumerate(MODES)
     }
+    if max(spec.technique_values.levels) > max(LEVELS_ID):
+        # The arm trains on levels that are unseen for all others, or nearer to them.
+        scores = {mode: values | {"A_ood": None} for mode, values in scores.items()}
+    return scores
 
 
 def _kinds(references: "References", returns: np.ndarray) -> dict[str, Any] | None:

@@ -45,9 +45,12 @@ from jaxgen.system.files import (
 )
 
 KIND = "jaxgen results"
+MARKER = "store.json"
+"""File that says what a folder is."""
 
 DONE = "done"
 MISSING = "missing"
+_RUN_DIR = re.compile(r".+-[0-9a-f]{8}")
 _SEED_DIR = re.compile(r"seed_(\d{4,})")
 
 
@@ -81,7 +84,7 @@ def open_store(root: str | Path, create: bool = True) -> "Store":
         _make_writable(store.root)
     elif not store.root.is_dir():
         raise StoreError(f"there are no results in {store.root}; check the path, or run first")
-    marker = store.root / "store.json"
+    marker = store.root / MARKER
     if marker.exists():
         _check_marker(store.root, marker)
     elif any(not entry.name.startswith(".") for entry in store.root.iterdir()):
@@ -97,7 +100,7 @@ def open_store(root: str | Path, create: bool = True) -> "Store":
 
 
 def scan(store: "Store", prefix: str = "", whole: bool = True) -> Scan:
-    """Read all finished seeds; damaged files are listed, not read.
+    """Read all finished seeds; what is damaged, or no run of this folder, is listed, not read.
 
     Args:
         store: the folder.
@@ -107,7 +110,10 @@ def scan(store: "Store", prefix: str = "", whole: bool = True) -> Scan:
     contents = Scan([], {}, [])
     folder = store.root / "runs"
     for run in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if not (NAME.fullmatch(run.name) and run.name.startswith(prefix)):
+        if run.name.startswith(".") or not run.name.startswith(prefix):
+            continue
+        if not (NAME.fullmatch(run.name) and _RUN_DIR.fullmatch(run.name) and run.is_dir()):
+            contents.damaged.append(DamagedFile(run, "it is no run; move it out of this folder"))
             continue
         try:
             spec = store.read_spec(run.name)
@@ -146,6 +152,13 @@ class Store:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed {seed!r} is not allowed; use a whole number from 0")
         return self.run_dir(run_name) / f"seed_{seed:04d}"
+
+    def seeds(self, run_name: str) -> list[int]:
+        """The finished seeds of a run, in order, whole or damaged."""
+        folder = self.run_dir(run_name)
+        entries = folder.iterdir() if folder.is_dir() else ()
+        done = (_seed_of(entry) for entry in entries if (entry / "result.json").exists())
+        return sorted(seed for seed in done if seed is not None)
 
     def write_spec(self, run_name: str, spec: Mapping[str, Any]) -> DamagedFile | None:
         """Write a run's spec.json unless it is there; returns the damage that was replaced, if any.
@@ -218,11 +231,14 @@ class Store:
             raise DamagedFile(path, str(error)) from error
 
     def read_result(self, run_name: str, seed: int) -> dict[str, Any]:
-        """A seed's result; DamagedFile if it is missing, damaged or of another schema."""
+        """A seed's result; DamagedFile if it is missing, damaged, another's or another schema's."""
         path = self.seed_dir(run_name, seed) / "result.json"
         result = load_sealed(path)
         if result.get("schema") != SCHEMA:
             raise DamagedFile(path, f"it has schema {result.get('schema')!r}, not {SCHEMA}")
+        run = {"name": run_name, "seed": seed} | (result.get("run") or {})
+        if (run["name"], run["seed"]) != (run_name, seed):
+            raise DamagedFile(path, f"it is a copy of {run['name']} seed {run['seed']}")
         return result
 
     def read_history(self, run_name: str, seed: int) -> dict[str, np.ndarray]:
@@ -293,15 +309,22 @@ class Store:
         return data
 
 
+def _seed_of(folder: Path) -> int | None:
+    """The seed of which a folder bears the name; None: another name."""
+    match = _SEED_DIR.fullmatch(folder.name)
+    return int(match[1]) if match and folder.name == f"seed_{int(match[1]):04d}" else None
+
+
 def _scan_seeds(
     store: Store, run_name: str, spec: dict[str, Any], contents: Scan, whole: bool
 ) -> None:
-    folders = store.run_dir(run_name).iterdir()
-    matches = (_SEED_DIR.fullmatch(folder.name) for folder in folders)
-    for seed in sorted(int(match[1]) for match in matches if match):
-        folder = store.seed_dir(run_name, seed)
-        if not (folder / "result.json").exists():
-            continue
+    for entry in sorted(store.run_dir(run_name).iterdir()):
+        expected = entry.name == "spec.json" or entry.name.startswith(".")
+        if not expected and _seed_of(entry) is None:
+            contents.damaged.append(
+                DamagedFile(entry, "it is no seed of this run; move it out of this folder")
+            )
+    for seed in store.seeds(run_name):
         try:
             result = store.read_result(run_name, seed)
             if whole:

@@ -6,13 +6,15 @@ table of their own, as their points are not those of the levels.
 
 import csv
 import io
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxgen.results.records import SCHEMA, Record, check_records, modes_of
+from jaxgen.evaluation.scores import absolute_robustness
+from jaxgen.results.records import HEADLINE_MODE, SCHEMA, Record, check_records, modes_of
 from jaxgen.system.errors import BadInput
 
 MODE, LEVEL = "<mode>", "<level>"
@@ -112,8 +114,10 @@ ADDED = ("base", "encoding", "arm")
 CURVE_COLUMNS = ("run", "seed", "env_steps", "return")
 """Columns of the learning curves."""
 _CURVE = ("eval_env_steps", "eval_return")
+_CURVE_KINDS = (str, int, int, float)
 _KINDS = {column.name: column.kind for column in COLUMNS}
 _OF_A_ROW = tuple(column for column in COLUMNS if {MODE, LEVEL} & set(column.place))
+_OF_A_MODE = tuple(column for column in _OF_A_ROW if LEVEL not in column.place)
 _OF_A_RUN = tuple(column for column in COLUMNS if column not in _OF_A_ROW)
 
 
@@ -176,29 +180,62 @@ def read_csv(text: str, curves: str = "") -> list[Record]:
 
     They have what the columns have: no provenance, of their history the learning curve, where
     ``curves`` (as of `curves_text`) has it, and of their spec the names, the alias, the setting
-    and what `ADDED` names.
+    and what `ADDED` names. Rows and columns may be in any order, and columns of somebody else's
+    may be among them; each run must be there as a whole, as no level stands for another one.
 
     Raises:
-        ValueError: another file, or a line that is damaged.
+        ValueError: another file, a line that is damaged, or a run of which rows are missing, are
+            there twice, or disagree.
     """
     histories = read_curves(curves)
-    reader = csv.DictReader(io.StringIO(text))
-    header = tuple(reader.fieldnames or ())
-    if header not in (CSV_COLUMNS, tuple(name for name in CSV_COLUMNS if name not in ADDED)):
-        raise BadInput(
-            f"this is no results.csv of this version: its columns are "
-            f"{', '.join(header) or 'nothing'}; write it again with matrix.py --analyze"
-        )
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for number, row in enumerate(reader, 2):
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for number, row in _table(text, CSV_COLUMNS, ADDED, "this is no results.csv of this version"):
         try:
             values = {name: _parsed(_KINDS[name], cell) for name, cell in row.items()}
-        except (ValueError, TypeError, KeyError) as error:
+            run = _required(values, "run"), _required(values, "seed")
+        except (ValueError, TypeError) as error:
             raise BadInput(f"line {number} of results.csv is damaged: {error}") from None
-        groups.setdefault((row["run"], row["seed"]), []).append(values)
+        groups.setdefault(run, []).append(values)
+    for (name, seed), group in groups.items():
+        try:
+            _check_run(group)
+        except ValueError as error:
+            raise BadInput(
+                f"{name} seed {seed} in results.csv: {error}; leave out whole runs, never some "
+                "rows of one, or write it again with matrix.py --analyze"
+            ) from None
     return check_records([
-        _read_record(group, histories.get(key, {})) for key, group in groups.items()
+        _read_record(group, histories.get(run, {})) for run, group in groups.items()
     ])
+
+
+def _table(
+    text: str, columns: tuple[str, ...], optional: tuple[str, ...], complaint: str
+) -> Iterator[tuple[int, dict[str, str | None]]]:
+    """Line numbers and rows, by the columns' names; other columns and empty rows are left out."""
+    # Spreadsheets begin a file with a byte-order mark, and some end lines in other ways.
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    reader = csv.DictReader(io.StringIO(text))
+    header = list(reader.fieldnames or ())
+    missing = [name for name in columns if name not in {*header, *optional}]
+    twice = [name for name in columns if header.count(name) > 1]
+    if missing or twice:
+        what = f"{_some(twice)} twice" if twice else f"no {_some(missing)}"
+        raise BadInput(
+            f"{complaint}: it has {what}, its columns are {_some(header)}; save it with commas "
+            "and all its columns, or write it again with matrix.py --analyze"
+        )
+    for row in reader:
+        if None in row:
+            raise BadInput(f"line {reader.line_num} has more cells than there are columns")
+        if any(row.values()):
+            yield reader.line_num, {name: row[name] for name in columns if name in row}
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names, as a list may be long."""
+    more = f" and {len(names) - 3} more" if len(names) > 4 else ""
+    return ", ".join(names[: 3 if more else 4])[:200] + more or "nothing"
 
 
 def _parsed(kind: type, cell: str | None) -> Any:
@@ -206,7 +243,64 @@ def _parsed(kind: type, cell: str | None) -> Any:
         raise ValueError("it is cut short")
     if cell == "":
         return None
-    return {"true": True, "false": False}[cell] if kind is bool else kind(cell)
+    if kind is bool:
+        if cell.lower() not in ("true", "false"):
+            raise ValueError(f"{cell!r} is not true or false")
+        return cell.lower() == "true"
+    if kind is str:
+        return cell
+    number = int(cell) if kind is int and cell.isdecimal() else float(cell)
+    # Libraries of tables write 7.0 in a column of whole numbers that has gaps.
+    if not math.isfinite(number) or (kind is int and number != int(number)):
+        raise ValueError(f"{cell!r} is no {'whole' if kind is int else 'finite'} number")
+    return kind(number)
+
+
+def _required(values: Mapping[str, Any], name: str) -> Any:
+    if values[name] is None:
+        raise ValueError(f"it has no {name}")
+    return values[name]
+
+
+def _check_run(group: list[dict[str, Any]]) -> None:
+    """Check that rows are those of one whole run, and put them in the order of the levels.
+
+    Raises:
+        ValueError: levels of a mode are missing or there twice, or the rows disagree.
+    """
+    _check_agreement(group, _OF_A_RUN)
+    if group[0]["status"] == "diverged":
+        if len(group) > 1:
+            raise ValueError("it is there twice")
+        return
+    group.sort(key=lambda row: -1.0 if row["level"] is None else row["level"])
+    modes: dict[str | None, list[dict[str, Any]]] = {}
+    for row in group:
+        modes.setdefault(row["mode"], []).append(row)
+    if HEADLINE_MODE not in modes:
+        raise ValueError(f"its rows of the mode {HEADLINE_MODE} are missing")
+    headline = [row["level"] for row in modes[HEADLINE_MODE]]
+    for mode, of_mode in modes.items():
+        levels = [row["level"] for row in of_mode]
+        if len(set(levels)) < len(levels):
+            raise ValueError(f"a level of the mode {mode} is there twice")
+        _check_agreement(of_mode, _OF_A_MODE)
+        robustness = absolute_robustness(levels, [_required(row, "s") for row in of_mode])
+        if levels != headline or not math.isclose(
+            robustness, _required(of_mode[0], "A"), abs_tol=1e-9
+        ):
+            raise ValueError(
+                f"rows of the mode {mode} are missing or were changed: the levels "
+                f"{', '.join(f'{level:g}' for level in levels)} do not give its A"
+            )
+
+
+def _check_agreement(group: list[dict[str, Any]], columns: Iterable[Column]) -> None:
+    for column in columns:
+        values = {row.get(column.name) for row in group}
+        if len(values) > 1:
+            some = " and ".join(sorted(map(repr, values))[:2])
+            raise ValueError(f"its rows disagree in {column.name}: {some}")
 
 
 def _read_record(group: list[dict[str, Any]], history: dict[str, np.ndarray]) -> Record:
@@ -257,23 +351,25 @@ def curves_text(records: Iterable[Record]) -> str:
     return stream.getvalue()
 
 
-def read_curves(text: str) -> dict[tuple[str, str], dict[str, np.ndarray]]:
-    """(run, seed as text) -> the part of a history that `curves_text` wrote.
+def read_curves(text: str) -> dict[tuple[str, int], dict[str, np.ndarray]]:
+    """(run, seed) -> the part of a history that `curves_text` wrote, in the order of env steps.
 
     Raises:
         ValueError: another file, or a line that is damaged.
     """
-    points: dict[tuple[str, str], list[tuple[int, float]]] = {}
-    reader = csv.reader(io.StringIO(text))
-    if text and tuple(next(reader)) != CURVE_COLUMNS:
-        raise BadInput(f"these are no learning curves: their columns are not {CURVE_COLUMNS}")
-    for number, row in enumerate(reader, 2):
+    points: dict[tuple[str, int], list[tuple[int, float]]] = {}
+    if not text:
+        return {}
+    for number, row in _table(text, CURVE_COLUMNS, (), "this is no table of learning curves"):
         try:
-            name, seed, steps, value = row
-            points.setdefault((name, seed), []).append((int(steps), float(value)))
+            name, seed, steps, value = (
+                _required({"it": _parsed(kind, cell)}, "it")
+                for kind, cell in zip(_CURVE_KINDS, row.values(), strict=True)
+            )
         except ValueError as error:
             raise BadInput(f"line {number} of the curves is damaged: {error}") from None
+        points.setdefault((name, seed), []).append((steps, value))
     return {
-        key: dict(zip(_CURVE, map(np.array, zip(*curve, strict=True)), strict=True))
+        key: dict(zip(_CURVE, map(np.array, zip(*sorted(curve), strict=True)), strict=True))
         for key, curve in points.items()
     }

@@ -130,6 +130,7 @@ def _train(command: Command, study: Study, store: Store) -> int:
     began, args = time.perf_counter(), command.args
     backend = platform.confirm_backend(args.device, args.allow_known_bad, args.devices)
     console = Console(args.quiet)
+    _check_code(command, study, store)
     _greet(command, study, console, f"on {backend}")
     write_plan(store, study)
     sinks = _sinks(args, store)
@@ -164,6 +165,7 @@ def _launch(command: Command, study: Study, how: Launch) -> int:
     executor = None
     if not how.isolated:
         executor = make_executor(how.launcher, store.path(JOBS), how.settings)
+    _check_code(command, study, store)
     with planned(study, store, command.kind, how, args.fresh, console.note) as (lock, units):
         try:
             with _watched(console, sinks, store, study):
@@ -255,6 +257,14 @@ def _greet(command: Command, study: Study, console: "Console", how: str) -> None
         console.note(f"not defined, left out: {', '.join(study.left_out)}")
     if args.quick:
         console.note("QUICK: seconds of training, not a result")
+
+
+def _check_code(command: Command, study: Study, store: Store) -> None:
+    """Refuse to add seeds to those of other code, unless that is what was asked for."""
+    if not (command.args.fresh or command.args.accept):
+        from jaxgen.results.code import check_code
+
+        check_code(study, store)
 
 
 def _options(

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from jaxgen.evaluation.references import References
+from jaxgen.results.code import code_of
 from jaxgen.results.records import EPISODES
 from jaxgen.results.result import Trained, make_result, trim_history
 from jaxgen.running.batch import Trainer, timed
@@ -32,6 +33,7 @@ def finish(trainer: Trainer, state: Progress) -> None:
         "lanes": len(batch.lanes),
         "seconds": state.seconds,
         "platform": platform.describe(),
+        "code": code_of(batch.lanes[0][0]),
     }
     for index in range(len(batch.lanes)):
         _write_run(trainer, state, index, params[index], returns[index], provenance)

@@ -42,6 +42,8 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--out", default="results", metavar="DIR", help="results folder")
     group.add_argument("--fresh", action="store_true",
                        help="discard the study's runs in --out first")
+    group.add_argument("--accept", action="store_true",
+                       help="train on where code has changed since the first seeds of a run")
     group.add_argument("--checkpoint-seconds", type=float, default=30.0, metavar="S",
                        help="time between checkpoints (default 30)")
     group.add_argument("--no-plots", action="store_true", help="write no figures")

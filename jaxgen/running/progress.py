@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxgen.results.code import code_of
 from jaxgen.running.reporter import History
 from jaxgen.running.session import Batch
 from jaxgen.system import checkpoint
@@ -93,6 +94,7 @@ def save(path: Path, batch: Batch, progress: Progress) -> None:
         "lanes": batch.identity,
         "iteration": progress.iteration,
         "seconds": progress.seconds,
+        "code": code_of(batch.lanes[0][0]),
     }
     checkpoint.save(path, tree, meta)
 

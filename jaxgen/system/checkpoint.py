@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.system.errors import BadInput
 from jaxgen.system.faults import write_point
 from jaxgen.system.files import DamagedFile, load_sealed, seal, sync, temporary
 
@@ -44,18 +45,20 @@ class DamagedCheckpoint(Exception):
 
 
 def save(path: str | Path, tree: PyTree, meta: Mapping[str, Any]) -> None:
-    """Write ``tree`` to the folder ``path``, replacing a checkpoint that is there.
+    """Write ``tree`` to the folder ``path``, replacing a checkpoint of the same kind.
 
     Args:
         path: the checkpoint's folder; its parents are made.
         tree: containers of numpy or JAX arrays; no typed PRNG keys.
-        meta: JSON content that `read_meta` and `load` give back.
+        meta: JSON content that `read_meta` and `load` give back; ``kind`` says what it is of.
 
     Raises:
-        ValueError: a leaf or a key cannot be stored, or ``meta`` is not JSON.
+        ValueError: a leaf or a key cannot be stored, ``meta`` is not JSON, or what is at ``path``
+            is something else, which stays.
         OSError: the disk is full or cannot be written; an old checkpoint is still there.
     """
     path = Path(path).absolute()
+    _check_replaceable(path, meta.get("kind"))
     leaves = _named_leaves(tree)
     temp, previous = temporary(path), _previous(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,6 +151,26 @@ def remove(path: str | Path) -> None:
         sync(path.parent)
         # A network file system keeps what is still open under another name.
         shutil.rmtree(temp, ignore_errors=True)
+
+
+def _check_replaceable(path: Path, kind: Any) -> None:
+    """Raise BadInput where something else is than a checkpoint of a kind, whole or damaged."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise BadInput(f"{path} is a file; name a folder that is new")
+    others = {entry.name for entry in path.iterdir()} - {"arrays", "manifest.json"}
+    if others:
+        raise BadInput(f"{path} holds {min(others)} and stays as it is; name a folder that is new")
+    try:
+        known = peek(path).get("kind")
+    except DamagedCheckpoint:
+        return
+    if known != kind:
+        raise BadInput(
+            f"{path} holds {known or 'a checkpoint of training'}, no {kind or 'such'}, so it stays "
+            "as it is; name a folder that is new"
+        )
 
 
 def _previous(path: Path) -> Path:

@@ -155,6 +155,9 @@ def make_technique(name: str) -> Technique:
     technique = Technique()
     for part in canonical_name(name).split("+"):
         technique = dataclasses.replace(technique, **_changes(COMPONENTS[part]))
+    for level in technique.levels:
+        if not 0 <= level <= 1:
+            raise BadInput(f"technique {name!r} trains on level {level:g}; a level lies in [0, 1]")
     return technique
 
 

@@ -16,6 +16,7 @@ from jaxgen.results.result import Trained, make_result, total_decay, trim_histor
 from jaxgen.study.config import SHIFT_LEVELS
 from jaxgen.study.product import make_study
 from jaxgen.study.spec import MODES, Evaluation, RunSpec
+from jaxgen.techniques import COMPONENTS, Technique
 from jaxgen.training.keys import evaluation_key
 from probe_envs import MAX_STEPS, ProbeTask, both, every, table
 
@@ -258,3 +259,21 @@ def test_policies_draw_the_same_in_a_longer_evaluation(references):
     longer = make_episodes(task, evaluation_key(0), SHIFT_LEVELS, number)
     ours, theirs = (jax.random.key_data(e.keys) for e in (references.suite.episodes, longer))
     np.testing.assert_array_equal(ours, np.asarray(theirs)[:, :NUM_EPISODES])
+
+
+@pytest.mark.parametrize("levels", [(0.0, 0.5, 1.0), (0.0, 0.25, 0.75), (0.0, 0.5, 0.6)])
+def test_an_arm_that_trains_beyond_the_others_has_no_score_for_unseen_levels(monkeypatch, levels):
+    usual = result_of("dr")["scores"]
+    monkeypatch.setitem(COMPONENTS, "dr-wide", Technique(levels=levels))
+    for mode, scores in result_of("dr-wide")["scores"].items():
+        assert scores["A_ood"] is None and usual[mode]["A_ood"] is not None
+        assert scores | {"A_ood": 0} == usual[mode] | {"A_ood": 0}
+
+
+@pytest.mark.parametrize("level", [1.5, -0.25, math.nan, math.inf])
+def test_an_arm_that_trains_outside_of_the_levels_is_refused(monkeypatch, level):
+    monkeypatch.setitem(COMPONENTS, "dr-beyond", Technique(levels=(0.0, 0.5, level)))
+    with pytest.raises(ValueError, match="'dr-beyond' trains on level .*lies in .0, 1."):
+        make_study(["cartpole"], ["ppo"], ["dr-beyond"], [0])
+    with pytest.raises(ValueError, match="'dr-beyond.reg' trains on level"):
+        make_study(["cartpole"], ["ppo"], ["dr-beyond+reg"], [0])

@@ -539,7 +539,7 @@ def test_the_setting_with_most_runs_is_kept_and_the_others_are_named():
     kept, aside = choose([*few, *many, *other])
     assert sorted(r.name for r in kept) == sorted(r.name for r in [*many, *other])
     assert aside == [f"ppo on cartpole, setting {few[0].setting}: 3 runs"]
-    assert aside[0] in paragraph(findings_of([*few, *many, *other]), "Other settings")
+    assert aside[0] in paragraph(findings_of([*few, *many, *other]), "Left aside")
 
 
 def test_full_runs_go_before_quick_ones():

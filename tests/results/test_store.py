@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -262,15 +263,58 @@ def test_scan_lists_the_whole_the_damaged_and_the_aliases(filled):
     damaged = filled.seed_dir(RUN, 2) / "result.json"
     damaged.write_text("{}")
     filled.write_spec("es_cartpole_gar-00000000", {"alias_of": "es_cartpole_dr-00000000"})
-    filled.run_dir("nospec").mkdir()
+    filled.run_dir("nospec-0123abcd").mkdir()
     found = store.scan(filled)
     assert [(run.run_name, run.seed) for run in found.runs] == [(RUN, 0), (RUN, 12345)]
     assert found.runs[0].spec["algorithm"] == "ppo"
     assert found.runs[0].result["status"] == "done"
     assert list(found.aliases) == ["es_cartpole_gar-00000000"]
     assert sorted(error.path for error in found.damaged) == sorted(
-        [damaged, filled.run_dir("nospec") / "spec.json"]
+        [damaged, filled.run_dir("nospec-0123abcd") / "spec.json"]
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        (f"{RUN}.bak", "is no run"),
+        (f"{RUN} (copy)", "is no run"),
+        (f"Copy of {RUN}", "is no run"),
+        ("notes", "is no run"),
+        ("ppo_cartpole_dr-0123abcd", "is a copy of"),
+    ],
+)
+def test_a_copy_beside_a_run_is_listed_and_left_aside(results, name, why):
+    write_run(results, run={"name": RUN, "seed": 0})
+    before = store.scan(results).runs
+    shutil.copytree(results.run_dir(RUN), results.root / "runs" / name)
+    contents = store.scan(results)
+    assert contents.runs == before
+    (damage,) = contents.damaged
+    assert name in str(damage.path) and why in str(damage)
+    assert store.scan(results, whole=False).runs == before
+
+
+@pytest.mark.parametrize("name", ["seed_0000.bak", "seed_00000", "seed_0000 2", "old"])
+def test_a_copy_of_a_seed_is_listed_and_left_aside(results, name):
+    write_run(results, run={"name": RUN, "seed": 0})
+    shutil.copytree(results.seed_dir(RUN, 0), results.run_dir(RUN) / name)
+    contents = store.scan(results)
+    assert [run.seed for run in contents.runs] == results.seeds(RUN) == [0]
+    assert [damage.path.name for damage in contents.damaged] == [name]
+
+
+def test_a_copy_in_the_place_of_another_seed_is_not_that_seed(results):
+    write_run(results, run={"name": RUN, "seed": 0})
+    shutil.copytree(results.seed_dir(RUN, 0), results.seed_dir(RUN, 1))
+    assert results.is_done(RUN, 0) and not results.is_done(RUN, 1)
+    assert f"is a copy of {RUN} seed 0" in results.check_run(RUN, 1)
+
+
+def test_files_of_a_desktop_are_no_runs_and_no_damage(filled):
+    for folder in (filled.root / "runs", filled.run_dir(RUN)):
+        (folder / ".DS_Store").write_bytes(b"")
+    assert store.scan(filled).damaged == []
 
 
 def test_scan_of_an_empty_folder(results):

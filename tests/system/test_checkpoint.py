@@ -246,3 +246,48 @@ def test_killed_at_any_write_point_the_old_or_the_new_checkpoint_loads(tmp_path)
         assert checkpoint.read_meta(path) == {"iteration": 3}
         remove_unfinished(path.parent)
         assert list(path.parent.iterdir()) == [path]
+
+
+# What is at the path
+
+
+def test_a_checkpoint_of_the_same_kind_is_replaced_even_if_damaged(copied):
+    checkpoint.save(copied, {"leaf": np.arange(3)}, META)
+    (copied / "manifest.json").write_text("{")
+    checkpoint.save(copied, {"leaf": np.arange(4)}, META | {"iteration": 8})
+    tree, meta = checkpoint.load(copied)
+    assert len(tree["leaf"]) == 4 and meta["iteration"] == 8
+
+
+def put_thesis(path: Path) -> None:
+    path.mkdir(parents=True)
+    (path / "thesis.txt").write_text("years")
+
+
+def put_agent(path: Path) -> None:
+    checkpoint.save(path, {"leaf": np.arange(3)}, {"kind": "agent"})
+
+
+def put_note_beside_the_arrays(path: Path) -> None:
+    put_agent(path)
+    (path / "note.txt").write_text("the best one")
+
+
+@pytest.mark.parametrize(
+    ("put", "message"),
+    [
+        (put_thesis, "holds thesis.txt and stays"),
+        (lambda path: path.write_text("x"), "is a file"),
+        (put_agent, "holds agent, no such"),
+        (put_note_beside_the_arrays, "holds note.txt and stays"),
+        (lambda path: (path / "runs").mkdir(parents=True), "holds runs and stays"),
+    ],
+)
+def test_what_is_something_else_stays(tmp_path, put, message):
+    path = tmp_path / "mine"
+    put(path)
+    before = sorted((file, file.read_bytes()) for file in tmp_path.rglob("*") if file.is_file())
+    with pytest.raises(ValueError, match=f"{message}.*name a folder that is new"):
+        checkpoint.save(path, {"leaf": np.arange(3)}, META)
+    after = sorted((file, file.read_bytes()) for file in tmp_path.rglob("*") if file.is_file())
+    assert before == after

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxgen.evaluation import statistics
+from jaxgen.evaluation.scores import LEVELS_ID, LEVELS_OOD
 from jaxgen.evaluation.statistics import (
     MIN_PAIRS,
     Interval,
@@ -41,6 +42,8 @@ def choose(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
     """Keep one setting of each algorithm and environment, the one with the most full runs, and of
     an arm that is here twice in it the one with more runs.
 
+    Arms that train on levels that are unseen for all others are left aside.
+
     Returns:
       The records kept in canonical order, aliases among them, and what was left aside, in words.
 
@@ -48,11 +51,16 @@ def choose(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
       ValueError: as `check_records`, or runs that were not evaluated at the levels of the scores.
     """
     settings: dict[Place, dict[str, list[Record]]] = {}
-    for record in check_records(records):
-        _check_levels(record)
-        place = settings.setdefault((record.environment, record.algorithm), {})
-        place.setdefault(record.setting, []).append(record)
-    chosen, aside = [], []
+    records = check_records(records)
+    trained_beyond = {record.name for record in records if _trains_beyond(record)}
+    for record in records:
+        if record.name not in trained_beyond:
+            place = settings.setdefault((record.environment, record.algorithm), {})
+            place.setdefault(record.setting, []).append(record)
+    chosen, aside = [], [
+        f"{name}, which trains beyond level {max(LEVELS_ID):g} and has no {PRIMARY}"
+        for name in sorted(trained_beyond)
+    ]
     for (environment, algorithm), groups in settings.items():
         best = max(groups, key=lambda setting: _weight(groups[setting]))
         aside += [
@@ -73,13 +81,21 @@ def choose(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
     return chosen, aside
 
 
-def _check_levels(record: Record) -> None:
-    if not record.diverged and record.result["scores"][HEADLINE_MODE][PRIMARY] is None:
-        levels = record.result["evaluation"]["levels"]
+def _trains_beyond(record: Record) -> bool:
+    """Whether a run was evaluated at unseen levels and has no score for them.
+
+    Raises:
+      ValueError: it was not evaluated there.
+    """
+    if record.diverged or record.result["scores"][HEADLINE_MODE][PRIMARY] is not None:
+        return False
+    levels = record.result["evaluation"]["levels"]
+    if not set(LEVELS_OOD) <= set(levels):
         raise BadInput(
             f"{record.name} was evaluated at levels {levels}: {PRIMARY} needs .75 and 1; "
             "evaluate with the levels 0, .25, .5, .75, 1"
         )
+    return True
 
 
 def _num_trained(group: list[Record]) -> int:

@@ -34,11 +34,14 @@ from jaxgen.results.records import Cell, algorithm_order, arm_order, levels_of
 from jaxgen.study.cards import figure_title, sentence_title
 from jaxgen.study.presets import counting_populations, expected_of, observes_codes
 
+TITLES = ("Which training generalises? A report", "Report")
+"""The title of a report, and of one without a finished run."""
+
 
 def sections(findings: Findings, draw: bool = True) -> list[Section]:
     """The document; ``draw``: with its figures, or with their captions alone."""
     if not findings.cells:
-        return [Section("Report", ["No finished run is here, so there is nothing to report."])]
+        return [Section(TITLES[1], ["No finished run is here, so there is nothing to report."])]
     illustrate = _picture if draw else _caption
     environments = list(dict.fromkeys(cell.environment for cell in findings.cells))
     by_environment = [
@@ -85,8 +88,9 @@ def _opening(findings: Findings, best: str, foretold: str) -> Section:
     blocks.append(
         f"{runs} trained runs: {len(findings.cells)} arms, n = {span} seeds each{apart}. Scores "
         "are those of the greedy final policy: 0 is random play, 1 the ceiling. A: over all levels "
-        f"of shift; {PRIMARY}: levels .75 and 1, on which no arm trains. Square brackets are 95 % "
-        f"bootstrap intervals over seeds, from {MIN_SEEDS} seeds on; differences are by seed."
+        f"of shift; {PRIMARY}: levels .75 and 1, on which none of these arms trains. Square "
+        f"brackets are 95 % bootstrap intervals over seeds, from {MIN_SEEDS} seeds on; differences "
+        "are by seed."
     )
     answers = findings.answers
     blocks += [
@@ -103,7 +107,7 @@ def _opening(findings: Findings, best: str, foretold: str) -> Section:
         _answered(findings, words.OFFERED),
         f"**Does the agreement of gradients predict generalisation?** {foretold}",
     ]
-    return Section("Which training generalises? A report", blocks)
+    return Section(TITLES[0], blocks)
 
 
 def _answered(findings: Findings, question: words.Question) -> str:
@@ -299,8 +303,10 @@ def _limits(findings: Findings) -> Section:
         _listed("Arms with runs that did not learn", failed),
         _listed("Aliases, shown in no comparison", names),
         _listed("Missing, by what the other arms have", missing_arms(findings.cells)),
-        _listed("Other settings, left aside", findings.aside),
+        _listed("Left aside", findings.aside),
     ]
+    if mixed := (findings.making or {}).get("mixed"):
+        blocks.append(_listed("Seeds of several versions of code, jaxlib or device", mixed))
     if few:
         blocks.append(
             f"{len(few)} of {len(cells)} arms have fewer than {MIN_SEEDS} seeds: they are "

@@ -1,0 +1,155 @@
+"""What a report is made of, and what it may write over: only what says that it is a report."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from experiments import report
+from jaxgen.report.source import read_source
+from jaxgen.results.read import read_records
+from jaxgen.results.store import open_store
+from jaxgen.results.table import csv_text, rows
+from synthetic_records import make_record
+
+FEW = [make_record(seed=seed) for seed in range(2)]
+MORE = [make_record(seed=seed) for seed in range(4)]
+
+
+@pytest.fixture(autouse=True)
+def without_figures(monkeypatch):
+    monkeypatch.setattr("jaxgen.report.style.to_png", lambda figure: b"png")
+
+
+def folder_of(root: Path, records=MORE) -> Path:
+    store = open_store(root)
+    for record in records:
+        store.write_spec(record.name, record.spec)
+        store.write_result(record.name, record.seed, record.result, record.load_history(), {})
+    return root
+
+
+def number_of_runs(page: Path) -> int:
+    return int(page.read_text().split(" trained runs", 1)[0].rsplit("\n", 1)[-1])
+
+
+# What is read
+
+
+def test_rows_that_lie_in_a_results_folder_are_not_its_results(tmp_path):
+    root = folder_of(tmp_path / "results")
+    (root / "results.csv.gz").write_bytes(gzip.compress(csv_text(rows(FEW)).encode()))
+    assert report.main([str(root)]) == 0
+    assert number_of_runs(root / "report" / "report.md") == len(MORE)
+    assert not (root / "report.md").exists()
+
+
+def test_what_lies_beside_a_table_of_another_name_is_not_of_it(tmp_path):
+    assert report.main([str(folder_of(tmp_path / "results"))]) == 0
+    made = tmp_path / "results" / "report"
+    (made / "filtered.csv").write_text(csv_text(rows(FEW)))
+    source = read_source(made / "filtered.csv")
+    assert (source.making, source.curves) == (None, "")
+    assert read_source(made).making is not None
+
+
+def test_a_shuffled_table_makes_the_same_report(tmp_path):
+    header, *lines = csv_text(rows(MORE)).splitlines()
+    pages = []
+    for name, content in (("a", [header, *lines]), ("b", [header, *reversed(lines)])):
+        path = tmp_path / name / "results.csv"
+        path.parent.mkdir()
+        path.write_text("\r\n".join(content), encoding="utf-8-sig")
+        assert report.main([str(path)]) == 0
+        pages.append({
+            file.name: file.read_bytes() for file in (tmp_path / name / "report").rglob("*.*")
+        })
+    assert pages[0] == pages[1]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_table_of_another_encoding_is_refused(tmp_path, capsys, encoding):
+    path = tmp_path / "results.csv"
+    path.write_bytes(csv_text(rows(FEW)).replace("done", "d\xf6ne").encode(encoding))
+    assert report.main([str(path)]) == 2
+    assert "it is no UTF-8 text; save it as UTF-8" in capsys.readouterr().err
+
+
+def test_a_run_that_disagrees_with_its_spec_is_left_aside(tmp_path):
+    root = folder_of(tmp_path / "results")
+    other = make_record(technique="dr")
+    store = open_store(root)
+    store.write_spec(other.name, dict(other.spec) | {"technique": "gar"})
+    store.write_result(other.name, 0, other.result, {}, {})
+    records, damaged = read_records(store)
+    assert len(records) == len(MORE)
+    assert len(damaged) == 1 and other.name in damaged[0]
+
+
+# What is written over
+
+
+def refused(capsys, *words: str) -> str:
+    assert report.main(list(words)) == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html", "arms.csv", "making.json"])
+def test_a_file_that_is_no_reports_is_not_written_over(tmp_path, capsys, name):
+    root, paper = folder_of(tmp_path / "results"), tmp_path / "paper"
+    paper.mkdir()
+    (paper / name).write_text("mine")
+    assert f"{paper / name} is in the way" in refused(capsys, str(root), "-o", str(paper))
+    assert [file.name for file in paper.iterdir()] == [name]
+    assert (paper / name).read_text() == "mine"
+
+
+def test_a_report_is_written_over_and_other_files_beside_it_stay(tmp_path):
+    root = folder_of(tmp_path / "results")
+    assert report.main([str(root)]) == 0
+    (root / "report" / "notes.txt").write_text("mine")
+    (root / "report" / "report.md").write_text("an older one")
+    assert report.main([str(root)]) == 0
+    assert number_of_runs(root / "report" / "report.md") == len(MORE)
+    assert (root / "report" / "notes.txt").read_text() == "mine"
+
+
+def test_a_page_that_is_no_report_is_not_written_over(tmp_path, capsys):
+    root, page = folder_of(tmp_path / "results"), tmp_path / "README.md"
+    page.write_text("# My project\n")
+    message = f"{page} is there and is no report"
+    assert message in refused(capsys, str(root), "--page", str(page))
+    assert page.read_text() == "# My project\n" and not (root / "report").exists()
+    page.unlink()
+    for _ in range(2):
+        assert report.main([str(root), "--page", str(page)]) == 0
+
+
+def test_a_report_that_was_stopped_is_written_again(tmp_path, monkeypatch):
+    root = folder_of(tmp_path / "results")
+    monkeypatch.setattr("jaxgen.report.source.to_html", lambda document: "")
+    assert report.main([str(root)]) == 0
+    written = root / "report"
+    for file in written.iterdir():
+        if file.is_file() and file.name != "results.csv.gz":
+            file.unlink()
+    (written / "report.html").write_text("half")
+    monkeypatch.undo()
+    monkeypatch.setattr("jaxgen.report.style.to_png", lambda figure: b"png")
+    assert report.main([str(root)]) == 0
+    assert "half" not in (written / "report.html").read_text()
+
+
+# Levels that are unseen
+
+
+def test_an_arm_that_trains_on_unseen_levels_is_in_no_ranking(tmp_path):
+    wide = make_record(technique="dr-wide", s=[0.99] * 5)
+    for scores in wide.result["scores"].values():
+        scores["A_ood"] = None
+    root = folder_of(tmp_path / "results", [*MORE, wide])
+    assert report.main([str(root)]) == 0
+    text = (root / "report" / "report.md").read_text()
+    assert f"Left aside: {wide.name}, which trains beyond level 0.5 and has no A_ood." in text
+    assert text.count("dr-wide") == 1
+    assert "on which none of these arms trains" in text
