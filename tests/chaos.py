@@ -24,9 +24,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "tests" / "support"))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "support"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from jaxgen.results.table import CSV_COLUMNS
 from jaxgen.running.command import BAD_INPUT, DISK_FULL, INTERRUPTED
@@ -34,6 +33,7 @@ from jaxgen.study.presets import preset
 from jaxgen.system import faults
 from small_runs import results_of
 
+ROOT = Path(__file__).resolve().parents[1]
 NUM_ITERATIONS = 4
 COMMAND = (
     "--env", "cartpole", "--algo", "ppo", "--technique", "baseline", "gar", "--seeds", "0", "1",

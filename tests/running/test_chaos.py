@@ -1,8 +1,7 @@
 """A minute of accidents; half an hour of them is ``python tests/chaos.py --minutes 30``."""
 
-import pytest
-
 import chaos
+import pytest
 
 
 @pytest.mark.slow
