@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from jaxgen.report import summary
@@ -9,6 +10,7 @@ from jaxgen.results import histories, table
 from jaxgen.results.read import read_records
 from jaxgen.results.records import Record, check_records
 from jaxgen.results.store import Store
+from jaxgen.system.files import DamagedFile, load_json
 
 
 def write_outputs(
@@ -31,9 +33,20 @@ def write_outputs(
     by_experiment = _by_experiment(records)
     for experiment, group in by_experiment.items():
         store.write_json(f"metrics/{experiment}_history.json", histories.history_json(group))
+    if best := _best_models(store):
+        store.write_json("best_models/best_scores.json", best)
     if plots and records:
         _draw(store, records, by_experiment)
     return damaged
+
+
+def _best_models(store: Store) -> dict[str, Any]:
+    """``<algorithm>_<environment>`` -> what the file beside its model says, where it is whole."""
+    best, ending = {}, "_best_scores.json"
+    for path in sorted((store.root / "best_models").glob(f"*{ending}")):
+        with suppress(DamagedFile):
+            best[path.name.removesuffix(ending)] = load_json(path)
+    return best
 
 
 def _by_experiment(records: list[Record]) -> Mapping[str, list[Record]]:

@@ -12,6 +12,7 @@ from jaxgen.running.reporter import Lane, Reporter
 from jaxgen.running.session import Batch
 from jaxgen.study.product import Group
 from jaxgen.system import checkpoint
+from jaxgen.system.errors import BadInput
 from jaxgen.system.files import DamagedFile, load_json
 from jaxgen.types import HostTask, Task
 
@@ -30,7 +31,11 @@ def keep_best(
     """
     # Of several workers the one that looks last sees the results of all.
     with store.section("best_models"):
-        _keep_best(store, reporter, batch, params, task)
+        try:
+            _keep_best(store, reporter, batch, params, task)
+        except BadInput as error:
+            # Somebody has put something else in its place; that must not cost the tables.
+            reporter.note(f"the best model was not saved: {error}")
 
 
 def _keep_best(

@@ -276,6 +276,7 @@ def test_a_quick_run_writes_everything(quick):
     expected = {
         "results.csv", "experiment_summary.txt", "experiment_summary.md",
         "best_models/es_cartpole_best_scores.json", "best_models/es_cartpole_best/manifest.json",
+        "best_models/best_scores.json",
         "plots/grs_heatmap.png", "plots/cartpole_degradation.png",
         *(f"metrics/{name}_history.json" for name in experiments),
         *(f"plots/{name}_learning_curves.png" for name in experiments),
@@ -289,6 +290,12 @@ def test_a_quick_run_writes_everything(quick):
     assert process.stderr == ""
 
 
+def test_all_best_models_are_in_one_file_that_the_files_beside_them_make(quick):
+    best = json.loads((quick[0] / "best_models/best_scores.json").read_text())
+    one = json.loads((quick[0] / "best_models/es_cartpole_best_scores.json").read_text())
+    assert best == {"es_cartpole": one}
+
+
 def test_a_quick_run_is_marked_everywhere(quick):
     root, process = quick
     assert "QUICK: seconds of training, not a result" in process.stdout
@@ -296,7 +303,7 @@ def test_a_quick_run_is_marked_everywhere(quick):
         assert QUICK_BANNER in (root / name).read_text()
     rows = list(csv.DictReader(io.StringIO((root / "results.csv").read_text())))
     assert {row["quick"] for row in rows} == {"true"}
-    for pattern in ("runs/*/*/result.json", "runs/*/spec.json", "best_models/*_scores.json"):
+    for pattern in ("runs/*/*/result.json", "runs/*/spec.json", "best_models/*_best_scores.json"):
         files = list(root.glob(pattern))
         assert files
         assert all(json.loads(file.read_text())["quick"] for file in files)

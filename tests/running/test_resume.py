@@ -548,3 +548,15 @@ def test_a_best_model_that_is_gone_is_made_again(copied, whole, lost):
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert run(STUDY, copied).noted("the best model of ppo cartpole is missing")
     assert_whole(copied, whole)
+
+
+def test_what_lies_in_the_place_of_the_best_model_stays_and_costs_no_table(copied, whole):
+    shutil.rmtree(copied / BEST)
+    (copied / BEST).mkdir()
+    (copied / BEST / "mine.txt").write_text("years")
+    recorder = run(STUDY, copied)
+    (note,) = recorder.noted("the best model was not saved: ")
+    assert str(copied / BEST) in note and "holds mine.txt and stays as it is" in note
+    assert (copied / BEST / "mine.txt").read_text() == "years"
+    assert_same_results(copied, whole)
+    assert (copied / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
