@@ -16,6 +16,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Start from the same platform in every process, with compiled programs kept between runs."""
     # Workers of pytest-xdist and subprocesses inherit the cache from the environment.
     cache = getattr(config, "cache", None)
+    # Small programs too: each is compiled by one process of many, and not again the next time.
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     device = os.environ.get("JAXGEN_TEST_DEVICE", "cpu")
     platform.configure(
         device=device,  # pyright: ignore[reportArgumentType]
