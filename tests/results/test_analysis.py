@@ -190,8 +190,8 @@ def test_rows_say_how_a_run_was_configured_and_rows_that_do_not_are_read():
     back = read_csv(earlier)
     assert [(r.base, r.encoding) for r in back] == [(None, None)] * 2
     assert without(csv_text(rows(back)), *ADDED) == earlier
-    with pytest.raises(ValueError, match="is no results.csv of this version"):
-        read_csv(without(text, "base"))
+    with pytest.raises(ValueError, match="is no results.csv of this version: it has no gap"):
+        read_csv(without(text, "gap"))
 
 
 def test_csv_keeps_null_apart_from_zero():
@@ -234,7 +234,7 @@ def test_learning_curves_read_back():
         for name in ("eval_env_steps", "eval_return"):
             np.testing.assert_array_equal(ours.load_history()[name], theirs.load_history()[name])
     assert read_csv(text)[0].load_history() == {}
-    with pytest.raises(ValueError, match="are no learning curves"):
+    with pytest.raises(ValueError, match="is no table of learning curves"):
         read_csv(text, "a,b\n")
     with pytest.raises(ValueError, match="line 45 of the curves is damaged"):
         read_csv(text, curves.rstrip().rsplit(",", 1)[0])
@@ -242,7 +242,7 @@ def test_learning_curves_read_back():
 
 def test_csv_that_is_none_is_an_error():
     text = csv_text(rows([make_record()]))
-    with pytest.raises(ValueError, match="its columns are a, b; write it again"):
+    with pytest.raises(ValueError, match="its columns are a, b; save it with commas"):
         read_csv("a,b\n1,2\n")
     with pytest.raises(ValueError, match="columns are nothing"):
         read_csv("")
