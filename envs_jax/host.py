@@ -10,6 +10,7 @@ The protocols are `jaxgen.types.HostVecEnv` and `jaxgen.types.HostTask`.
 """
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,8 @@ class CallbackBridge:
 
     def __init__(self, spec: EnvSpec):
         self._spec = spec
+        self._connected = threading.local()
+        self._running = threading.Lock()
         self._env: HostVecEnv | None = None
         self._error: BaseException | None = None
         self._step = _over_lanes(self._call)
@@ -45,8 +48,8 @@ class CallbackBridge:
         return (MAX_ARGUMENT_BYTES - 1) // num_bytes
 
     def connect(self, env: HostVecEnv) -> None:
-        """Step this environment from now on."""
-        self._env, self._error = env, None
+        """Step this environment from now on, in what this thread runs."""
+        self._connected.env = env
 
     def step(self, action: Array) -> Fields:
         """Step the environment -> obs, reward, terminated, truncated, true successor.
@@ -63,14 +66,18 @@ class CallbackBridge:
         return obs, reward, terminated, truncated, next_obs
 
     def run(self, program: Callable, *args: Any) -> Any:
-        """Call a program and wait for it; raise what the environment raised."""
-        self._error = None
-        try:
-            return jax.block_until_ready(program(*args))
-        except jax.errors.JaxRuntimeError:
-            if self._error is None:
-                raise
-            raise self._error from None
+        """Call a program and wait for it; raise what the environment raised.
+
+        Other threads wait: callbacks come from a thread of XLA, and reach one environment.
+        """
+        with self._running:
+            self._env, self._error = getattr(self._connected, "env", None), None
+            try:
+                return jax.block_until_ready(program(*args))
+            except jax.errors.JaxRuntimeError:
+                if self._error is None:
+                    raise
+                raise self._error from None
 
     def _call(self, action: Array) -> tuple[Array, ...]:
         shape = action.shape[: action.ndim - len(self._spec.actions.shape)]

@@ -390,7 +390,7 @@ class Bridge(Protocol):
         ...
 
     def connect(self, env: HostVecEnv) -> None:
-        """Step this environment from now on."""
+        """Step this environment from now on, in what this thread runs."""
         ...
 
     def step(self, action: Array) -> tuple[Array, Array, Array, Array, Array]:
@@ -403,7 +403,10 @@ class Bridge(Protocol):
         ...
 
     def run(self, program: Any, *args: Any) -> Any:
-        """Call a compiled program that steps; raises what the environment raised."""
+        """Call a compiled program that steps; raises what the environment raised.
+
+        Several threads may do so at a time, each with the environment that it has connected.
+        """
         ...
 
 

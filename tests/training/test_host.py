@@ -5,6 +5,8 @@ import faulthandler
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -237,6 +239,27 @@ def test_the_largest_call_does_not_hang(num_devices):
     )
     assert process.returncode == 0, process.stderr
     assert process.stdout.split() == [str(num_devices), "24999", "30.0"]
+
+
+def test_each_thread_steps_the_environment_that_it_has_connected():
+    """Of two that share a bridge: one after the other, and at the same time."""
+    bridge, envs = CallbackBridge(WALK), [walk(3, 2, 4), walk(2, 2, 4)]
+    drawn = [draw_actions(NUM_STEPS, num_lanes, 2, 4) for num_lanes in (3, 2)]
+    expected = [stepped(walk(num_lanes, 2, 4), draws) for num_lanes, draws in zip((3, 2), drawn)]
+    program = jax.jit(over_lanes(reacting(bridge)))
+    starts = [env.reset(0).copy() for env in envs]
+    both_connected = threading.Barrier(2)
+
+    def train(index: int) -> Any:
+        bridge.connect(envs[index])
+        both_connected.wait(60)
+        return bridge.run(program, starts[index], drawn[index])
+
+    with ThreadPoolExecutor(2) as threads:
+        for fields, ours in zip(threads.map(train, range(2)), expected, strict=True):
+            assert_same_bits(fields, ours)
+    with pytest.raises(AssertionError, match="no environment is connected"):
+        bridge.run(program, starts[0], drawn[0])
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("mine"), KeyboardInterrupt()])
