@@ -20,6 +20,7 @@ from jaxgen.report.style import (
     RED,
     Style,
     arm_styles,
+    default_look,
     finish,
     legend_below,
     level_axis,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 # Learning curves
 
 
+@default_look()
 def learning_curves(records: Iterable[Record]) -> "Figure":
     """Reward, loss and, where there is one, epsilon of one experiment against env steps.
 
@@ -116,6 +118,7 @@ def _draw_evaluations(axis: "Axes", cell: Cell, runs: list[tuple[Record, History
 # Return against level
 
 
+@default_look()
 def grs_curve(records: Iterable[Record], mode: str = HEADLINE_MODE) -> "Figure":
     """J(v) and s(v) of one experiment, with floor, ceiling and the training levels.
 
@@ -162,6 +165,7 @@ def _score_text(cell: Cell, mode: str) -> str:
 # All cells
 
 
+@default_look()
 def grs_heatmap(records: Iterable[Record], mode: str = HEADLINE_MODE) -> "Figure":
     """Algorithm x arm, a panel per environment: colour is A, text the scores and n.
 
@@ -227,6 +231,7 @@ def _cell_text(cell: Cell | None, mode: str) -> tuple[str, str]:
     return _retention_text(cell, mode), f"A {area}\nliteral {literal}\n{count}"
 
 
+@default_look()
 def degradation(records: Iterable[Record], environment: str, mode: str = HEADLINE_MODE) -> "Figure":
     """Return against level of every arm of an environment, one panel per algorithm.
 

@@ -2,7 +2,10 @@
 
 import io
 import os
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -54,6 +57,33 @@ _OTHER_STYLES = (
 )  # fmt: skip
 
 
+@contextmanager
+def default_look() -> Iterator[None]:
+    """Draw with matplotlib's own defaults, while the block or the decorated function runs.
+
+    Whatever a user's matplotlibrc, style or backend says; it counts again afterwards.
+    """
+    matplotlib = _matplotlib()
+    defaults = matplotlib.rcParamsDefault.items()
+    with matplotlib.rc_context({name: value for name, value in defaults if name != "backend"}):
+        yield
+
+
+def _matplotlib() -> Any:
+    """The module, imported even where MPLBACKEND names no backend that there is: none is needed."""
+    if "matplotlib" in sys.modules or "MPLBACKEND" not in os.environ:
+        return import_module("matplotlib")
+    backend = os.environ.pop("MPLBACKEND")
+    try:
+        matplotlib = import_module("matplotlib")
+    finally:
+        os.environ["MPLBACKEND"] = backend
+    with suppress(ValueError):
+        matplotlib.rcParams["backend"] = backend
+    return matplotlib
+
+
+@default_look()
 def to_png(figure: "Figure") -> bytes:
     """A PNG whose bytes depend on the figure alone."""
     stream = io.BytesIO()

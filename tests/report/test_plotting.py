@@ -1,16 +1,23 @@
 """Figures: what is drawn, not how it looks (that was looked at)."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from jaxgen.report import style
+from jaxgen.report import figures, style
 from jaxgen.report.figures import degradation, grs_curve, grs_heatmap, learning_curves
+from jaxgen.report.generalisation import pictures
 from jaxgen.report.style import QUICK_BANNER, STYLES, arm_styles, save, smooth, to_png
+from jaxgen.results.records import group_cells
 from jaxgen.techniques import COMPONENTS, STUDIED, SUITES
 from synthetic_records import make_record, make_study
 
+ROOT = Path(__file__).parents[2]
 TECHNIQUES = SUITES["controls"]
 
 
@@ -313,6 +320,54 @@ def test_file_depends_on_the_records_alone(tmp_path):
         assert b"Matplotlib" not in one.read_bytes()
     # No partial file stays.
     assert len(list((tmp_path / "a").iterdir())) == len(first)
+
+
+HOSTILE = {
+    "text.usetex": True, "font.size": 24.0, "savefig.bbox": "tight", "figure.autolayout": True,
+    "axes.unicode_minus": False, "lines.linewidth": 9.0, "savefig.transparent": True,
+    "path.sketch": (1.0, 100.0, 2.0), "figure.facecolor": "black", "axes.grid": True,
+}  # fmt: skip
+"""What a matplotlibrc, or a style of a paper, may say."""
+
+
+def drawn() -> dict[str, bytes]:
+    """A figure of the tables, and one of the report."""
+    records = make_study(environments=("cartpole",), algorithms=("ppo",), seeds=(0, 1))
+    cells = group_cells(records[:2])
+    named = {
+        "learning_curves": learning_curves(records[:2]),
+        "ranking": pictures.ranking(cells, "A"),
+    }
+    return {name: to_png(figure) for name, figure in named.items()}
+
+
+def test_no_file_depends_on_a_user_s_matplotlibrc():
+    import matplotlib
+
+    expected = drawn()
+    with matplotlib.rc_context(HOSTILE):
+        assert drawn() == expected
+        assert {name: matplotlib.rcParams[name] for name in HOSTILE} == HOSTILE
+
+
+def test_no_style_of_a_user_s_own_counts_in_any_figure():
+    """Every function that returns a figure is drawn in the default look."""
+    for module in (figures, pictures):
+        for name, function in vars(module).items():
+            if getattr(function, "__annotations__", {}).get("return") == "Figure":
+                assert hasattr(function, "__wrapped__"), f"{module.__name__}.{name}"
+
+
+def test_no_figure_needs_the_backend_that_a_variable_names():
+    """In a process that draws for the first time."""
+    code = (
+        "from jaxgen.report.style import subplots, default_look, to_png\n"
+        "with default_look():\n    figure, axes = subplots(1, 1, 1.0, 1.0)\n"
+        "assert to_png(figure)"
+    )
+    environment = os.environ | {"MPLBACKEND": "nonsense"}
+    words = [sys.executable, "-W", "error", "-c", code]
+    assert subprocess.run(words, env=environment, cwd=ROOT).returncode == 0
 
 
 def test_drawing_leaves_no_global_state():

@@ -28,6 +28,7 @@ from jaxgen.report.style import (
     ORANGE,
     Style,
     arm_styles,
+    default_look,
     finish,
     legend_below,
     mean_curve,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 THRESHOLDS = np.linspace(0, 1, 201)
 
 
+@default_look()
 def ranking(cells: Sequence[Cell], score: str) -> "Figure":
     """Every arm of one environment by its mean score: seeds, mean and interval."""
     order = ranked(cells, score)
@@ -58,6 +60,7 @@ def ranking(cells: Sequence[Cell], score: str) -> "Figure":
     return figure
 
 
+@default_look()
 def differences(parts: Sequence[tuple[Comparison, str]], quick: bool = False) -> "Figure":
     """Differences of one environment with their intervals; the band is the margin.
 
@@ -78,6 +81,7 @@ def differences(parts: Sequence[tuple[Comparison, str]], quick: bool = False) ->
     return figure
 
 
+@default_look()
 def profiles(cells: Sequence[Cell]) -> "Figure":
     """Share of the runs of one environment above each score, a panel per algorithm."""
     by_algorithm = {algorithm: group for (_, algorithm), group in by_place(cells).items()}
@@ -101,6 +105,7 @@ def profiles(cells: Sequence[Cell]) -> "Figure":
     return figure
 
 
+@default_look()
 def improvement(cells: Sequence[Cell]) -> "Figure":
     """How probably a run of each arm beats one of its algorithm's baseline."""
     rows = []
@@ -122,6 +127,7 @@ def improvement(cells: Sequence[Cell]) -> "Figure":
     return figure
 
 
+@default_look()
 def learning(panels: Mapping[str, Sequence[tuple[str, Cell]]]) -> "Figure":
     """Greedy return at level 0 during training, the mean over seeds of each arm.
 
@@ -147,6 +153,7 @@ def learning(panels: Mapping[str, Sequence[tuple[str, Cell]]]) -> "Figure":
     return figure
 
 
+@default_look()
 def agreement(cells: Sequence[Cell], predictor: Predictor) -> "Figure":
     """A predictor of every run against its score, a panel per algorithm and environment."""
     environments = sorted({cell.environment for cell in cells}, key=environment_order)
