@@ -10,6 +10,7 @@ into one vector: in it games of both difficulties, and of several ranges of leve
 """
 
 import contextlib
+import ctypes
 import hashlib
 import importlib.util
 import io
@@ -17,6 +18,7 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,6 +65,10 @@ INSTALL = (
 """procgen with all that it needs but numpy, which it declares too old; jax stays as it is."""
 
 
+SYSTEM_LIBRARIES = {"libGL.so.1": "libgl1", "libgthread-2.0.so.0": "libglib2.0-0"}
+"""Libraries that procgen's wheel takes from the system, with the packages of Debian and Ubuntu."""
+
+
 class ProcgenMissing(ValueError):
     """procgen cannot be imported here; says what to do."""
 
@@ -77,6 +83,33 @@ def missing_remedy() -> str:
     if sys.version_info >= (3, 13):
         return "procgen has no wheels for Python 3.13 and later: use Python 3.11 or 3.12"
     return f"install it (Linux on x86-64): {INSTALL}"
+
+
+def missing() -> str | None:
+    """What is missing before games can be played, and what to do about it; None: nothing."""
+    if not installed():
+        return f"procgen is not installed; {missing_remedy()}"
+    if libraries := missing_libraries():
+        packages = " ".join(dict.fromkeys(SYSTEM_LIBRARIES[name] for name in libraries))
+        return (
+            f"procgen needs {' and '.join(libraries)}, which this system lacks; install it, on "
+            f"Debian or Ubuntu: apt-get install {packages}"
+        )
+    return None
+
+
+@cache
+def missing_libraries() -> tuple[str, ...]:
+    """Those of `SYSTEM_LIBRARIES` that cannot be loaded."""
+    return tuple(name for name in SYSTEM_LIBRARIES if not _loads(name))
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 class Levels(NamedTuple):
@@ -235,9 +268,8 @@ def _vector(game: str, count: int, levels: Levels, rand_seed: int, num_threads: 
 
 
 def _procgen() -> Any:
-    if not installed():
-        raise ProcgenMissing(f"procgen is not installed, so that its games cannot be played; "
-                             f"{missing_remedy()}")
+    if what := missing():
+        raise ProcgenMissing(f"procgen's games cannot be played: {what}")
     # gym, which procgen imports, prints that it is no longer kept; procgen leaves a file open.
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -15,8 +15,10 @@ from envs_jax import make_task
 from experiments.command_line import left_out, parse, study_of
 from jaxgen.running.command import Command, run
 from jaxgen.running.kinds.matrix import KIND
+from jaxgen.system.streams import lasting_streams
 
 
+@lasting_streams()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; for the exit code see `jaxgen.running.command`."""
     argv = sys.argv[1:] if argv is None else list(argv)

@@ -20,6 +20,8 @@ import envs_jax
 from jaxgen.study import cards
 from jaxgen.study.cards.base import Listing, resolve
 from jaxgen.system import doctor, platform
+from jaxgen.system.options import computing
+from jaxgen.system.streams import lasting_streams
 
 if TYPE_CHECKING:
     from jaxgen.evaluation.agent import Agent
@@ -87,6 +89,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
                         help="start on a CPU with a jaxlib that is known to be wrong there")
 
 
+@lasting_streams()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0, 1 for a PROBLEM, 2 for bad input."""
     args = parse(argv)
@@ -119,8 +122,7 @@ def procgen_to_check() -> doctor.Games:
     code = "from jaxgen.__main__ import {0}; {0}()"
     return doctor.Games(
         names=procgen_games.GAMES,
-        installed=procgen_games.installed,
-        remedy=procgen_games.missing_remedy,
+        missing=procgen_games.missing,
         play=code.format(play_games.__name__),
         show=code.format(show_levels.__name__),
     )
@@ -172,11 +174,12 @@ def _levels(args: argparse.Namespace) -> int:
     from jaxgen.system.files import write_bytes
     from jaxgen.training.keys import evaluation_key
 
-    task = _make_task(args.env)
-    images = gallery.first_images(
-        task, evaluation_key(args.seed), tuple(args.levels), args.count
-    )
-    labels = [describe_level(task, level, args.count) for level in args.levels]
+    with computing():
+        task = _make_task(args.env)
+        images = gallery.first_images(
+            task, evaluation_key(args.seed), tuple(args.levels), args.count
+        )
+        labels = [describe_level(task, level, args.count) for level in args.levels]
     title = f"{cards.figure_title(args.env)}: what evaluation episodes begin with"
     rows = [gallery.Row(*row) for row in zip(labels, images, strict=True)]
     write_bytes(path, gallery.to_png(gallery.contact_sheet(title, rows)))
@@ -208,10 +211,11 @@ def _watch(args: argparse.Namespace) -> int:
     agent = _load(args.agent)
     name = agent.spec.name
     _check_environment(name)
-    task = _make_task(name)
-    clips = gallery.film(
-        agent, task, evaluation_key(args.seed), args.level, args.episodes, args.sampled
-    )
+    with computing():
+        task = _make_task(name)
+        clips = gallery.film(
+            agent, task, evaluation_key(args.seed), args.level, args.episodes, args.sampled
+        )
     mode = "sampled" if args.sampled else "greedy"
     level = describe_level(task, args.level, args.episodes)
     print(f"{agent.algorithm} {agent.technique} on {name} ({mode}), {level}")

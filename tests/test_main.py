@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[1]
 
 def needs_procgen(test):
     """Skip where there is no procgen; let its import leave a file open, as it does."""
-    skip = pytest.mark.skipif(not procgen_games.installed(), reason="procgen is not installed")
+    skip = pytest.mark.skipif(bool(procgen_games.missing()), reason="procgen is missing")
     return skip(pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")(test))
 
 
@@ -231,7 +231,7 @@ def test_doctor_finds_this_installation_in_order(capsys, tmp_path):
         "/results can be written", " GB free",
     ):
         assert what in text
-    if procgen_games.installed():
+    if not procgen_games.missing():
         assert "OK       procgen: 16 games run" in text
         assert "levels 0 to 9 are distinct, and the same each time" in text
     assert not list(tmp_path.iterdir())
@@ -247,12 +247,56 @@ def test_without_procgen_all_else_is_checked(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(procgen_games, "installed", lambda: False)
     assert main(["doctor", "--out", str(tmp_path)]) == 0
     lines = lines_of(capsys)
-    remedy = procgen_games.missing_remedy()
+    remedy = procgen_games.missing()
     assert f"WARNING  Starpilot is not available; {remedy}" in lines
     assert any("can be written" in line for line in lines)
     assert_refused(
         capsys, ["levels", "starpilot"], f"environment 'starpilot' cannot be played: {remedy}"
     )
+
+
+def test_a_library_of_the_system_that_procgen_lacks_is_named(capsys, tmp_path, monkeypatch):
+    """By doctor and by the first error, with the package that has it."""
+    for name in ("check_start", "check_libraries"):
+        monkeypatch.setattr(doctor, name, list)
+    monkeypatch.setattr(procgen_games, "installed", lambda: True)
+    monkeypatch.setattr(procgen_games, "missing_libraries", lambda: ("libGL.so.1",))
+    what = (
+        "procgen needs libGL.so.1, which this system lacks; install it, on Debian or Ubuntu: "
+        "apt-get install libgl1"
+    )
+    main(["doctor", "--out", str(tmp_path)])
+    assert f"WARNING  Starpilot is not available; {what}" in lines_of(capsys)
+    assert_refused(
+        capsys, ["levels", "starpilot"], f"environment 'starpilot' cannot be played: {what}"
+    )
+    block = procgen_games.Block(procgen_games.Levels("easy", 0, 1), 0, 1)
+    with pytest.raises(procgen_games.ProcgenMissing, match="cannot be played: procgen needs libGL"):
+        procgen_games.make_states("starpilot", [block])
+
+
+def test_libraries_are_looked_for_by_loading_them(monkeypatch):
+    monkeypatch.setattr(procgen_games, "SYSTEM_LIBRARIES", {"libc.so.6": "libc6", "libno.so": "no"})
+    procgen_games.missing_libraries.cache_clear()
+    assert procgen_games.missing_libraries() == ("libno.so",)
+    monkeypatch.setattr(procgen_games, "installed", lambda: True)
+    assert "apt-get install no" in (procgen_games.missing() or "")
+    procgen_games.missing_libraries.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("fault", "remedy"),
+    [
+        ("OSError: libX11.so.6: cannot open shared object file: No such file or directory",
+         "install the package of your system that has the library which is named"),
+        ("signal SIGABRT", "install procgen anew: pip install"),
+    ],
+)  # fmt: skip
+def test_a_new_procgen_is_no_remedy_for_a_library_of_the_system(monkeypatch, fault, remedy):
+    monkeypatch.setattr(doctor, "failing_games", lambda games: {"coinrun": fault})
+    monkeypatch.setattr(doctor, "run_child", lambda *words: doctor.Child([], fault))
+    for finding in doctor.check_procgen(games("a")):
+        assert finding.status == "PROBLEM" and finding.remedy.startswith(remedy)
 
 
 def test_a_problem_gives_exit_code_1(capsys, quick, here):
@@ -382,7 +426,7 @@ SHOW = "import sys\nfor level in range(int(sys.argv[1])): print({})\n"
 
 
 def games(*names, shown="level, level"):
-    return Games(names, lambda: True, lambda: "install it", PLAY, SHOW.format(shown))
+    return Games(names, lambda: None, PLAY, SHOW.format(shown))
 
 
 def test_games_that_end_their_process_are_named_and_the_others_tried(monkeypatch):

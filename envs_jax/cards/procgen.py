@@ -22,9 +22,9 @@ OTHERS = (
 
 
 def _missing() -> str | None:
-    from envs_jax.procgen_games import installed, missing_remedy
+    from envs_jax.procgen_games import missing
 
-    return None if installed() else missing_remedy()
+    return missing()
 
 
 STARPILOT = EnvironmentCard(

@@ -17,6 +17,7 @@ from jaxgen.study.config import Config, from_dict, to_dict
 from jaxgen.study.presets import algorithm_card, base_algorithm
 from jaxgen.study.spec import RunSpec
 from jaxgen.system import checkpoint
+from jaxgen.system.options import computing
 from jaxgen.techniques import make_technique
 from jaxgen.types import Array, EnvSpec
 
@@ -40,10 +41,12 @@ class Agent(NamedTuple):
         """The agent of a finished run."""
         return cls(run.algorithm, run.technique, run.config, spec, params, seed)
 
+    @computing()
     def functions(self) -> Algorithm:
         """The algorithm's pure functions."""
         return _functions(self.algorithm, self.technique, self.config, self.spec)
 
+    @computing()
     def preferences(self, obs: Array | np.ndarray) -> Array:
         """Logits or Q-values: obs ``[..., *obs_shape]`` -> float32 ``[..., num]``.
 
@@ -59,6 +62,7 @@ class Agent(NamedTuple):
             )
         return _preferences(self.functions(), jnp.asarray(self.params), jnp.asarray(obs))
 
+    @computing()
     def act(self, obs: Array | np.ndarray, key: Array | None = None) -> Array:
         """Choose actions that the agent's environment takes: obs ``[..., *obs_shape]`` ->
         int32 ``[...]``, or float32 ``[..., A]`` within a `Box`.

@@ -30,6 +30,7 @@ from jaxgen.running.session import Batch, Interrupted, Options, Session
 from jaxgen.study.product import Group, Study
 from jaxgen.study.spec import RunSpec
 from jaxgen.system import checkpoint
+from jaxgen.system.options import computing
 from jaxgen.training.fit import in_turns
 from jaxgen.types import HostTask, Task
 
@@ -103,6 +104,7 @@ def in_flight(
             yield path, [(name, seed) for name, seed in lanes]
 
 
+@computing()
 def run_lanes(session: Session, group: Group, lanes: Sequence[Lane]) -> None:
     """Train and evaluate what the store lacks of some lanes of a group; errors of `run_study`."""
     store, reporter = session.store, session.reporter

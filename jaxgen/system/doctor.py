@@ -63,9 +63,8 @@ class Games(NamedTuple):
     """Facts about procgen for the checks; ``play`` and ``show`` are code for a child process."""
 
     names: tuple[str, ...]
-    installed: Callable[[], bool]
-    remedy: Callable[[], str]
-    """What to do where it is not installed."""
+    missing: Callable[[], str | None]
+    """What is missing before they can be played, and what to do about it; None: nothing."""
     play: str
     """Makes and steps each game of its arguments in turn; prints the name of each that works."""
     show: str
@@ -265,8 +264,8 @@ def check_cache(folder: str | None, said: list[str]) -> Finding:
 
 def check_procgen(games: Games) -> Iterator[Finding]:
     """Its games run, and its levels are what experiments take them for."""
-    if not games.installed():
-        yield Finding("WARNING", "Starpilot is not available", games.remedy())
+    if what := games.missing():
+        yield Finding("WARNING", "Starpilot is not available", what)
         return
     failed = failing_games(games)
     if failed:
@@ -275,10 +274,17 @@ def check_procgen(games: Games) -> Iterator[Finding]:
             by_fault.setdefault(fault, []).append(game)
         faults = "; ".join(f"{', '.join(names)}: {fault}" for fault, names in by_fault.items())
         what = f"procgen: {len(failed)} of {len(games.names)} games do not run ({faults})"
-        yield Finding("PROBLEM", what, f"install it anew: {install_command()}")
+        yield Finding("PROBLEM", what, remedy_of(faults))
     else:
         yield Finding("OK", f"procgen: {len(games.names)} games run")
     yield check_levels(games)
+
+
+def remedy_of(fault: str) -> str:
+    """What to do about a fault of procgen: a new one lacks the same library of the system."""
+    if "cannot open shared object file" in fault:
+        return "install the package of your system that has the library which is named"
+    return f"install procgen anew: {install_command()}"
 
 
 def failing_games(games: Games) -> dict[str, str]:
@@ -301,9 +307,10 @@ def check_levels(games: Games) -> Finding:
     """A level's seed decides what it looks like: else nothing here would measure generalisation."""
     child = run_child(games.show, [str(NUM_LEVELS)], GAMES_SECONDS)
     what = f"procgen: first images of Starpilot's levels 0 to {NUM_LEVELS - 1}"
-    remedy = f"results on Starpilot would mean nothing; install procgen anew: {install_command()}"
     if child.fault:
-        return Finding("PROBLEM", f"{what} cannot be shown ({child.fault})", remedy)
+        return Finding("PROBLEM", f"{what} cannot be shown ({child.fault})",
+                       remedy_of(child.fault))  # fmt: skip
+    remedy = f"results on Starpilot would mean nothing; {remedy_of('')}"
     pairs = [line.split() for line in child.lines]
     changed = [str(level) for level, (first, again) in enumerate(pairs) if first != again]
     if changed:

@@ -3,24 +3,21 @@
 `configure` is called first by every command line. Importing this module does not import JAX.
 """
 
-import atexit
 import ctypes
-import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import re
 import resource
 import shlex
-import stat
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxgen.system.compilation import configure_cache
 from jaxgen.system.errors import BadInput
+from jaxgen.system.options import check_process, jax_started, set_variable
 
 Device = Literal["auto", "cpu", "gpu", "tpu"]
 DEVICES = ("auto", "cpu", "gpu", "tpu")
@@ -37,14 +34,16 @@ KNOWN_BAD = {
 MAX_VIRTUAL_DEVICES = 8
 """More CPU devices than this are only made if asked for."""
 
+MAPPINGS_SHARE = 0.7
+"""The share of a process's memory mappings at which compiled programs are let go."""
+
 known_bad_allowed = False
 """Whether `configure` was told to go on with any jaxlib."""
 
 _ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1
 """Parameters of glibc's mallopt."""
 _DEVICE_FLAG = "--xla_force_host_platform_device_count"
-_VECTORS_FLAG = "--xla_cpu_prefer_vector_width"
-_SUMS = "sums.json"
+_VECTORS_FLAG = "--xla_cpu_prefer_vector_width=512"
 _REMEDY = f'pip install "jax=={KNOWN_GOOD}" "jaxlib=={KNOWN_GOOD}"'
 
 
@@ -77,20 +76,22 @@ def configure(
     if not allow_known_bad and _will_use_cpu(device):
         check_jaxlib()
     if device != "auto":
-        _set("JAX_PLATFORMS", _platforms(device), needs_start=True)
+        set_variable("JAX_PLATFORMS", _platforms(device), needs_start=True)
     flags = os.environ.get("XLA_FLAGS", "")
     if _DEVICE_FLAG not in flags:
         count = num_devices or min(num_cores(), MAX_VIRTUAL_DEVICES)
-        _set("XLA_FLAGS", f"{flags} {_DEVICE_FLAG}={count}".strip(), needs_start=True)
+        set_variable("XLA_FLAGS", f"{flags} {_DEVICE_FLAG}={count}".strip(), needs_start=True)
     flags = os.environ["XLA_FLAGS"]
-    if device in ("auto", "cpu") and _VECTORS_FLAG not in flags and not _jax_started():
-        # XLA keeps to 256 bits of its own accord; where a CPU has no 512, nothing changes.
-        _set("XLA_FLAGS", f"{flags} {_VECTORS_FLAG}=512")
+    if device in ("auto", "cpu") and not flags.endswith(_VECTORS_FLAG) and not jax_started():
+        # XLA keeps to 256 bits of its own accord; where a CPU has no 512, nothing changes. The
+        # last flag counts: sums of another width are other numbers.
+        set_variable("XLA_FLAGS", f"{flags} {_VECTORS_FLAG}")
     if _will_use_cpu(device):
         # Each program from the cache would print pages that say its tuning hints
         # (+prefer-no-gather) are no CPU features; the cache is kept apart by CPU. Errors raise.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    return _configure_cache(cache_dir)
+    machine = f"{platform.machine()} {cpu_model()} {_cpu_info('flags')} {_version('jaxlib')}"
+    return configure_cache(cache_dir, machine)
 
 
 def confirm_backend(
@@ -100,8 +101,10 @@ def confirm_backend(
 
     Raises:
         ValueError: the device is not there, or not so many, or JAX has fallen back to a CPU with a
-            known-bad jaxlib.
+            known-bad jaxlib, or it cannot compute in this process, see
+            `jaxgen.system.options.check_process`.
     """
+    check_process()
     import jax
 
     try:
@@ -127,19 +130,6 @@ def check_jaxlib(version: str | None = None) -> None:
             f"jaxlib {version} {fault} on a CPU; install another one: {_REMEDY}, "
             "or go on at your own risk with --allow-known-bad"
         )
-
-
-def seal_cache() -> None:
-    """Record what the compilation cache holds, so that the next process trusts it.
-
-    JAX does not write the cache atomically: an entry torn by a kill would stay, and be
-    complained about, for ever. What was never recorded, or has changed, is removed at the next
-    `configure`. Called at exit; worth a call after a long compilation.
-    """
-    if _sealed_cache is not None:
-        temp = _sealed_cache / f"{_SUMS}.{os.getpid()}"
-        temp.write_text(json.dumps(_cache_sums(_sealed_cache), sort_keys=True))
-        os.replace(temp, _sealed_cache / _SUMS)
 
 
 def num_cores() -> int:
@@ -264,6 +254,22 @@ def _amounts(path: Path) -> dict[str, int]:
     return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdecimal()}
 
 
+def many_mappings(root: Path = Path("/")) -> bool:
+    """Whether this process has most of the memory mappings that Linux allows it.
+
+    Compiled programs take some each, and XLA crashes in the compilation that finds none left.
+
+    Args:
+        root: of the file system, where ``proc`` is.
+    """
+    try:
+        most = int((root / "proc/sys/vm/max_map_count").read_text())
+        with (root / "proc/self/maps").open("rb") as mappings:
+            return sum(1 for _ in mappings) > MAPPINGS_SHARE * most
+    except (OSError, ValueError):
+        return False  # another system, or one that hides them
+
+
 def keep_freed_memory() -> None:
     """Let malloc keep large freed blocks for the next ones; does nothing where it is not glibc's.
 
@@ -284,32 +290,6 @@ def keep_freed_memory() -> None:
 def cpu_model() -> str:
     """The CPU's name as the system gives it."""
     return _cpu_info("model name") or platform.processor() or platform.machine()
-
-
-_sealed_cache: Path | None = None
-
-
-def _set(name: str, value: str, needs_start: bool = False) -> None:
-    """Set an environment variable of JAX, and the option where JAX is imported already."""
-    if os.environ.get(name) == value:
-        return
-    if needs_start and _jax_started():
-        raise RuntimeError(
-            f"JAX has started, so {name}={value!r} comes too late; "
-            "call jaxgen.system.platform.configure before anything that computes"
-        )
-    os.environ[name] = value
-    if "jax" in sys.modules and name.startswith("JAX_"):
-        sys.modules["jax"].config.update(name.lower(), _option(value))
-
-
-def _option(value: str) -> str | float:
-    return float(value) if re.fullmatch(r"[0-9.]+", value) else value
-
-
-def _jax_started() -> bool:
-    bridge = sys.modules.get("jax._src.xla_bridge")
-    return bool(getattr(bridge, "backends_are_initialized", bool)())
 
 
 def _platforms(device: str) -> str:
@@ -352,81 +332,3 @@ def _cpu_info(field: str) -> str:
         return ""
     match = re.search(rf"^{field}\s*:\s*(.*)$", text, re.MULTILINE)
     return match[1].strip() if match else ""
-
-
-def _configure_cache(cache_dir: Path | str | None) -> Path | None:
-    global _sealed_cache
-    if known := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return Path(known)
-    if cache_dir is None:
-        return None
-    folder = _user_cache() if cache_dir == "auto" else Path(cache_dir)
-    # Compiled code of one CPU can be illegal on another, and homes are shared over machines.
-    target = f"{platform.machine()} {cpu_model()} {_cpu_info('flags')} {_version('jaxlib')}"
-    folder = folder / f"xla-{hashlib.sha256(target.encode()).hexdigest()[:8]}"
-    try:
-        _make_private(folder)
-        _remove_unsealed(folder)
-    except OSError as error:
-        warnings.warn(
-            f"no compilation cache ({error}): programs are compiled anew each time; "
-            "set XDG_CACHE_HOME to a folder of your own",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-        return None
-    _set("JAX_COMPILATION_CACHE_DIR", str(folder))
-    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
-        _set("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
-    if _sealed_cache is None:
-        atexit.register(_seal_quietly)
-    _sealed_cache = folder
-    return folder
-
-
-def _user_cache() -> Path:
-    """The per-user cache folder; a relative XDG_CACHE_HOME is invalid by its specification."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "jaxgen"
-
-
-def _make_private(folder: Path) -> None:
-    """Make a folder only its owner can change: what lies in it is run as code.
-
-    Raises:
-        OSError: it cannot be made, or belongs to somebody else.
-    """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    status = folder.stat()
-    if status.st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to another user")
-    if stat.S_IMODE(status.st_mode) != 0o700:
-        folder.chmod(0o700)
-
-
-def _cache_sums(folder: Path) -> dict[str, str]:
-    sums = {}
-    for entry in folder.glob("*-cache"):
-        try:
-            sums[entry.name] = hashlib.sha256(entry.read_bytes()).hexdigest()
-        except FileNotFoundError:
-            continue  # another process has removed it
-    return sums
-
-
-def _remove_unsealed(folder: Path) -> None:
-    try:
-        known = json.loads((folder / _SUMS).read_text())
-    except (OSError, ValueError):
-        known = {}
-    for name, digest in _cache_sums(folder).items():
-        if not isinstance(known, dict) or known.get(name) != digest:
-            (folder / name).unlink(missing_ok=True)
-
-
-def _seal_quietly() -> None:
-    """Seal the cache at exit; errors are dropped, as no process is left to be told."""
-    try:
-        seal_cache()
-    except OSError:
-        return

@@ -120,7 +120,9 @@ def test_the_device_flag_is_appended_or_respected():
     assert configured(call, XLA_FLAGS=other)["XLA_FLAGS"] == f"{other} {flag}3 {wide}"
     narrow = wide.replace("512", "128")
     own = f"{flag}5 {narrow}"
-    assert configured(call, XLA_FLAGS=own)["XLA_FLAGS"] == own
+    # The last one counts.
+    assert configured(call, XLA_FLAGS=own)["XLA_FLAGS"] == f"{own} {wide}"
+    assert configured(call, XLA_FLAGS=f"{own} {wide}")["XLA_FLAGS"] == f"{own} {wide}"
 
 
 def test_the_default_is_a_device_for_each_core_up_to_eight():
@@ -333,6 +335,17 @@ def test_the_quotas_of_older_control_groups_count(tmp_path, quota, cores):
         "cpu.cfs_quota_us": f"{quota}\n", "cpu.cfs_period_us": "100000\n",
     })
     assert platform.cgroup_quotas(tmp_path) == cores
+
+
+@pytest.mark.parametrize(("most", "many"), [("10\n", False), ("4\n", True), ("", False)])
+def test_memory_mappings_are_counted_against_their_limit(tmp_path, most, many):
+    maps = "".join(f"{number:x}-{number + 1:x} r--p 0 0:0 0\n" for number in range(3))
+    write(tmp_path, proc__self__maps=maps, proc__sys__vm__max_map_count=most)
+    assert platform.many_mappings(tmp_path) == many
+
+
+def test_mappings_that_a_system_does_not_tell_are_few(tmp_path):
+    assert not platform.many_mappings(tmp_path)
 
 
 @pytest.mark.parametrize("limit", ["-v", "-d"])
