@@ -1,7 +1,9 @@
 """The lock of a results folder: exclusive, or shared by writers of separate files."""
 
+import errno
 import fcntl
 import os
+import pwd
 import socket
 import time
 from collections.abc import Iterator
@@ -26,6 +28,10 @@ class InUse(StoreError):
 
 SHARING_SECONDS = 10.0
 """Seconds that a shared lock waits for an exclusive one that is held briefly."""
+
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
+"""What `OSError.errno` says of a file system without locks."""
 
 
 def _lock(descriptor: int, shared: bool, patience: float) -> None:
@@ -57,14 +63,21 @@ class Lock:
         It is let go first, so that for a moment it may be free: network file systems do not change
         a lock from shared to exclusive in one step.
         """
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             _lock(self._descriptor, shared, patience)
         except BlockingIOError:
             raise InUse(
                 f"{self._root} is in use by {self._holder()}; "
                 "wait until it ends, or give another folder"
             ) from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            raise StoreError(
+                f"the file system of {self._root} has no locks ({error.strerror}), so that two "
+                "processes could write over each other; give a folder on another one"
+            ) from error
         if not shared:
             self._say(f"another process ({_own_name()})")
 
@@ -106,8 +119,9 @@ def locked(store: "Store", shared: bool = False, patience: float | None = None) 
 
     Raises:
         InUse: another process holds it; the message names it.
+        StoreError: the lock is a file of another user, or its file system has none.
     """
-    descriptor = os.open(store.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = _open(store.root / ".lock")
     try:
         lock = Lock(store.root, descriptor)
         if patience is None:
@@ -120,6 +134,28 @@ def locked(store: "Store", shared: bool = False, patience: float | None = None) 
         os.close(descriptor)
 
 
+def _open(path: Path) -> int:
+    """A descriptor of a lock's file, which is made with the rights that the umask leaves."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except PermissionError as error:
+        raise StoreError(
+            f"{path} is a file of {_owner(path)} that this process may not write; ask for chmod "
+            "g+rw of it and a umask of 002, or give another folder"
+        ) from error
+
+
+def _owner(path: Path) -> str:
+    """The name of a file's owner; a number where the system does not know it."""
+    try:
+        number = path.stat().st_uid
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+    except OSError:
+        return "another user"
+
+
 def in_use(store: "Store") -> bool:
     """Whether a process holds the folder's lock."""
     path = store.root / ".lock"
@@ -130,6 +166,8 @@ def in_use(store: "Store") -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(descriptor)
     return False

@@ -291,7 +291,7 @@ class Store:
     def section(self, name: str) -> Iterator[None]:
         """Be the only process in a part of the folder, of those that share the lock."""
         path = self.root / f".{check_name(name)}.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
