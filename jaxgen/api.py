@@ -1,9 +1,11 @@
 """Train and evaluate from Python: the same functions that the matrix runs."""
 
+import gc
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxgen.algorithms import ALGORITHMS
@@ -20,15 +22,17 @@ from jaxgen.study.product import check_seeds, least_s0
 from jaxgen.study.programs import program_key
 from jaxgen.study.spec import MODES, Evaluation
 from jaxgen.system import platform
+from jaxgen.system.options import computing
 from jaxgen.techniques import Technique, canonical_name, make_technique
 from jaxgen.training.build import make_program
-from jaxgen.training.fit import fit, in_turns, padded
+from jaxgen.training.fit import fit, in_turns, needed_devices, padded
 from jaxgen.training.keys import evaluation_key
 from jaxgen.training.loop import iterate
 from jaxgen.training.program import Program, stack_lanes
 from jaxgen.types import HostTask, Task
 
 
+@computing()
 def train(
     task: Task | HostTask,
     algorithm: str,
@@ -60,7 +64,7 @@ def train(
     check_seeds(seeds)
     config = _own_config(algorithm, task, config, overrides)
     base, arm = base_algorithm(algorithm), (config, make_technique(technique))
-    program = _program(task, base, arm)
+    program = _program(task, base, arm, len(seeds))
     params = [
         _train_together(program, arm, turn)
         for turn in _turns(program, arm, seeds, f"{algorithm} on {task.spec.name}")
@@ -72,6 +76,7 @@ def train(
     ]
 
 
+@computing()
 def evaluate(
     agent: Agent,
     task: Task | HostTask,
@@ -103,6 +108,7 @@ def evaluate(
     return _returns(agent, suite, mode)
 
 
+@computing()
 def compute_grs(
     agent: Agent,
     task: Task | HostTask,
@@ -143,13 +149,17 @@ is compiled."""
 MAX_PROGRAMS = 8
 
 
-def _program(task: Task | HostTask, base: str, arm: tuple[Config, Technique]) -> Program:
-    example = stack_lanes([arm], [0])
-    key = task, base, program_key(*arm)
-    program = _programs.pop(key, None) or make_program(task, ALGORITHMS[base], example)
+def _program(
+    task: Task | HostTask, base: str, arm: tuple[Config, Technique], num_seeds: int
+) -> Program:
+    devices = needed_devices(num_seeds)
+    key = task, base, program_key(*arm), len(devices)
+    program = _programs.pop(key, None) or make_program(
+        task, ALGORITHMS[base], stack_lanes([arm], [0]), devices=devices
+    )
     _programs[key] = program
     while len(_programs) > MAX_PROGRAMS:
-        del _programs[next(iter(_programs))]
+        _programs.pop(next(iter(_programs)), None)
     return program
 
 
@@ -174,8 +184,14 @@ def _train_together(
 
 
 def _check_platform() -> None:
-    """Raise ValueError for a jaxlib that is known to be wrong here; starts JAX."""
+    """Raise ValueError for a jaxlib that is known to be wrong here; starts JAX.
+
+    Lets go of compiled programs, before a search in this process has made too many.
+    """
     platform.confirm_backend(allow_known_bad=platform.known_bad_allowed)
+    if platform.many_mappings():
+        jax.clear_caches()
+        gc.collect()
 
 
 def _returns(agent: Agent, suite: Suite, mode: str) -> np.ndarray:

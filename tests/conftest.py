@@ -4,7 +4,6 @@ JAXGEN_TEST_DEVICE=gpu runs the suite on a GPU; by default it runs on two virtua
 """
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -30,17 +29,11 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-MANY_MAPPINGS = 45_000
-"""Of memory, of 65 530 that Linux allows a process by default: programs take some each, and XLA
-crashes in the compilation that finds none left."""
-
-
 @pytest.fixture(autouse=True, scope="module")
 def few_mappings():
     """Let go of compiled programs before there are too many."""
     yield
-    maps = Path("/proc/self/maps")
-    if maps.exists() and len(maps.read_text().splitlines()) > MANY_MAPPINGS:
+    if platform.many_mappings():
         import jax
 
         jax.clear_caches()

@@ -197,6 +197,31 @@ def test_seeds_take_turns(calls, monkeypatch):
         train(Refreshed(MATCH), "ppo", config=config)
 
 
+def test_one_seed_needs_no_second_device(monkeypatch):
+    """Two lanes are the fewest on a device; a third seed needs another one."""
+    made = []
+
+    def make(*args, devices, **more):
+        made.append(len(devices))
+        raise LookupError
+
+    monkeypatch.setattr(api, "_programs", {})
+    monkeypatch.setattr(api, "make_program", make)
+    for seeds in ([0], [0, 1], [0, 1, 2], range(9)):
+        with pytest.raises(LookupError):
+            trained(seeds=seeds)
+    assert made == [1, 1, *[min(2, jax.local_device_count())] * 2]
+
+
+def test_programs_are_let_go_before_a_search_has_too_many(agents, monkeypatch):
+    """What was compiled is compiled again where it is needed."""
+    forgotten = []
+    monkeypatch.setattr(platform, "many_mappings", lambda: True)
+    monkeypatch.setattr(jax, "clear_caches", lambda: forgotten.append(True))
+    evaluate(agents[0], CARTPOLE, [0.0], episodes=2)
+    assert forgotten
+
+
 def test_a_jaxlib_that_computes_wrong_numbers_is_refused(agents, monkeypatch):
     monkeypatch.setattr(platform, "known_bad_allowed", False)
     monkeypatch.setattr(platform.importlib.metadata, "version", lambda name: "0.10.2")

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from jaxgen.algorithms import ALGORITHMS
@@ -18,11 +17,12 @@ from jaxgen.running.session import Batch, Interrupted, Session
 from jaxgen.study.config import Config
 from jaxgen.study.product import Group
 from jaxgen.study.spec import RunSpec
-from jaxgen.system import checkpoint, platform
+from jaxgen.system import checkpoint
+from jaxgen.system.compilation import seal_cache
 from jaxgen.system.errors import BadInput
 from jaxgen.system.files import content_hash
 from jaxgen.training.build import make_program
-from jaxgen.training.fit import fit, padded
+from jaxgen.training.fit import fit, needed_devices, padded
 from jaxgen.training.keys import evaluation_key
 from jaxgen.training.loop import Start, Step, iterate
 from jaxgen.training.program import Carry, Lanes, Program, stack_lanes
@@ -72,7 +72,7 @@ def make_group_program(session: Session, group: Group) -> GroupProgram:
     """Build what the batches of a group share; training compiles at its first call."""
     spec, options = group.specs[0], session.options
     task = session.make_task(spec.environment, **spec.task_options)
-    devices = jax.local_devices()[: options.num_devices]
+    devices = needed_devices(len(group.lanes), options.num_devices)
     chunk = max(1, -(-spec.config.curve_iterations // options.chunks_per_point))
     program = make_program(
         task, ALGORITHMS[spec.base], _example(spec), study_seed=spec.study_seed, chunk=chunk,
@@ -232,7 +232,7 @@ def _train_chunk(
         with timed(seconds, "compile"):
             programs[num_lanes] = trainer.program.learner.compile(lanes, carry, content)
         # A kill from here on costs no compilation.
-        platform.seal_cache()
+        seal_cache()
         clock.start()
     with timed(seconds, "train"):
         carry, metrics = programs[num_lanes](lanes, carry, content, start, stop)

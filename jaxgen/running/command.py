@@ -4,6 +4,7 @@ Nothing here imports JAX before it is needed, so that plans, refusals and tables
 """
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -18,9 +19,11 @@ from jaxgen.results.store import Store, open_store
 from jaxgen.running.flags import launch_of
 from jaxgen.running.kinds.base import Kind
 from jaxgen.running.workers.settings import Launch
+from jaxgen.running.workers.units import plan_digest
 from jaxgen.study.estimate import describe_plan
 from jaxgen.study.product import Study
 from jaxgen.system import platform
+from jaxgen.system.compilation import seal_cache
 from jaxgen.system.errors import BadInput
 from jaxgen.system.files import NO_SPACE, DamagedFile
 
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
 FAILED, BAD_INPUT, DISK_FULL, INTERRUPTED = 1, 2, 74, 130
 """Exit codes besides 0: something of the study failed; it cannot be done as asked; the disk is
 full; stopped on request. What was computed until then is kept in each case."""
+
+NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""What `OSError.errno` says of a file that is another user's, or of a disk that only reads."""
 
 MEMORY_SHARE = 0.75
 """The part of a GPU's memory that local workers take together, as one process takes of it."""
@@ -79,12 +85,16 @@ def run(command: Command) -> int:
     except ValueError as error:
         raise RuntimeError(f"the study failed; what was done is kept: {error}") from error
     except OSError as error:
-        if error.errno not in NO_SPACE:
-            raise
-        # What is printed may go to the same disk.
-        with suppress(OSError):
+        if error.errno in NO_SPACE:
             command.complain(f"the disk is full ({error}): make room; {command.how_to_go_on}")
-        return DISK_FULL
+            return DISK_FULL
+        if error.errno in NO_ACCESS and error.filename is not None:
+            command.complain(
+                f"{error.filename} cannot be written or read ({error.strerror}); mend its owner or "
+                f"its mode, or give another folder; then {command.how_to_go_on}"
+            )
+            return BAD_INPUT
+        raise
     except KeyboardInterrupt:
         command.complain(f"stopped at once; {command.how_to_go_on}")
         return INTERRUPTED
@@ -98,10 +108,10 @@ def _run(command: Command) -> int:
         print(status_text(open_store(args.status, create=False)))
         return 0
     study, how = command.make_study(args), launch_of(args)
-    if remark := command.remark(args):
+    if not args.worker and (remark := command.remark(args)):
         print(remark)
     if args.list:
-        print(describe_plan(study))
+        print(plan_digest(study) if args.worker else describe_plan(study))
         return 0
     if args.analyze:
         store = open_store(args.out, create=False)
@@ -141,7 +151,7 @@ def _train(command: Command, study: Study, store: Store) -> int:
     except Interrupted as interrupted:
         console.note(f"{interrupted}; {command.how_to_go_on}")
         return INTERRUPTED
-    platform.seal_cache()
+    seal_cache()
     _conclude(command, study, store)
     print(f"Finished in {time.perf_counter() - began:.0f} s")
     return 0
@@ -155,7 +165,7 @@ def _launch(command: Command, study: Study, how: Launch) -> int:
     from jaxgen.running.console import Console
     from jaxgen.running.session import Interrupted
     from jaxgen.running.workers.coordinate import planned, wait_alone, what_failed
-    from jaxgen.running.workers.launch import make_executor
+    from jaxgen.running.workers.launch import check_workers, make_executor, worker_command
     from jaxgen.running.workers.units import JOBS
 
     began, args = time.perf_counter(), command.args
@@ -166,10 +176,12 @@ def _launch(command: Command, study: Study, how: Launch) -> int:
     if not how.isolated:
         executor = make_executor(how.launcher, store.path(JOBS), how.settings)
     _check_code(command, study, store)
+    words = worker_command(command.script, command.argv, store.root)
+    check_workers(words, command.script, study)
     with planned(study, store, command.kind, how, args.fresh, console.note) as (lock, units):
         try:
             with _watched(console, sinks, store, study):
-                _coordinate(command, study, store, how, executor, units, console)
+                _coordinate(command, study, store, how, executor, units, words, console)
         except Interrupted as interrupted:
             console.note(f"{interrupted}; {command.how_to_go_on}")
             return INTERRUPTED
@@ -187,16 +199,14 @@ def _launch(command: Command, study: Study, how: Launch) -> int:
 
 def _coordinate(
     command: Command, study: Study, store: Store, how: Launch, executor: Any,
-    units: Sequence["Unit"], console: "Console",
+    units: Sequence["Unit"], words: Sequence[str], console: "Console",
 ) -> None:
     """Start workers, wait for them, and say what went wrong; Interrupted: a stop was asked for."""
     from jaxgen.running.session import Interrupted
     from jaxgen.running.workers.coordinate import coordinate
-    from jaxgen.running.workers.launch import worker_command
 
     where = "one program after the other" if how.isolated else f"{how.num_workers} {how.launcher}"
     _greet(command, study, console, f"in workers ({where}), {len(units)} units")
-    words = worker_command(command.script, command.argv, store.root)
     with stop_flag() as should_stop:
         for line in coordinate(units, store, how, executor, words, console.view, should_stop):
             command.complain(line)
@@ -236,7 +246,7 @@ def _work(command: Command, study: Study, how: Launch) -> int:
         except Interrupted as interrupted:
             print(interrupted)
             return INTERRUPTED
-    platform.seal_cache()
+    seal_cache()
     return FAILED if wrong else 0
 
 
@@ -309,21 +319,26 @@ def _watched(
 def stop_flag(patient: bool = False) -> Iterator[Callable[[], bool]]:
     """Set a flag on Ctrl-C or SIGTERM, to be read between chunks; a second one stops at once.
 
-    A patient process, a worker, is told by SIGTERM, or by SIGUSR2 that its time is nearly up, as
-    often as may be; Ctrl-C is for its launcher.
+    The end of a terminal, SIGHUP, sets it too, as often as it is told, unless nohup has asked to
+    ignore it. A patient process, a worker, is told by SIGTERM, or by SIGUSR2 that its time is
+    nearly up, as often as may be; Ctrl-C and terminals are for its launcher.
     """
     received: list[int] = []
 
     def handle(number: int, frame: object) -> None:
         received.append(number)
-        if len(received) > 1 and not patient:
+        if len(received) > 1 and not patient and number != signal.SIGHUP:
             raise KeyboardInterrupt
         # Not print: the signal may have come in the middle of one.
-        os.write(2, b"\nstopping after this chunk (again: at once)\n")
+        with suppress(OSError):
+            os.write(2, b"\nstopping after this chunk (again: at once)\n")
 
     signals = {signal.SIGINT: handle, signal.SIGTERM: handle}
     if patient:
-        signals |= {signal.SIGINT: signal.SIG_IGN, signal.SIGUSR2: handle}
+        signals |= dict.fromkeys((signal.SIGINT, signal.SIGHUP), signal.SIG_IGN)
+        signals |= {signal.SIGUSR2: handle}
+    elif signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signals |= {signal.SIGHUP: handle}
     before = {number: signal.signal(number, handler) for number, handler in signals.items()}
     try:
         yield lambda: bool(received)
@@ -339,7 +354,7 @@ def _conclude(command: Command, study: Study, store: Store) -> None:
     plan = expected_runs(study)
     for line in command.kind.derive(store, plan, not command.args.no_plots):
         print(f"damaged, not read: {line}", file=sys.stderr)
-    print(store.path("experiment_summary.txt").read_text())
+    print(store.path("experiment_summary.txt").read_text("utf-8"))
     for name, what in (
         ("experiment_summary.md", "tables"), ("results.csv", "a row per run, level and mode"),
         ("plots", "figures"), ("best_models", "agents: jaxgen.load_agent"), ("runs", "raw results"),

@@ -1,7 +1,7 @@
 """How many lanes train together, by what the devices and their memory hold."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import jax
 
@@ -20,6 +20,19 @@ alone."""
 MAX_LANES_ON_CPU = 9
 """Lanes on each CPU device: a group of 18 on one device sums in yet another order (PPO on the
 grid). Two devices with 9 lanes each and one with 9 and 9 in turn give the same bits."""
+
+
+def needed_devices(num_lanes: int, most: int | None = None) -> list[Any]:
+    """The devices over which so many lanes are split: none that had padded lanes alone.
+
+    Args:
+      num_lanes: 1 or more.
+      most: devices at most; None: all that there are.
+
+    Returns:
+      Objects of type ``jax.Device``.
+    """
+    return jax.local_devices()[:most][: -(-num_lanes // MIN_LANES)]
 
 
 def num_padded(num_lanes: int, num_devices: int, min_lanes: int = MIN_LANES) -> int:
@@ -58,6 +71,8 @@ class Fit(NamedTuple):
     num_places: int
     """1: all devices share one memory."""
     num_devices: int
+    hopeless: bool = False
+    """Whether memory does not hold a program without any lane."""
 
     def __str__(self) -> str:
         needed, free = (f"{number / 2**30:.1f} GB" for number in (self.needed, self.free))
@@ -67,8 +82,11 @@ class Fit(NamedTuple):
 
     def remedy(self) -> str:
         """What to do where memory does not hold even the fewest."""
+        larger = "use a larger machine"
+        if self.hopeless:
+            return f"close other programs, raise the limit of this one's memory, or {larger}"
         fewer = "use fewer --devices, " if self.num_devices > 1 else ""
-        return f"{fewer}lower num_envs, num_steps or buffer_size, or use a larger machine"
+        return f"{fewer}lower num_envs, num_steps or buffer_size, or {larger}"
 
 
 def fit(capacity: "Capacity", example: "Lanes", asked: int, memory_share: float = 1.0) -> Fit:
@@ -91,5 +109,9 @@ def fit(capacity: "Capacity", example: "Lanes", asked: int, memory_share: float 
         return Fit(asked, asked, needed, needed, places, num_devices)
     free = int(available * memory_share)
     of_each = memory.lanes_within(free) * places // num_devices
+    fewest = capacity.min_lanes * num_devices
     fits = num_devices * of_each if of_each >= capacity.min_lanes else 0
-    return Fit(asked, fits, needed, free, places, num_devices)
+    if not fits and memory.least_of(fewest // places) <= free:
+        fits = fewest
+    hopeless = memory.least_of(0) > free
+    return Fit(asked, fits, needed, free, places, num_devices, hopeless)

@@ -9,7 +9,9 @@ import jax
 from jaxgen.types import PyTree
 
 SHARED_BYTES = 2**30
-"""Python, XLA with its compiled programs, and what any environment loads."""
+"""Python, XLA with its compiled programs, and what any environment loads, at most."""
+LEAST_BYTES = 2**28
+"""The same of small programs, of which a running process has a part already."""
 
 
 class Memory(NamedTuple):
@@ -22,6 +24,10 @@ class Memory(NamedTuple):
     def of(self, num_lanes: int) -> int:
         """Bytes of so many lanes together."""
         return self.shared + num_lanes * self.per_lane
+
+    def least_of(self, num_lanes: int) -> int:
+        """Bytes without which so many lanes cannot be trained."""
+        return self.of(num_lanes) - min(self.shared, SHARED_BYTES - LEAST_BYTES)
 
     def lanes_within(self, num_bytes: int) -> int:
         """How many lanes so many bytes hold."""

@@ -570,7 +570,7 @@ def test_who_may_not_open_the_lock_is_told_the_rest(study, tmp_path, monkeypatch
 
     monkeypatch.setattr(status, "in_use", refuse)
     text = status_text(store)
-    assert "cannot be told, its/.lock cannot be opened (Permission denied)" in text
+    assert "cannot be told from its/.lock (Permission denied)" in text
 
 
 # Bad input
@@ -914,7 +914,8 @@ SMALL = (
 def no_start(monkeypatch):
     """Leaves JAX as it is, and draws nothing."""
     monkeypatch.setattr(command.platform, "configure", lambda *words, **more: None)
-    monkeypatch.setattr(command.platform, "seal_cache", lambda: None)
+    monkeypatch.setattr(command, "seal_cache", lambda: None)
+    monkeypatch.setattr(launch, "check_workers", lambda *arguments: None)
     monkeypatch.setattr(command, "_conclude", lambda *arguments: None)
 
 

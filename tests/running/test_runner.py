@@ -197,7 +197,7 @@ def test_lanes_that_memory_does_not_hold_are_trained_in_turn(folder, cell, tmp_p
 
 
 def test_lanes_that_were_asked_for_and_do_not_fit_are_an_error(cell, tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxgen.system.platform.available_memory", lambda: 2**30 + 10)
+    monkeypatch.setattr("jaxgen.system.platform.available_memory", lambda: 2**28 + 10)
     for asked, remedy in ((2, "lower num_envs"), (None, "lower num_envs")):
         with pytest.raises(ValueError, match=rf"lanes need about 1\.\d GB of memory.*{remedy}"):
             run(study_of(cell), tmp_path, max_lanes=asked)

@@ -27,6 +27,7 @@ from jaxgen.running.watching.rows import Sink
 from jaxgen.study.product import Group, Study, make_study
 from jaxgen.study.programs import program_key
 from jaxgen.study.spec import Evaluation, RunSpec
+from jaxgen.training.fit import needed_devices
 from jaxgen.training.memory import Memory
 from jaxgen.training.program import stack_lanes
 
@@ -108,7 +109,8 @@ def _kept_program(session: Session, group: Group) -> GroupProgram:
     # Lanes of forks have a leaf more.
     content |= {"snapshots": None, "start": spec.start is not None}
     program = program_key(spec.config, spec.technique_values)
-    key = repr((content, program, options.num_devices, options.chunks_per_point))
+    num_devices = len(needed_devices(len(group.lanes), options.num_devices))
+    key = repr((content, program, num_devices, options.chunks_per_point))
     if key not in _programs:
         _programs[key] = make_group_program(session, group)
     return _programs[key]

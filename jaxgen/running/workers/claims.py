@@ -165,8 +165,9 @@ class Claim:
 
     def create(self) -> bool:
         """Whether this process, and no other, has made the attempt's file."""
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
         try:
-            descriptor = os.open(self._path(self._number), os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            descriptor = os.open(self._path(self._number), flags, 0o666)
         except FileExistsError:
             return False
         os.close(descriptor)

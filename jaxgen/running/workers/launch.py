@@ -18,9 +18,10 @@ from typing import Any, Protocol
 
 from jaxgen.running.workers.claims import FAILED, RUNNING, Attempt, Claims
 from jaxgen.running.workers.settings import Launcher
-from jaxgen.running.workers.units import Unit
+from jaxgen.running.workers.units import Unit, plan_digest
 from jaxgen.running.workers.view import failures, progress_lines
 from jaxgen.running.workers.worker import is_over
+from jaxgen.study.product import Study
 from jaxgen.system.errors import BadInput
 
 POLL_SECONDS = 1.0
@@ -29,6 +30,7 @@ QUEUE_SECONDS = 5.0
 MINUTES = {"local": 60 * 24 * 365, "slurm": 240}
 """The limit of a worker's time where ``--submit timeout_min=N`` gives none: local workers need
 none, and on a cluster the same command goes on where time ran out."""
+_OF_THE_TERMINAL = (signal.SIGINT, signal.SIGHUP)
 INSTALL = 'pip install "submitit>=1.5,<2"'
 
 
@@ -146,15 +148,16 @@ def start(
       ValueError: the cluster refuses them.
     """
     words = [*(_own_gpus() if launcher == "local" else ()), *command]
-    # Ctrl-C of a terminal, which local jobs share, is their launcher's to deal with.
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and the end of a terminal, which local jobs share, are their launcher's to deal with.
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in _OF_THE_TERMINAL}
     try:
         # In the place of submitit's process: signals reach the worker itself.
         jobs = executor.map_array(os.execvp, *zip(*[(words[0], words)] * num_workers, strict=True))
     except RuntimeError as error:
         raise BadInput(f"--launcher {launcher}: {error}") from error
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return SubmititWorkers(launcher, jobs)
 
 
@@ -297,6 +300,31 @@ def _bury(unit: Unit, claims: Claims, returncode: int, log: Path) -> None:
             how += ", perhaps for its memory"
     claim = claims.inherit(unit.name, last)
     claim.write(FAILED, error=how, log=str(log))
+
+
+def check_workers(command: Sequence[str], script: Path, study: Study) -> None:
+    """Refuse a study that workers would not know as it is known here.
+
+    They run the script alone: what another script or a notebook has registered, or changed, before
+    it called the script's main is unknown to them.
+
+    Args:
+      command: of a worker.
+      script: that it runs.
+      study: as it is known here.
+    """
+    main = getattr(sys.modules["__main__"], "__file__", None)
+    if main is not None and Path(main).resolve() == script:
+        return
+    words = [*command, "--list"]
+    plan = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if plan.stdout.strip() != plan_digest(study):
+        said = plan.stderr.strip().splitlines()
+        why = said[-1] if said else f"there, {script.name} plans other runs"
+        raise BadInput(
+            f"workers start {script}, which does not know this study ({why}); register what it "
+            "needs in a copy of that script and start the copy, or train without workers"
+        )
 
 
 def worker_command(script: Path, argv: Sequence[str], out: Path) -> list[str]:

@@ -66,7 +66,7 @@ def _is_busy(store: Store, notes: list[str]) -> bool:
         return in_use(store)
     except OSError as error:
         notes.append(
-            f"whether a process is at work here cannot be told, {error.filename} cannot be opened "
+            f"whether a process is at work here cannot be told from {error.filename} "
             f"({error.strerror}): what is said to be running may have ended"
         )
         return True

@@ -55,6 +55,11 @@ def expected_runs(study: Study) -> list[RunKey]:
     ]
 
 
+def plan_digest(study: Study) -> str:
+    """Eight digits that identify the rows of a study, with all that decides their results."""
+    return content_hash(expected_runs(study))
+
+
 def write_plan(store: Store, study: Study, units: Sequence[Unit] = ()) -> None:
     """Write down the runs of a study, and the units that are left of it for workers."""
     plan = Plan(expected_runs(study), list(units))
@@ -73,7 +78,7 @@ def read_plan(store: Store) -> Plan | None:
 def read_units(store: Store, study: Study) -> list[Unit]:
     """The units of a study's plan; StoreError if the plan in the folder is of another study."""
     plan = read_plan(store)
-    if plan is None or content_hash(plan.runs) != content_hash(expected_runs(study)):
+    if plan is None or content_hash(plan.runs) != plan_digest(study):
         raise StoreError(
             f"{store.root} is in use for another study; wait until it ends, or give another folder"
         )

@@ -74,7 +74,7 @@ def own_log(store: Store, unit: str | None) -> str:
         return str(store.path(f"{LOGS}/{unit}.log"))
     path = store.path(f"{LOGS}/{worker_name()}.log")
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o666)
     print(f"prints into {path}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
