@@ -9,7 +9,6 @@ import pytest
 
 from jaxgen.system import code
 
-
 NUMBERS = itertools.count()
 
 
