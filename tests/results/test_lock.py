@@ -10,7 +10,6 @@ import pytest
 from experiments import matrix
 from jaxgen.results.lock import StoreError, in_use, locked
 from jaxgen.results.store import open_store
-from jaxgen.running.workers.claims import Claims
 from jaxgen.running.workers.status import status_text
 
 
@@ -55,10 +54,8 @@ def shared_mask():
 
 def test_files_that_others_write_too_have_the_rights_that_the_umask_leaves(store, shared_mask):
     with locked(store), store.section("part"):
-        claims = Claims(store.path("claims"), "worker", 60.0)
-        claims.take("unit", None)
-        files = [store.root / ".lock", store.root / ".part.lock", claims.folder / "unit.1.json"]
-        assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o664] * 3
+        files = [store.root / ".lock", store.root / ".part.lock"]
+        assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o664] * 2
 
 
 def test_a_lock_of_another_user_is_named_with_its_owner(store, monkeypatch):

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,30 +17,26 @@ from jaxgen.system.streams import lasting_streams
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
+@contextmanager
 def unread(monkeypatch):
-    """Both streams are pipes that nobody reads; the interpreter's last flush is in the teardown."""
-    streams = []
-    for name in ("stdout", "stderr"):
-        reader, writer = os.pipe()
-        os.close(reader)
-        streams.append(os.fdopen(writer, "w"))
-        monkeypatch.setattr(sys, name, streams[-1])
-    yield
-    monkeypatch.undo()
-    for stream in streams:
-        stream.close()
+    """Both streams are pipes that nobody reads; closing them is the interpreter's last flush."""
+    with monkeypatch.context() as patched, ExitStack() as streams:
+        for name in ("stdout", "stderr"):
+            reader, writer = os.pipe()
+            os.close(reader)
+            patched.setattr(sys, name, streams.enter_context(os.fdopen(writer, "w")))
+        yield
 
 
-def test_lines_that_nobody_reads_are_dropped(unread):
-    with lasting_streams():
+def test_lines_that_nobody_reads_are_dropped(monkeypatch):
+    with unread(monkeypatch), lasting_streams():
         for _ in range(10_000):
             print("a line", flush=True)
             print("a line", file=sys.stderr)
 
 
-def test_progress_that_nobody_reads_stops_no_training(unread, monkeypatch):
-    with lasting_streams():
+def test_progress_that_nobody_reads_stops_no_training(monkeypatch):
+    with unread(monkeypatch), lasting_streams():
         console = Console()
         console._last -= 2 * PLAIN_SECONDS
         console.progress("ppo cartpole", 1.0, 2.0, 1.0)
@@ -60,11 +57,12 @@ def test_progress_that_nobody_reads_stops_no_training(unread, monkeypatch):
         (jaxgen_main.main, ["levels", "nowhere"]),
     ],
 )
-def test_every_door_is_quiet_where_its_reader_has_gone(unread, main, words):
-    try:
-        code = main(words)
-    except SystemExit as end:
-        code = end.code
+def test_every_door_is_quiet_where_its_reader_has_gone(monkeypatch, main, words):
+    with unread(monkeypatch):
+        try:
+            code = main(words)
+        except SystemExit as end:
+            code = end.code
     assert code in (0, 2)
 
 
@@ -105,7 +103,7 @@ def test_no_file_of_results_gets_the_number_of_a_closed_stream(tmp_path):
         "with lasting_streams(), open(sys.argv[1], 'w') as file:\n"
         "    print('a line'); os.write(2, b'a signal'); print(file.fileno(), file=file)\n"
     )
-    script = 'exec "$0" -c "$1" "$2" >&- 2>&-'
+    script = 'exec "$0" -c "$1" "$2" <&- >&- 2>&-'
     words = ["sh", "-c", script, sys.executable, code, str(tmp_path / "file")]
     assert subprocess.run(words, cwd=ROOT).returncode == 0
     assert int((tmp_path / "file").read_text()) > 2

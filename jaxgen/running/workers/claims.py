@@ -165,9 +165,8 @@ class Claim:
 
     def create(self) -> bool:
         """Whether this process, and no other, has made the attempt's file."""
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
         try:
-            descriptor = os.open(self._path(self._number), flags, 0o666)
+            descriptor = os.open(self._path(self._number), os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except FileExistsError:
             return False
         os.close(descriptor)
