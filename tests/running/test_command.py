@@ -38,8 +38,13 @@ def no_start(monkeypatch):
 # Signals
 
 
-def raise_signal(number: int) -> None:
-    os.kill(os.getpid(), number)
+def raise_signal(number: int) -> bool:
+    """Send a signal to this process; whether it stops at once."""
+    try:
+        os.kill(os.getpid(), number)
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 def test_a_stop_is_heard_where_nothing_can_be_printed(monkeypatch):
@@ -55,38 +60,41 @@ def test_a_stop_is_heard_where_nothing_can_be_printed(monkeypatch):
         assert should_stop()
 
 
-def test_the_end_of_a_terminal_is_a_stop_however_often_it_is_told():
-    with stop_flag() as should_stop:
-        for _ in range(3):
-            raise_signal(signal.SIGHUP)
-        assert should_stop()
-        with pytest.raises(KeyboardInterrupt):
-            raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+def unheard(number: int, frame: object) -> None:
+    """Stands for what ends a process."""
 
 
 @pytest.fixture
-def ignored():
-    """As nohup leaves it."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    yield
-    signal.signal(signal.SIGHUP, before)
+def before(request):
+    """What is done at the end of a terminal."""
+    original = signal.signal(signal.SIGHUP, request.param)
+    yield request.param
+    signal.signal(signal.SIGHUP, original)
 
 
-def test_under_nohup_the_end_of_a_terminal_is_nothing(ignored):
+@pytest.mark.parametrize("before", [unheard], indirect=True)
+def test_the_end_of_a_terminal_is_a_stop_however_often_it_is_told(before):
     with stop_flag() as should_stop:
-        raise_signal(signal.SIGHUP)
+        assert not any(raise_signal(signal.SIGHUP) for _ in range(3))
+        assert should_stop()
+        assert raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGHUP) == before
+
+
+@pytest.mark.parametrize("before", [signal.SIG_IGN], indirect=True)
+def test_under_nohup_the_end_of_a_terminal_is_nothing(before):
+    with stop_flag() as should_stop:
+        assert not raise_signal(signal.SIGHUP)
         assert not should_stop()
-    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    assert signal.getsignal(signal.SIGHUP) == before
 
 
-def test_terminals_are_not_for_workers():
+@pytest.mark.parametrize("before", [unheard], indirect=True)
+def test_terminals_are_not_for_workers(before):
     with stop_flag(patient=True) as should_stop:
-        raise_signal(signal.SIGHUP)
-        raise_signal(signal.SIGINT)
+        assert not raise_signal(signal.SIGHUP) and not raise_signal(signal.SIGINT)
         assert not should_stop()
-        raise_signal(signal.SIGTERM)
-        raise_signal(signal.SIGTERM)
+        assert not raise_signal(signal.SIGTERM) and not raise_signal(signal.SIGTERM)
         assert should_stop()
 
 
