@@ -26,6 +26,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from jaxgen.system.errors import BadInput
+from jaxgen.system.values import at_least, ends, items
+
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
@@ -129,8 +132,8 @@ class Codes(NamedTuple):
 class Numbers(NamedTuple):
     """Observations that are numbers, float32 ``[*S, F]``.
 
-    ``(obs - low) / (high - low)`` brings them into [0, 1]; a range is nominal where a number has
-    no bounds.
+    ``(obs - low) / (high - low)`` brings them into [0, 1]. Where a number has no bounds its range
+    is nominal; a number whose ends are infinite or equal cannot be scaled and stays as it is.
     """
 
     low: tuple[float, ...]
@@ -143,9 +146,31 @@ class Numbers(NamedTuple):
         return (len(self.low),)
 
 
+def _checked(name: str, space: Any) -> Any:
+    """A space in Python's numbers; BadInput, which begins with ``name``: it is not allowed."""
+    where = f"{name}: {type(space).__name__}"
+    match space:
+        case Discrete():
+            return Discrete(at_least(1, f"{where}.num", space.num))
+        case Image():
+            return Image(*(at_least(1, where, side) for side in space))
+        case Box():
+            return Box(*ends(where, *space, float(np.finfo(np.float32).max)))
+        case Numbers():
+            return Numbers(*ends(where, *space))
+    shape = tuple(at_least(1, where, side) for side in items(where, space.shape))
+    num, first = (at_least(0, where, end) for end in (space.num, space.first))
+    if not first < num <= 256:
+        raise BadInput(f"{name}: {space} is not allowed; use first < num <= 256, for uint8")
+    return Codes(shape, num, first)
+
+
 @dataclass(frozen=True)
 class EnvSpec:
-    """Facts that an algorithm may know about an environment; all static."""
+    """Facts that an algorithm may know about an environment; all static.
+
+    Numbers of other packages become Python's; BadInput names what is not allowed.
+    """
 
     name: str
     observation: Image | Codes | Numbers
@@ -153,6 +178,19 @@ class EnvSpec:
     max_episode_steps: int
     truncates: bool = True
     """False: episodes only ever terminate, and the successor of a last step is not asked for."""
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        spaces = {"observation": (Image, Codes, Numbers), "actions": (Discrete, Box)}
+        for field, kinds in spaces.items():
+            space = getattr(self, field)
+            if not isinstance(space, kinds):
+                names = " or ".join(kind.__name__ for kind in kinds)
+                raise BadInput(f"{self.name}: {field} = {space!r} is not allowed; use {names}")
+            object.__setattr__(self, field, _checked(self.name, space))
+        steps = at_least(1, f"{self.name}: max_episode_steps", self.max_episode_steps)
+        for field, value in (("max_episode_steps", steps), ("truncates", bool(self.truncates))):
+            object.__setattr__(self, field, value)
 
     @property
     def obs_shape(self) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 Agents that were saved before there were spaces are read too.
 """
 
+import math
 from typing import Any
 
 from jaxgen.types import Box, Codes, Discrete, EnvSpec, Image, Numbers
@@ -28,15 +29,21 @@ def spec_from_dict(fields: dict[str, Any]) -> EnvSpec:
 def _write(space: Any) -> dict[str, Any]:
     (name,) = (name for name, kind in SPACES.items() if type(space) is kind)
     values = {
-        key: list(value) if isinstance(value, tuple) else value
+        key: list(map(_end, value)) if isinstance(value, tuple) else value
         for key, value in space._asdict().items()
     }
     return {"space": name} | values
 
 
+def _end(value: float) -> float | str:
+    """A number as JSON has it, which knows no infinity."""
+    return str(value) if math.isinf(value) else value
+
+
 def _read(fields: dict[str, Any]) -> Any:
     values = {
-        key: tuple(value) if isinstance(value, list) else value
+        key: tuple(float(x) if isinstance(x, str) else x for x in value)
+        if isinstance(value, list) else value
         for key, value in fields.items()
         if key != "space"
     }
