@@ -44,13 +44,13 @@ class ProcgenTask:
 
     def __init__(self, game: str = "starpilot", num_levels: int = 200):
         procgen_games.check_game(game)
-        whole = isinstance(num_levels, int) and not isinstance(num_levels, bool)
+        whole = isinstance(num_levels, int | np.integer) and not isinstance(num_levels, bool)
         if not whole or not 1 <= num_levels <= EVALUATION_START // 2:
             raise ValueError(
                 f"num_levels = {num_levels!r} is not allowed; use a whole number from 1 to "
                 f"{EVALUATION_START // 2}, so that unseen levels are left"
             )
-        self.game, self.num_levels = game, num_levels
+        self.game, self.num_levels = game, int(num_levels)
         limit = procgen_games.TIME_LIMIT.get(game, 1000)
         self.spec = EnvSpec(
             game, Image(*procgen_games.OBS_SHAPE), Discrete(procgen_games.NUM_ACTIONS), limit,

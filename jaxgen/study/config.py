@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, get_type_hints
 
 from jaxgen.system.errors import BadInput
+from jaxgen.system.values import as_python, number, whole
 
 SHIFT_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The variation levels of evaluation; 0 is the training environment."""
@@ -22,6 +23,8 @@ SHIFT_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 NETWORKS = ("mlp", "nature", "impala")
 MAX_FRAMES = 16
+MAX_COUNT = 2**31 - 1
+"""Counters in compiled programs are int32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,10 @@ class Config:
     """What every algorithm's configuration holds."""
 
     algorithm: ClassVar[str]
+    shares: ClassVar[tuple[str, ...]] = ()
+    """Fields that lie in [0, 1]."""
+    positive: ClassVar[tuple[str, ...]] = ()
+    """Numbers with which nothing would be trained if they were 0."""
 
     total_steps: int
     """Budget of environment steps; whole iterations that fit are trained."""
@@ -72,6 +79,8 @@ class Config:
         _require_positive(self, "num_envs", "num_steps", "num_variations")
         _require(self, "total_steps", self.num_iterations >= 1,
                  f"at least one iteration of {self.steps_per_iteration} env steps")
+        largest = MAX_COUNT - self.steps_per_iteration
+        _require(self, "total_steps", self.total_steps <= largest, f"at most {largest}")
         _require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) > 0,
                  "positive layer widths")
         _require(self, "network", self.network in NETWORKS, f"one of {', '.join(NETWORKS)}")
@@ -81,6 +90,13 @@ class Config:
             if isinstance(value, float):
                 _require(self, field.name, math.isfinite(value) and value >= 0,
                          "a finite number, 0 or larger")
+            elif isinstance(value, int):
+                _require(self, field.name, value <= MAX_COUNT, f"at most {MAX_COUNT}")
+        for name in self.shares:
+            _require(self, name, getattr(self, name) <= 1, "a share in [0, 1]")
+        for name in self.positive:
+            _require(self, name, getattr(self, name) > 0,
+                     "a share in (0, 1]" if name in self.shares else "a positive number")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +104,8 @@ class PPOConfig(Config):
     """Proximal policy optimisation (Schulman et al. 2017)."""
 
     algorithm: ClassVar[str] = "ppo"
+    shares: ClassVar[tuple[str, ...]] = ("gamma", "gae_lambda", "clip")
+    positive: ClassVar[tuple[str, ...]] = ("max_grad_norm",)
 
     num_epochs: int
     """Passes over each rollout."""
@@ -117,6 +135,8 @@ class PPOConfig(Config):
 class OffPolicyConfig(Config):
     """What algorithms hold that learn from a replay of transitions, a ring per variation."""
 
+    shares: ClassVar[tuple[str, ...]] = ("gamma",)
+
     batch_size: int
     """Transitions per update over all variations; each variation gets its ceiling share."""
     replay_ratio: int
@@ -124,7 +144,7 @@ class OffPolicyConfig(Config):
     buffer_size: int = 100_000
     """Transitions over all variations; each variation's ring holds its floor share."""
     learning_starts: int = 1_000
-    """Environment steps before the first update."""
+    """Environment steps before the first update; within the budget."""
     gamma: float = 0.99
     n_step: int = 1
     """Rewards that are added up before a target bootstraps; fewer at the end of a rollout."""
@@ -156,6 +176,9 @@ class OffPolicyConfig(Config):
                  f"{self.steps_per_iteration} steps give {actual:.4g}; change num_envs, num_steps")
         _require(self, "buffer_size", self.ring_size >= self.num_envs * self.num_steps,
                  "a ring of at least num_envs x num_steps per variation")
+        trained = self.num_iterations * self.steps_per_iteration
+        _require(self, "learning_starts", 0 <= self.learning_starts <= trained,
+                 f"0 to {trained}, the env steps of this budget, or raise total_steps")
         _require(self, "n_step", 1 <= self.n_step <= self.num_steps,
                  f"1 to num_steps = {self.num_steps}")
         _require(self, "n_step", self.n_step == 1 or self.network == "mlp",
@@ -167,6 +190,10 @@ class DQNConfig(OffPolicyConfig):
     """Deep Q-learning with double Q targets (Mnih et al. 2015; van Hasselt et al. 2016)."""
 
     algorithm: ClassVar[str] = "dqn"
+    shares: ClassVar[tuple[str, ...]] = (
+        "gamma", "epsilon_start", "epsilon_end", "epsilon_fraction",
+    )
+    positive: ClassVar[tuple[str, ...]] = ("max_grad_norm", "epsilon_fraction", "reward_scale")
 
     target_interval: int
     """Environment steps between copies into the target network."""
@@ -194,7 +221,6 @@ class DQNConfig(OffPolicyConfig):
         """See `OffPolicyConfig.validate`."""
         super().validate()
         _require_positive(self, "target_interval")
-        _require(self, "epsilon_fraction", 0 < self.epsilon_fraction <= 1, "a share in (0, 1]")
         _require(self, "encoding", self.encoding in ("raw", "unit", "one_hot"),
                  "raw, unit or one_hot")
         _require(self, "activation", self.activation in ("relu", "tanh"), "relu or tanh")
@@ -205,6 +231,7 @@ class ESConfig(Config):
     """OpenAI evolution strategies (Salimans et al. 2017)."""
 
     algorithm: ClassVar[str] = "es"
+    positive: ClassVar[tuple[str, ...]] = ("sigma",)
 
     population: int
     """P members, in antithetic pairs."""
@@ -240,7 +267,6 @@ class ESConfig(Config):
                  "an even number, 2 or larger (antithetic pairs)")
         _require(self, "num_envs", self.num_envs == self.population * self.episodes_per_member,
                  f"population x episodes_per_member = {self.population * self.episodes_per_member}")
-        _require(self, "sigma", self.sigma > 0, "a positive number")
         _require_positive(self, "curve_interval")
 
 
@@ -279,7 +305,17 @@ def replace(config: Config, overrides: Mapping[str, Any]) -> Config:
 
 
 def from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
-    """The configuration that `to_dict` made the values of; errors as in `replace`."""
+    """The configuration that `to_dict` made the values of.
+
+    Fields that are missing have the defaults of the class. Errors as in `replace`; BadInput names
+    missing ones without a default.
+    """
+    missing = [
+        field.name for field in dataclasses.fields(cls)
+        if field.default is dataclasses.MISSING and field.name not in values
+    ]
+    if missing:
+        raise BadInput(f"{cls.algorithm}: a configuration lacks {', '.join(missing)}")
     return cls(**_converted(cls, values))
 
 
@@ -299,14 +335,17 @@ def _converted(cls: type[Config], values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _convert(cls.algorithm, key, value, hints[key]) for key, value in values.items()}
 
 
-def _convert(algorithm: str, key: str, value: Any, kind: Any) -> Any:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is float and is_number:
-        return float(value)
-    if kind is int and is_number and float(value).is_integer():
-        return int(value)
-    if kind in (str, bool) and isinstance(value, kind):
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
+
+
+def _convert(algorithm: str, key: str, given: Any, kind: Any) -> Any:
+    value = as_python(given)
+    if kind in (int, float):
+        value = whole(value) if kind is int else number(value)
+    if kind in _KINDS and isinstance(value, kind):
         return value
     if kind == tuple[int, ...] and isinstance(value, list | tuple):
         return tuple(_convert(algorithm, key, item, int) for item in value)
-    raise BadInput(f"{algorithm}: {key} = {value!r} is not a {getattr(kind, '__name__', kind)}")
+    raise BadInput(
+        f"{algorithm}: {key} = {given!r} is not {_KINDS.get(kind, 'a list of whole numbers')}"
+    )

@@ -4,8 +4,10 @@ Nothing here imports JAX, so that a plan can be listed at once.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jaxgen.study.arms import Arm, is_possible, parse_arm, technique_of
 from jaxgen.study.cards import ENVIRONMENT_CARDS, environment_card
@@ -15,6 +17,7 @@ from jaxgen.study.programs import program_key
 from jaxgen.study.spec import Evaluation, RunSpec
 from jaxgen.system.errors import BadInput
 from jaxgen.system.files import MAX_NAME
+from jaxgen.system.values import items, whole
 
 MAX_SEED = 2**31 - 1
 """Seeds stay below; the upper half of the folds belongs to evaluation."""
@@ -94,7 +97,7 @@ def make_study(
     _check_axis("algorithm", algorithms)
     _check_offered(arms, algorithms)
     by_algorithm = {name: _arms_of(name, arms) for name in algorithms}
-    check_seeds(seeds)
+    seeds, study_seed = check_seeds(seeds), check_seed("study_seed", study_seed)
     evaluation.validate()
     if evaluation.levels[-1] != 1.0:
         raise BadInput(f"levels {evaluation.levels!r} must end with 1 for the scores of a study")
@@ -254,14 +257,25 @@ def _check_once(kind: str, names: Sequence[str]) -> None:
             raise BadInput(f"{kind} {name!r} is given twice; name each once")
 
 
-def check_seeds(seeds: Sequence[int]) -> None:
-    """Raise ValueError unless there are seeds, whole, in range and each once."""
-    if not seeds:
+def check_seeds(seeds: Iterable[Any]) -> tuple[int, ...]:
+    """Seeds of any type as Python's numbers.
+
+    Raises BadInput unless there are some, whole, in range and each once.
+    """
+    checked = tuple(check_seed("seed", seed) for seed in items("seeds", seeds))
+    if not checked:
         raise BadInput("no seeds given; name at least one")
-    for seed in seeds:
-        if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
-            raise BadInput(
-                f"seed {seed!r} is not allowed; use whole numbers from 0 to {MAX_SEED}"
-            )
-        if list(seeds).count(seed) > 1:
-            raise BadInput(f"seed {seed!r} is given twice; name each seed once")
+    seed, count = Counter(checked).most_common(1)[0]
+    if count > 1:
+        raise BadInput(f"seed {seed} is given twice; name each seed once")
+    return checked
+
+
+def check_seed(name: str, seed: Any) -> int:
+    """A seed of any type as Python's number; BadInput unless it is whole and in range."""
+    number = whole(seed)
+    if number is None or not 0 <= number <= MAX_SEED:
+        raise BadInput(
+            f"{name} {seed!r} is not allowed; use whole numbers from 0 to {MAX_SEED}"
+        )
+    return number

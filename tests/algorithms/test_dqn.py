@@ -156,7 +156,7 @@ def test_double_q_target_by_hand(terminated, truncated):
 def test_the_target_is_copied_by_env_steps(num_envs, copies):
     """Every 60 env steps, at the end of the iteration that completes them: of 24 steps each with
     2 environments, of 48 with 4; four copies in 240 steps either way."""
-    algorithm = make(num_envs=num_envs, learning_starts=10**6)
+    algorithm = make(num_envs=num_envs, learning_starts=9600)
     rollout = same_transitions(False, False, num_envs)
     steps = 12 * num_envs
     state = algorithm.init(jax.random.key(0))

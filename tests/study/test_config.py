@@ -8,11 +8,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jaxgen.study.cards import ALGORITHM_CARDS, environment_names
 from jaxgen.study.cards.base import Listing
-from jaxgen.study.config import SHIFT_LEVELS, from_dict, replace, to_dict
+from jaxgen.study.config import (
+    SHIFT_LEVELS,
+    DQNConfig,
+    float_fields,
+    from_dict,
+    replace,
+    to_dict,
+)
 from jaxgen.study.presets import algorithm_names, base_algorithm, preset, setups_of
 
 VARIANTS = [name for card in ALGORITHM_CARDS.values() for name in card.variants]
@@ -223,7 +231,25 @@ REFUSED = [
     ("dqn", {"batch_size": 0}, "batch_size = 0"),
     ("dqn", SHAPE | {"buffer_size": 60}, "buffer_size = 60 .* a ring of at least num_"),
     ("dqn", {"epsilon_fraction": 0.0}, r"epsilon_fraction = 0.0 .* a share in \(0, 1\]"),
-    ("dqn", {"epsilon_fraction": 1.5}, "epsilon_fraction = 1.5"),
+    ("dqn", {"epsilon_fraction": 1.5}, "epsilon_fraction = 1.5 .* a share in"),
+    ("ppo", {"gamma": 99.0}, r"gamma = 99.0 is not allowed; use a share in \[0, 1\]"),
+    ("dqn", {"gamma": 1.01}, "gamma = 1.01"),
+    ("ppo", {"gae_lambda": 5}, "gae_lambda = 5.0 .* a share in"),
+    ("ppo", {"clip": 50}, "clip = 50.0 .* a share in"),
+    ("dqn", {"epsilon_start": 3}, "epsilon_start = 3.0 .* a share in"),
+    ("dqn", {"epsilon_end": 1.1}, "epsilon_end = 1.1 .* a share in"),
+    ("ppo", {"max_grad_norm": 0}, "max_grad_norm = 0.0 .* a positive number"),
+    ("dqn", {"max_grad_norm": 0}, "max_grad_norm = 0.0 .* a positive number"),
+    ("dqn", {"reward_scale": 0}, "reward_scale = 0.0 .* a positive number"),
+    ("ppo", {"total_steps": 5e9}, "total_steps = 5000000000 .* use at most 2147483263"),
+    ("dqn", {"total_steps": 2**31 - 1}, "total_steps = 2147483647 .* use at most 2147483581"),
+    ("es", {"total_steps": 3_000_000_000}, "total_steps = 3000000000 .* use at most 2147408647"),
+    ("ppo", {"num_envs": 2**20, "num_steps": 2**12}, "total_steps = 50000 .* at least one iter"),
+    ("dqn", {"target_interval": 2**31}, "target_interval = 2147483648 .* at most 2147483647"),
+    ("es", {"curve_interval": 10**12}, "curve_interval = 1000000000000 .* at most 2147483647"),
+    ("dqn", {"total_steps": 990}, "learning_starts = 1000 .* use 0 to 990, the env steps of this"),
+    ("dqn", {"total_steps": 1015}, "learning_starts = 1000 .* use 0 to 990"),
+    ("dqn", {"learning_starts": -1}, "learning_starts = -1"),
     ("dqn", {"encoding": "rgb"}, "encoding = 'rgb' .* raw, unit or one_hot"),
     ("dqn", {"activation": "gelu"}, "activation = 'gelu' .* relu or tanh"),
     ("dqn", {"target_interval": 0}, "target_interval = 0"),
@@ -240,6 +266,65 @@ REFUSED = [
 def test_bad_values_are_refused_before_any_compute(algorithm, overrides, message):
     with pytest.raises(ValueError, match=f"{algorithm}: {message}"):
         replace(preset(algorithm, "cartpole"), overrides).validate()
+
+
+def test_the_largest_budget_is_one_that_int32_counts():
+    """A population overshoots its budget by less than a generation."""
+    for algorithm in ("ppo", "dqn", "es"):
+        config = preset(algorithm, "cartpole")
+        largest = 2**31 - 1 - config.steps_per_iteration
+        replace(config, {"total_steps": largest}).validate()
+        with pytest.raises(ValueError, match=f"use at most {largest}"):
+            replace(config, {"total_steps": largest + 1}).validate()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_presets_are_allowed(name):
+    """All of them, those of other environments in `test_study`."""
+    try:
+        config = preset(name, "cartpole")
+    except ValueError:
+        config = preset(name, "starpilot")
+    config.validate()
+
+
+def test_every_share_has_ends():
+    """A number of a preset that lies in [0, 1] by its meaning is in no other class a weight."""
+    for algorithm in ("ppo", "dqn", "es"):
+        config = preset(algorithm, "cartpole")
+        for name in config.shares:
+            assert name in float_fields(type(config))
+            replace(config, {name: 1.0}).validate()
+            with pytest.raises(ValueError, match=f"{algorithm}: {name} = 1.5 is not allowed"):
+                replace(config, {name: 1.5}).validate()
+
+
+NUMBERS = [np.int64(7), np.float32(7), np.array(7), np.uint8(7), 7.0, np.float64(7)]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_numbers_of_any_type_are_those_of_python(number):
+    overrides = {"total_steps": number, "learning_rate": number, "hidden": np.array([7, 7])}
+    config: Any = replace(preset("ppo", "cartpole"), overrides)
+    assert (config.total_steps, config.learning_rate, config.hidden) == (7, 7.0, (7, 7))
+    assert [type(x) for x in (config.total_steps, config.learning_rate, config.hidden[0])] == [
+        int, float, int,
+    ]  # fmt: skip
+    json.dumps(to_dict(config))
+
+
+def test_texts_and_truth_values_of_numpy_are_those_of_python():
+    config: Any = replace(preset("dqn", "cartpole"), {"activation": np.str_("relu")})
+    assert type(config.activation) is str
+    config = replace(config, {"true_successors": np.bool_(False)})
+    assert config.true_successors is False
+
+
+def test_a_saved_configuration_names_what_it_lacks():
+    values = to_dict(preset("dqn", "minigrid"))
+    del values["encoding"], values["num_steps"], values["hidden"]
+    with pytest.raises(ValueError, match="dqn: a configuration lacks hidden, num_steps"):
+        from_dict(DQNConfig, values)
 
 
 def test_plans_import_no_jax():

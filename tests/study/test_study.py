@@ -1,12 +1,14 @@
 """A study is a product of axes: its rows, its aliases, its names, and what is refused."""
 
 import json
+from typing import Any
 
+import numpy as np
 import pytest
 
 from jaxgen.study.config import replace
 from jaxgen.study.presets import preset
-from jaxgen.study.product import MAX_SEED, Study, make_study
+from jaxgen.study.product import MAX_SEED, Study, check_seeds, make_study
 from jaxgen.study.spec import Evaluation, RunSpec
 from jaxgen.techniques import SUITES
 
@@ -147,6 +149,34 @@ def test_total_steps_overrides_the_budget():
     assert config == replace(preset("ppo", "cartpole"), {"total_steps": 4000})
 
 
+def test_seeds_of_a_study_are_whole_numbers_of_any_type():
+    """The same study, to its names, as with Python's."""
+    seeds: Any = np.arange(2)
+    (group,) = study_of(
+        "controls", environments=["cartpole"], algorithms=["ppo"], arms=["baseline"], seeds=seeds,
+        study_seed=np.int64(3),
+    ).groups
+    assert group.seeds == (0, 1) and {type(seed) for seed in group.seeds} == {int}
+    assert group.specs[0].name == one_cell(study_seed=3).name
+
+
+class OnceRead:
+    """Seeds that count how often they are gone through."""
+
+    reads = 0
+
+    def __iter__(self):
+        self.reads += 1
+        return iter(range(1000))
+
+
+def test_seeds_are_read_once_however_many_they_are():
+    """A check of each against all others takes minutes where there are 100 000."""
+    seeds = OnceRead()
+    assert check_seeds(seeds) == tuple(range(1000))
+    assert seeds.reads == 1
+
+
 REFUSED = [
     ({"environments": ["pong"]}, "environment 'pong'; allowed: cartpole, minigrid"),
     ({"environments": []}, "no environment given"),
@@ -161,6 +191,8 @@ REFUSED = [
     ({"seeds": [1.5]}, "seed 1.5 is not allowed"),
     ({"seeds": [3, 4, 3]}, "seed 3 is given twice"),
     ({"seeds": []}, "no seeds given"),
+    ({"study_seed": -1}, f"study_seed -1 is not allowed; use whole numbers from 0 to {MAX_SEED}"),
+    ({"study_seed": 2**32}, "study_seed 4294967296 is not allowed"),
     ({"total_steps": 100}, "total_steps = 100 is not allowed; use at least one iteration of"),
     ({"evaluation": Evaluation(levels=(0.0, 1.5))}, r"variation level 1.5 is outside \[0, 1\]"),
     ({"evaluation": Evaluation(levels=(-0.1, 0.0))}, r"variation level -0.1 is outside \[0, 1\]"),
