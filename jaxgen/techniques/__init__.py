@@ -4,11 +4,14 @@ Nothing here imports JAX; `jaxgen.algorithms.gradients` applies a technique.
 """
 
 import dataclasses
+import sys
 from dataclasses import dataclass
 from enum import Enum
+from itertools import combinations
 from typing import Any, NamedTuple
 
 from jaxgen.system.errors import BadInput
+from jaxgen.system.values import as_python, number
 
 MULTI_LEVELS = (0.0, 0.25, 0.5)
 """Variation levels that gar and dr arms train on; evaluation goes beyond them."""
@@ -71,6 +74,10 @@ class Technique:
 
 STATIC_FIELDS = ("rule", "augment")
 """Fields of a technique that decide which program is compiled; the others are numbers."""
+NUMBERS = {
+    "agreement": 1.0, "uniform": 1.0, "augment_share": 1.0, "weight_decay": sys.float_info.max,
+}  # fmt: skip
+"""The largest value of each number; the smallest is 0."""
 
 COMPONENTS: dict[str, Technique] = {
     "baseline": Technique(),
@@ -127,8 +134,8 @@ def canonical_name(name: str) -> str:
     """Order the components of a composed name: ``reg+gar`` becomes ``gar+reg``.
 
     Raises:
-      ValueError: an unknown or repeated component, baseline beside another one, or two that
-        train on several variations.
+      BadInput: an unknown or repeated component, baseline beside another one, two that change the
+        same field, or one with a number that is not allowed.
     """
     parts = name.split("+")
     for part in parts:
@@ -141,12 +148,15 @@ def canonical_name(name: str) -> str:
         raise BadInput(f"technique {name!r} names a component twice; name each once")
     if len(parts) > 1 and "baseline" in parts:
         raise BadInput(f"technique {name!r} composes baseline, which adds nothing; leave it out")
-    several = [part for part in parts if len(set(COMPONENTS[part].levels)) > 1]
-    if len(several) > 1:
-        raise BadInput(
-            f"technique {name!r} holds both {several[0]} and {several[1]}, which exclude each "
-            "other; name one of the two"
-        )
+    for part in parts:
+        _check_numbers(part)
+    for one, other in combinations(parts, 2):
+        both = [key for key in _changes(COMPONENTS[one]) if key in _changes(COMPONENTS[other])]
+        if both:
+            raise BadInput(
+                f"technique {name!r} holds both {one} and {other}, which exclude each other, as "
+                f"both change {', '.join(both)}; name one of the two"
+            )
     return "+".join(sorted(parts, key=lambda part: (part == "reg", part)))
 
 
@@ -173,8 +183,17 @@ def to_dict(technique: Technique) -> dict[str, Any]:
 
 def _changes(technique: Technique) -> dict[str, Any]:
     """Fields that differ from the baseline's."""
-    return {
-        field.name: getattr(technique, field.name)
-        for field in dataclasses.fields(technique)
-        if getattr(technique, field.name) != field.default
-    }
+    values = {name: as_python(value) for name, value in vars(technique).items()}
+    values["levels"] = tuple(values["levels"])
+    defaults = vars(Technique())
+    return {name: value for name, value in values.items() if value != defaults[name]}
+
+
+def _check_numbers(part: str) -> None:
+    """Raise BadInput where a component has a number that is not allowed."""
+    for name, most in NUMBERS.items():
+        value = getattr(COMPONENTS[part], name)
+        single = number(value)
+        if single is None or not 0 <= single <= most:
+            allowed = "a share in [0, 1]" if most == 1 else "a finite number, 0 or larger"
+            raise BadInput(f"technique {part!r}: {name} = {value!r} is not allowed; use {allowed}")

@@ -504,6 +504,41 @@ def test_bad_names_are_refused(name, message):
 
 
 @pytest.mark.parametrize(
+    "technique, other, field",
+    [
+        (Technique(weight_decay=1e-2), "reg", "weight_decay"),
+        (Technique(levels=(0.5, 0.5, 0.5)), "dr", "levels"),
+        (Technique(levels=np.array([0, 0.5, 0.5])), "gar", "levels"),  # pyright: ignore
+        (Technique(weight_decay=1e-4), "reg", "weight_decay"),
+        (Technique(agreement=0.5, weight_decay=1.0), "gar+reg", "weight_decay|agreement"),
+    ],
+)
+def test_components_that_change_the_same_field_are_refused(technique, other, field, monkeypatch):
+    """Whichever came last in the alphabet would win; in both orders, with both names."""
+    monkeypatch.setitem(COMPONENTS, "mine", technique)
+    make_technique("mine")
+    for name in (f"mine+{other}", f"{other}+mine"):
+        with pytest.raises(ValueError, match=f"which exclude each other, as both change ({field})"):
+            make_technique(name)
+
+
+@pytest.mark.parametrize(
+    "field, value, allowed",
+    [
+        ("agreement", 1.5, "a share in"), ("uniform", -0.1, "a share in"),
+        ("augment_share", 2, "a share in"), ("agreement", float("nan"), "a share in"),
+        ("weight_decay", -1e-4, "a finite number"), ("weight_decay", "1e-4", "a finite number"),
+        ("weight_decay", float("inf"), "a finite number"), ("uniform", True, "a share in"),
+    ],
+)
+def test_numbers_of_a_component_have_ends(field, value, allowed, monkeypatch):
+    monkeypatch.setitem(COMPONENTS, "mine", Technique(**{field: value}))
+    for name in ("mine", "dr+mine"):
+        with pytest.raises(ValueError, match=f"technique 'mine': {field} = .*; use {allowed}"):
+            make_technique(name)
+
+
+@pytest.mark.parametrize(
     "name, algorithms",
     [
         ("gar", ("ppo", "dqn", "es")), ("dr+reg", ("ppo", "dqn", "es")), ("es-gar+reg", ("es",)),
