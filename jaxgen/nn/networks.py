@@ -15,7 +15,8 @@ import numpy as np
 from flax import linen
 from jax.flatten_util import ravel_pytree
 
-from jaxgen.nn.vision import ENCODERS
+from jaxgen.nn.vision import ENCODERS, SIDES, readable
+from jaxgen.system.errors import BadInput
 from jaxgen.types import Array, Codes, EnvSpec, PyTree
 
 
@@ -68,29 +69,41 @@ def encode(spec: EnvSpec, encoding: str) -> Callable[[Array], Array]:
     """Return the map from observations ``[..., *obs_shape]`` to network inputs ``[..., F]``.
 
     ``raw`` passes numbers as they are, ``unit`` brings each into [0, 1] by the spec's
-    range, ``one_hot`` gives every integer code that occurs an input (numbers stay raw).
+    range, but for those that have none, ``one_hot`` gives every integer code that occurs an input
+    (numbers stay raw).
     """
     if encoding not in ENCODINGS:
         raise ValueError(f"unknown encoding {encoding!r}; allowed: {', '.join(ENCODINGS)}")
-    batch_end = -len(spec.obs_shape)
-    low, high = (
-        np.asarray(end, np.float32) for end in (spec.observation.low, spec.observation.high)
-    )
+    low, scale = _ranges(spec)
     codes = _one_hot_codes(spec, encoding)
 
+    def by_observation(obs: Array) -> Array:
+        return obs.reshape(*obs.shape[: obs.ndim - len(spec.obs_shape)], -1)
+
     def one_hot(obs: Array) -> Array:
-        flat = obs.reshape(*obs.shape[:batch_end], -1)
+        flat = by_observation(obs)
         # Code-major, a block per code: a single comparison of all codes with all elements looks
         # every element up by a division, which takes several times as long.
         return jnp.concatenate([(flat == code).astype(jnp.float32) for code in codes], axis=-1)
 
     def numbers(obs: Array) -> Array:
-        inputs = obs.astype(jnp.float32)
+        inputs = by_observation(obs).astype(jnp.float32)
         if encoding == "unit":
-            inputs = (inputs - _expand(low, inputs)) * _expand(1 / (high - low), inputs)
-        return inputs.reshape(*obs.shape[:batch_end], -1)
+            inputs = (inputs - _expand(low, inputs)) * _expand(scale, inputs)
+        return inputs
 
     return one_hot if codes else numbers
+
+
+def _ranges(spec: EnvSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Lower ends and 1 / width of the ranges of numbers; 0 and 1 where float32 has no such."""
+    with np.errstate(all="ignore"):
+        low, high = (
+            np.asarray(end, np.float32) for end in (spec.observation.low, spec.observation.high)
+        )
+        scale = 1 / (high - low)
+    scaled = np.isfinite(scale) & (scale > 0)
+    return np.where(scaled, low, np.float32(0)), np.where(scaled, scale, np.float32(1))
 
 
 def _one_hot_codes(spec: EnvSpec, encoding: str) -> range:
@@ -238,7 +251,7 @@ def convolutional(
     """An encoder of images, hidden layers and a linear output."""
     module = _Convolutional(ENCODERS[network](hidden), ((num_outputs, head_scale),))
     return flat(
-        lambda key: _variables(module.init(key, _no_image(spec))),
+        lambda key: _variables(module.init(key, _no_image(spec, network))),
         lambda variables, obs: _of_images(module, variables, obs)[0],
         in_turn=True,
     )
@@ -266,14 +279,26 @@ def _of_images(module: linen.Module, variables: Variables, obs: Array) -> tuple[
     return tuple(output.reshape(*lead, -1) for output in outputs)
 
 
-def _no_image(spec: EnvSpec) -> Array:
+def _no_image(spec: EnvSpec, network: str) -> Array:
+    check_readable(spec, network)
+    return jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
+
+
+def check_readable(spec: EnvSpec, network: str) -> None:
+    """Raise BadInput where an encoder cannot read the observations."""
     if not spec.is_image:
-        raise ValueError(
+        raise BadInput(
             f"an encoder of images cannot read {spec.name}, whose observations are "
             f"{spec.obs_dtype} {list(spec.obs_shape)}: use network = 'mlp', or an environment of "
             "uint8 [H, W, C]"
         )
-    return jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
+    height, width, _ = spec.obs_shape
+    if not readable(network, height, width):
+        raise BadInput(
+            f"network = {network!r} cannot read {spec.name}, whose images are {height} x {width}: "
+            f"it needs {SIDES[network]}; use network = 'mlp', pad the images, or declare "
+            "jaxgen.types.Codes if that is what they hold"
+        )
 
 
 def actor_critic(
@@ -316,7 +341,8 @@ def _shared_actor_critic(
         logits, values = _of_images(module, variables, obs)
         return logits, values[..., 0]
 
-    return flat(lambda key: _variables(module.init(key, _no_image(spec))), apply, in_turn=True)
+    init = lambda key: _variables(module.init(key, _no_image(spec, network)))  # noqa: E731
+    return flat(init, apply, in_turn=True)
 
 
 def _example(spec: EnvSpec, inputs: Callable[[Array], Array]) -> Array:

@@ -20,17 +20,16 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def convolve(images: Array, kernel: Array, stride: int, padding: int) -> Array:
     """Convolve ``[B, H, W, I]`` with ``[K, K, I, O]`` -> ``[B, H', W', O]``; zeros lie beyond."""
-    return _convolve(images, kernel, stride, (padding, padding))
+    return _convolve(images, kernel, stride, [(padding, padding)] * 2)
 
 
 def _convolve(
-    images: Array, kernel: Array, stride: int, padding: tuple[int, int], spread: int = 1,
+    images: Array, kernel: Array, stride: int, padding: list[tuple[int, int]], spread: int = 1,
     dilation: int = 1,
 ) -> Array:
     """``spread`` puts images' numbers so far apart, ``dilation`` the kernel's."""
     return jax.lax.conv_general_dilated(
-        images, kernel, (stride, stride), (padding, padding), (spread, spread),
-        (dilation, dilation), _LAYOUT,
+        images, kernel, (stride, stride), padding, (spread, spread), (dilation, dilation), _LAYOUT
     )
 
 
@@ -40,15 +39,17 @@ def _forward(images: Array, kernel: Array, stride: int, padding: int):
 
 def _backward(stride: int, padding: int, residuals: tuple[Array, Array], outer: Array):
     images, kernel = residuals
-    width, size = images.shape[1], kernel.shape[0]
-    # Rows at the end that no window reaches.
-    left = (width + 2 * padding - size) % stride
+    size = kernel.shape[0]
+    # Rows and columns at the end that no window reaches.
+    left = [(side + 2 * padding - size) % stride for side in images.shape[1:3]]
     around = size - 1 - padding
     turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-    to_images = _convolve(outer, turned, 1, (around, around + left), spread=stride)
+    to_images = _convolve(
+        outer, turned, 1, [(around, around + more) for more in left], spread=stride
+    )
     channels_first, as_kernel = images.transpose(3, 1, 2, 0), outer.transpose(1, 2, 0, 3)
     to_kernel = _convolve(
-        channels_first, as_kernel, 1, (padding, padding - left), dilation=stride
+        channels_first, as_kernel, 1, [(padding, padding - less) for less in left], dilation=stride
     )
     return to_images, to_kernel.transpose(1, 2, 0, 3)
 
@@ -126,6 +127,15 @@ class ImpalaEncoder(linen.Module):
 
 ENCODERS = {"nature": NatureEncoder, "impala": ImpalaEncoder}
 """Encoders by the name that a configuration's ``network`` gives."""
+SIDES = {"nature": "sides of 36 or more", "impala": "sides that are multiples of 8"}
+"""Images that an encoder can read."""
+
+
+def readable(network: str, height: int, width: int) -> bool:
+    """Whether an encoder can read images of this size, as `SIDES` says."""
+    if network == "nature":
+        return min(height, width) >= 36
+    return height % 8 == width % 8 == 0
 
 
 def _unit(images: Array) -> Array:

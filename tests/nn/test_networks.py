@@ -105,6 +105,36 @@ def test_unit_brings_each_number_into_0_1():
     np.testing.assert_allclose(codes, [0, 0.25, 0.5, 1], atol=1e-6)
 
 
+INF, FLOAT32 = math.inf, float(np.finfo(np.float32).max)
+
+
+@pytest.mark.parametrize(
+    "low, high",
+    [(-INF, INF), (0.0, INF), (-INF, 0.0), (0.3, 0.3), (-FLOAT32, FLOAT32), (-1e39, 1e39),
+     (0.0, 1e-40)],
+)  # fmt: skip
+@pytest.mark.filterwarnings("error")
+def test_a_number_that_cannot_be_scaled_stays_raw(low, high):
+    """Infinite ends, equal ones, and a range that float32 does not have; the others are scaled."""
+    spec = dataclasses.replace(NUMBERS, observation=Numbers((low, 0.0), (high, 10.0)))
+    obs = np.array([[0.3, 5.0], [-7.0, 10.0], [0.0, 0.0]], np.float32)
+    expected = np.array([[0.3, 0.5], [-7.0, 1.0], [0.0, 0.0]], np.float32)
+    np.testing.assert_allclose(encoded(spec, "unit", obs), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("encoding", networks.ENCODINGS)
+@pytest.mark.parametrize("lead", [(), (3,), (2, 3)])
+def test_a_single_code_is_an_observation(encoding, lead):
+    """Of shape (): all axes are leading ones."""
+    spec = dataclasses.replace(CODES, observation=Codes((), 5))
+    obs = np.random.default_rng(0).integers(0, 5, lead).astype(np.uint8)
+    inputs = encoded(spec, encoding, obs)
+    if encoding == "one_hot":
+        np.testing.assert_array_equal(inputs, np.eye(5)[obs])
+    else:
+        np.testing.assert_allclose(inputs, obs[..., None] / (4 if encoding == "unit" else 1))
+
+
 def test_raw_passes_numbers_and_one_hot_needs_codes():
     obs = np.array([[-7.0, 3.0]], np.float32)
     for encoding in ("raw", "one_hot"):

@@ -1,5 +1,6 @@
 """Convolutions and encoders against XLA's own and flax's."""
 
+import contextlib
 import math
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from flax import linen
 
-from jaxgen.nn.vision import ENCODERS, convolve, max_pool
+from jaxgen.nn.vision import ENCODERS, convolve, max_pool, readable
 
 SHAPES = [
     # stride, padding, kernel, width; the last one leaves rows that no window reaches.
@@ -43,6 +44,37 @@ def test_both_gradients_are_those_of_xla(stride, padding, size, width):
     for one, other in zip(our_gradients, theirs, strict=True):
         scale = np.abs(other).max()
         np.testing.assert_allclose(one, other, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("shape", [(9, 14), (14, 9), (11, 8)])
+def test_gradients_of_images_that_are_not_square_are_those_of_xla(shape):
+    """Other numbers of rows than of columns are left that no window reaches."""
+    numbers = np.random.default_rng(0)
+    images = numbers.normal(size=(2, *shape, 2)).astype(np.float32)
+    kernel = numbers.normal(size=(4, 4, 2, 3)).astype(np.float32)
+
+    def gradients(convolution):
+        loss = lambda *args: jnp.sin(convolution(*args, 3, 0)).sum()  # noqa: E731
+        return jax.jit(jax.grad(loss, (0, 1)))(images, kernel)
+
+    for one, other in zip(gradients(convolve), gradients(xla), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4 * np.abs(other).max())
+
+
+@pytest.mark.parametrize("network, side", [("nature", 36), ("impala", 8), ("impala", 16)])
+def test_the_smallest_images_that_an_encoder_reads(network, side):
+    """Traced: with one row less nothing is left of an image, or its halves do not fit."""
+
+    def numbers_left(height: int, width: int) -> int:
+        images = jnp.zeros((2, height, width, 3), jnp.uint8)
+        params = jax.eval_shape(ENCODERS[network]((4,)).init, jax.random.key(0), images)["params"]
+        return params["Dense_0"]["kernel"].shape[0]
+
+    assert readable(network, side, side) and numbers_left(side, side) > 0
+    for sides in ((side - 1, side), (side, side - 1)):
+        assert not readable(network, *sides)
+        with contextlib.suppress(TypeError, ValueError):
+            assert numbers_left(*sides) == 0
 
 
 def test_gradients_in_a_loop_are_those_outside_of_it():
