@@ -69,7 +69,7 @@ class Environment:
 
     def render(self, state: PyTree, params: PyTree) -> Any:
         """Draw one state as an RGB array ``[H, W, 3]`` uint8 (numpy)."""
-        raise NotImplementedError
+        raise ValueError(f"{self.name} cannot be drawn: its environment has no render")
 
     # gymnax 1.x surface
 

@@ -15,6 +15,7 @@ from jaxgen.evaluation import episodes as on_device
 from jaxgen.evaluation import host_episodes as on_host
 from jaxgen.evaluation.episodes import FixedEpisodes
 from jaxgen.evaluation.policy import Acting, acting
+from jaxgen.system.errors import BadInput
 from jaxgen.types import Array, EnvSpec, EpisodeKinds, HostTask, Policy, PyTree, Task, is_host
 
 Image = np.ndarray
@@ -86,6 +87,11 @@ def device_suite(task: Task, key: Array, levels: tuple[float, ...], num_episodes
 
     def known() -> Known:
         best = np.asarray(task.ceiling(episodes.params, episodes.words), np.float64)
+        if best.shape != episodes.keys.shape:
+            raise BadInput(
+                f"{task.spec.name}: ceiling is of shape {list(best.shape)}; make it [K, E], here "
+                f"{list(episodes.keys.shape)}"
+            )
         return Known(best, task.fingerprints(episodes.params), None)
 
     return Suite(
@@ -116,8 +122,10 @@ def _at(tree: PyTree, *index: int) -> Any:
 
 def _draw(task: Task, state: Any, params: Any) -> Image:
     # Drawing is no part of the protocol: training needs none.
-    environment: Any = task.environment
-    return environment.render(state, params)
+    render = getattr(task.environment, "render", None)
+    if render is None:
+        raise BadInput(f"{task.spec.name} cannot be drawn: its environment has no render")
+    return render(state, params)
 
 
 def _first_images(task: Task, episodes: FixedEpisodes) -> list[list[Image]]:

@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from jaxgen.evaluation.tasks import check_task
 from jaxgen.training.device import make_device_program
 from jaxgen.training.host import BridgeKind
 from jaxgen.training.host_program import make_host_program
@@ -34,7 +35,11 @@ def make_program(
         on; None: those between two points of the learning curve.
       devices: JAX devices, over which the lanes of such an environment are split; None: all.
       bridge: how an environment on the host is stepped.
+
+    Raises:
+      BadInput: the task is not as its protocol says.
     """
+    check_task(task)
     if is_host(task):
         return make_host_program(
             task, make_algorithm, example, study_seed=study_seed, bridge=bridge
