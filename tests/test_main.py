@@ -136,8 +136,8 @@ def test_agents_that_cannot_play_are_refused(capsys, here):
     diverged = np.full(len(agent.params), np.nan, np.float32)
     for bad, message in (
         (agent._replace(spec=pong), f"environment 'pong' is unknown; {NAMES}"),
-        (agent._replace(spec=grid), "[4] of minigrid does not fit minigrid with [49] x 1 frames"),
-        (agent._replace(params=diverged), "its training diverged; use another agent"),
+        (agent._replace(spec=grid), "an agent of minigrid cannot act in minigrid; make the task "),
+        (agent._replace(params=diverged), "ppo with seed 0 diverged, so that it has no returns"),
     ):
         save_agent("bad", bad)
         assert_refused(capsys, ["watch", "bad"], message)

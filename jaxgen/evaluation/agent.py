@@ -1,8 +1,9 @@
 """A trained policy that acts without knowing how it was configured."""
 
+import warnings
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +14,18 @@ from jaxgen.algorithms.base import Algorithm
 from jaxgen.evaluation.policy import Acting, acting
 from jaxgen.evaluation.specs import spec_from_dict, spec_to_dict
 from jaxgen.nn.random import evaluation_words
+from jaxgen.study.cards import ALGORITHM_CARDS
 from jaxgen.study.config import Config, from_dict, to_dict
-from jaxgen.study.presets import algorithm_card, base_algorithm
 from jaxgen.study.spec import RunSpec
 from jaxgen.system import checkpoint
+from jaxgen.system.errors import BadInput
 from jaxgen.system.options import computing
-from jaxgen.techniques import make_technique
-from jaxgen.types import Array, EnvSpec
+from jaxgen.techniques import Technique
+from jaxgen.types import Array, EnvSpec, HostTask, Task
 
 KIND = "jaxgen agent"
+VERSION = 1
+"""Version of what is saved of an agent; 0, that of agents that name none, lacks ``fault``."""
 
 
 class Agent(NamedTuple):
@@ -35,6 +39,8 @@ class Agent(NamedTuple):
     params: Array | np.ndarray
     """float32 ``[D]``."""
     seed: int = 0
+    fault: str | None = None
+    """Why its training diverged, in words; None: it did not, as far as is known."""
 
     @classmethod
     def of(cls, run: RunSpec, spec: EnvSpec, params: Array | np.ndarray, seed: int) -> "Agent":
@@ -43,12 +49,15 @@ class Agent(NamedTuple):
 
     @computing()
     def functions(self) -> Algorithm:
-        """The algorithm's pure functions."""
-        return _functions(self.algorithm, self.technique, self.config, self.spec)
+        """The algorithm's pure functions to act with; they depend on no technique."""
+        return _functions(self.config, self.spec)
 
     @computing()
     def preferences(self, obs: Array | np.ndarray) -> Array:
         """Logits or Q-values: obs ``[..., *obs_shape]`` -> float32 ``[..., num]``.
+
+        Q-values are of rewards in the units in which they were learned, ``reward_scale`` times
+        those of the environment.
 
         Raises:
           ValueError: the observation has another shape than the agent's environment gives, or
@@ -97,17 +106,43 @@ class Agent(NamedTuple):
         return shape[:num_lead]
 
 
+def check_fits(agent: Agent, task: Task | HostTask) -> None:
+    """Raise BadInput where an agent was trained on something else, or its training diverged."""
+    spec, shown = agent.spec, task.spec
+    if shown.is_image:
+        shown = shown.stacked(agent.config.num_frames)
+    differing = [
+        f"{name} is {getattr(shown, name)} here, {value} there"
+        for name, value in vars(spec).items() if value != getattr(shown, name)
+    ]  # fmt: skip
+    if differing:
+        raise BadInput(
+            f"an agent of {spec.name} cannot act in {shown.name}; make the task that it was "
+            f"trained on: {'; '.join(differing)}"
+        )
+    fault = agent.fault
+    if not np.isfinite(agent.params).all():
+        fault = "its parameters are not finite"
+    if fault:
+        raise BadInput(
+            f"{agent.algorithm} with seed {agent.seed} diverged, so that it has no returns: "
+            f"{fault}; lower the learning rate, or look for rewards that are not finite"
+        )
+
+
 def save_agent(path: str | Path, agent: Agent) -> None:
     """Write an agent to a folder, with checksums; an agent that is there is replaced."""
     network_params = {"params": np.asarray(agent.params)}
     meta = {
         "kind": KIND,
+        "version": VERSION,
         "algorithm": agent.algorithm,
-        "base": base_algorithm(agent.algorithm),
+        "base": agent.config.algorithm,
         "technique": agent.technique,
         "config": to_dict(agent.config),
         "spec": spec_to_dict(agent.spec),
         "seed": agent.seed,
+        "fault": agent.fault,
     }
     checkpoint.save(path, network_params, meta)
 
@@ -115,24 +150,53 @@ def save_agent(path: str | Path, agent: Agent) -> None:
 def load_agent(path: str | Path) -> Agent:
     """Read an agent, e.g. ``results/best_models/ppo_cartpole_best``.
 
+    Settings that an older version did not save have the defaults of their class, and a warning
+    names them.
+
     Raises:
       jaxgen.system.checkpoint.DamagedCheckpoint: the folder is missing or not what was written.
-      ValueError: it holds something else than an agent.
+      BadInput: it holds something else than an agent, one of a newer version, or one of an
+        algorithm that is not registered.
     """
     tree, meta = checkpoint.load(path)
     if meta.get("kind") != KIND:
-        raise ValueError(f"{path} holds no agent; use a folder of best_models")
-    config = from_dict(algorithm_card(meta["base"]).config, meta["config"])
+        raise BadInput(f"{path} holds no agent; use a folder of best_models")
+    config, spec = _config(path, meta), spec_from_dict(meta["spec"])
     return Agent(
-        meta["algorithm"], meta["technique"], config, spec_from_dict(meta["spec"]),
-        tree["params"], meta["seed"],
+        meta["algorithm"], meta["technique"], config, spec, tree["params"], meta["seed"],
+        meta.get("fault"),
     )
 
 
+def _config(path: str | Path, meta: dict[str, Any]) -> Config:
+    """The configuration of a saved agent."""
+    if meta.get("version", 0) > VERSION:
+        raise BadInput(
+            f"{path} was saved by a newer jaxgen (version {meta['version']} of agents; this one "
+            f"reads up to {VERSION}); install that"
+        )
+    card = ALGORITHM_CARDS.get(meta["base"])
+    if card is None:
+        raise BadInput(
+            f"{path} is an agent of {meta['base']}, an algorithm that is not registered here; "
+            "import the module that registers it first"
+        )
+    config = from_dict(card.config, meta["config"])
+    absent = [f"{key} = {value!r}" for key, value in to_dict(config).items()
+              if key not in meta["config"]]  # fmt: skip
+    if absent:
+        warnings.warn(
+            f"{path} was saved by an older jaxgen, without {', '.join(absent)}: these are defaults "
+            "of today, so that it may act otherwise than it was trained to",
+            stacklevel=3,
+        )
+    return config
+
+
 @lru_cache(maxsize=64)
-def _functions(algorithm: str, technique: str, config: Config, spec: EnvSpec) -> Algorithm:
+def _functions(config: Config, spec: EnvSpec) -> Algorithm:
     """Made once, so that what is compiled for them is found again."""
-    return ALGORITHMS[base_algorithm(algorithm)](config, make_technique(technique), spec)
+    return ALGORITHMS[config.algorithm](config, Technique(), spec)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from jaxgen.evaluation.agent import Agent
+from jaxgen.evaluation.agent import Agent, check_fits
 from jaxgen.evaluation.suite import Film, make_suite
 from jaxgen.types import Array, HostTask, Task
 
@@ -106,23 +106,9 @@ def film(
     Raises:
       ValueError: the agent was trained on something else, or its training diverged.
     """
-    _check(agent, task)
+    check_fits(agent, task)
     suite = make_suite(task, key, (level,), num_episodes)
     return list(suite.films(agent.acting(sampled), agent.config.num_frames, _frame))
-
-
-def _check(agent: Agent, task: Task | HostTask) -> None:
-    if agent.spec != task.spec.stacked(agent.config.num_frames):
-        raise ValueError(
-            f"an agent with observations {list(agent.spec.obs_shape)} of {agent.spec.name} does "
-            f"not fit {task.spec.name} with {list(task.spec.obs_shape)} x "
-            f"{agent.config.num_frames} frames; use one that was trained with today's options"
-        )
-    if not np.isfinite(agent.params).all():
-        raise ValueError(
-            f"the parameters of {agent.algorithm} with seed {agent.seed} are not finite: its "
-            "training diverged; use another agent"
-        )
 
 
 def to_gif(clips: Sequence[Film]) -> bytes:
