@@ -1,35 +1,47 @@
 """Train and evaluate from Python: the same functions that the matrix runs."""
 
 import gc
-from collections import deque
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxgen.algorithms import ALGORITHMS
-from jaxgen.evaluation.agent import Agent
+from jaxgen.evaluation.agent import Agent, check_fits
 from jaxgen.evaluation.references import make_references
 from jaxgen.evaluation.returns import score_returns
 from jaxgen.evaluation.scores import check_levels
 from jaxgen.evaluation.suite import Suite, make_suite
+from jaxgen.evaluation.tasks import check_task
+from jaxgen.nn.networks import check_readable
+from jaxgen.results.result import fault_of, trim_history
 from jaxgen.study.cards import ENVIRONMENT_CARDS
 from jaxgen.study.cards.base import Observed
-from jaxgen.study.config import SHIFT_LEVELS, Config, replace
-from jaxgen.study.presets import base_algorithm, check_defined, preset, setups_of, trained_name
-from jaxgen.study.product import check_seeds, least_s0
+from jaxgen.study.config import SHIFT_LEVELS, Config, from_dict, replace, to_dict
+from jaxgen.study.presets import (
+    algorithm_card,
+    base_algorithm,
+    check_defined,
+    preset,
+    setups_of,
+    trained_name,
+)
+from jaxgen.study.product import check_seed, check_seeds, least_s0
 from jaxgen.study.programs import program_key
 from jaxgen.study.spec import MODES, Evaluation
 from jaxgen.system import platform
+from jaxgen.system.errors import BadInput
 from jaxgen.system.options import computing
+from jaxgen.system.values import at_least, numbers
 from jaxgen.techniques import Technique, canonical_name, make_technique
 from jaxgen.training.build import make_program
 from jaxgen.training.fit import fit, in_turns, needed_devices, padded
 from jaxgen.training.keys import evaluation_key
 from jaxgen.training.loop import iterate
 from jaxgen.training.program import Program, stack_lanes
-from jaxgen.types import HostTask, Task
+from jaxgen.types import Array, Codes, HostTask, Task, is_host
 
 
 @computing()
@@ -37,7 +49,7 @@ def train(
     task: Task | HostTask,
     algorithm: str,
     technique: str = "baseline",
-    seeds: Sequence[int] = (0,),
+    seeds: Iterable[int] = (0,),
     config: Config | None = None,
     **overrides: Any,
 ) -> list[Agent]:
@@ -49,38 +61,47 @@ def train(
       technique: baseline, reg, gar, dr or another one of `jaxgen.techniques.COMPONENTS`,
         composed with ``+``. ES knows no gradients to agree
         on: its gar arms are trained, and named, as the arms that they are aliases of.
-      seeds: training seeds; on a CPU agent i is the same, bit by bit, whatever the others are.
+      seeds: training seeds, a sequence or an array; on a CPU agent i is the same, bit by bit,
+        whatever the others are.
       config: hyper-parameters of this algorithm; None: the preset of the task's environment. An
         environment of your own has none: pass that of one like it, ``preset("ppo", "cartpole")``.
       **overrides: fields of the configuration, e.g. ``total_steps=10_000``.
 
+    Returns:
+      Agents in the order of the seeds. A warning names one whose training diverged; its ``fault``
+      says how.
+
     Raises:
-      ValueError: a name, a seed or a hyper-parameter is not allowed, memory holds no lane, or
-        jaxlib is one that computes wrong numbers on a CPU.
+      ValueError: the task is not as its protocol says, a name, a seed or a hyper-parameter is not
+        allowed, memory holds no lane, or jaxlib is one that computes wrong numbers on a CPU.
     """
     _check_platform()
+    check_task(task)
     check_defined(canonical_name(technique), algorithm)
-    technique = trained_name(technique, algorithm)
-    check_seeds(seeds)
+    technique, seeds = trained_name(technique, algorithm), check_seeds(seeds)
     config = _own_config(algorithm, task, config, overrides)
     base, arm = base_algorithm(algorithm), (config, make_technique(technique))
     program = _program(task, base, arm, len(seeds))
-    params = [
-        _train_together(program, arm, turn)
-        for turn in _turns(program, arm, seeds, f"{algorithm} on {task.spec.name}")
+    label = f"{algorithm} on {task.spec.name}"
+    trained = [
+        lane
+        for turn in _turns(program, arm, seeds, label)
+        for lane in _train_together(program, arm, turn)
     ]
     spec = task.spec.stacked(config.num_frames)
-    return [
-        Agent(algorithm, technique, config, spec, lane_params, seed)
-        for seed, lane_params in zip(seeds, np.concatenate(params), strict=True)
-    ]
+    agents = []
+    for seed, (params, fault) in zip(seeds, trained, strict=True):
+        if fault:
+            warnings.warn(f"{label} with seed {seed} diverged: {fault}", stacklevel=2)
+        agents.append(Agent(algorithm, technique, config, spec, params, seed, fault))
+    return agents
 
 
 @computing()
 def evaluate(
     agent: Agent,
     task: Task | HostTask,
-    shift_levels: Sequence[float] = SHIFT_LEVELS,
+    shift_levels: Iterable[float] = SHIFT_LEVELS,
     *,
     mode: str = "greedy",
     episodes: int = 1000,
@@ -102,9 +123,8 @@ def evaluate(
     """
     _check_platform()
     _check_agent(agent, task, mode)
-    levels = tuple(shift_levels)
-    Evaluation(levels, episodes).validate()
-    suite = make_suite(task, evaluation_key(study_seed), levels, episodes)
+    evaluation, key = _asked(shift_levels, episodes), _evaluation_key(study_seed)
+    suite = make_suite(task, key, evaluation.levels, evaluation.episodes)
     return _returns(agent, suite, mode)
 
 
@@ -112,7 +132,7 @@ def evaluate(
 def compute_grs(
     agent: Agent,
     task: Task | HostTask,
-    shift_levels: Sequence[float] = SHIFT_LEVELS,
+    shift_levels: Iterable[float] = SHIFT_LEVELS,
     *,
     mode: str = "greedy",
     episodes: int = 1000,
@@ -129,14 +149,12 @@ def compute_grs(
     """
     _check_platform()
     _check_agent(agent, task, mode)
-    levels = tuple(shift_levels)
-    evaluation = Evaluation(levels, episodes, min_s0=least_s0(task.spec.name))
-    evaluation.validate()
-    check_levels(levels)
-    references = make_references(task, evaluation, evaluation_key(study_seed))
+    evaluation = _asked(shift_levels, episodes, least_s0(task.spec.name))
+    check_levels(evaluation.levels)
+    references = make_references(task, evaluation, _evaluation_key(study_seed))
     returns = _returns(agent, references.suite, mode).astype(np.float64)
     return score_returns(evaluation, references, returns).to_dict() | {
-        "levels": list(levels),
+        "levels": list(evaluation.levels),
         "returns": returns.mean(1).tolist(),
         "floor": references.floor.tolist(),
         "ceiling": references.ceiling.tolist(),
@@ -147,6 +165,8 @@ _programs: dict[Any, Program] = {}
 """Those that were made last, by what they are compiled for, so that other arms and seeds find what
 is compiled."""
 MAX_PROGRAMS = 8
+WATCHED = ("loss", "updates", "reward", "active")
+"""Metrics that tell whether a training diverged."""
 
 
 def _program(
@@ -175,12 +195,25 @@ def _turns(
 
 def _train_together(
     program: Program, arm: tuple[Config, Technique], seeds: list[int]
-) -> np.ndarray:
-    """The parameters ``[L, D]`` at the end of the training of these seeds."""
+) -> list[tuple[np.ndarray, str | None]]:
+    """The parameters ``[D]`` at the end of the training of each seed, and why it diverged."""
     padded_seeds = padded(seeds, program.capacity)
     lanes = stack_lanes([arm] * len(padded_seeds), padded_seeds)
-    last = deque(iterate(program, lanes), maxlen=1)[0]
-    return np.asarray(program.learner.params(lanes, last.carry))[: len(seeds)]
+    parts, carry = [], None
+    for step in iterate(program, lanes):
+        carry, length = step.carry, step.segment.stop - step.segment.start
+        parts.append({
+            name: np.asarray(step.metrics[name])[:, :length]
+            for name in WATCHED if name in step.metrics
+        })  # fmt: skip
+    assert carry is not None, "a budget holds an iteration"
+    params = np.asarray(program.learner.params(lanes, carry))
+    histories = {name: np.concatenate([part[name] for part in parts], 1) for name in parts[0]}
+    trained = []
+    for lane, vector in enumerate(params[: len(seeds)]):
+        history = trim_history({name: values[lane] for name, values in histories.items()})
+        trained.append((vector, fault_of(vector, history)))
+    return trained
 
 
 def _check_platform() -> None:
@@ -202,44 +235,103 @@ def _returns(agent: Agent, suite: Suite, mode: str) -> np.ndarray:
 def _own_config(
     algorithm: str, task: Task | HostTask, config: Config | None, overrides: dict[str, Any]
 ) -> Config:
+    """The configuration that is trained, checked for this algorithm and this task."""
+    name = task.spec.name
     if config is None:
-        _check_known(algorithm, task)
-        config = preset(algorithm, task.spec.name)
-    if config.algorithm != base_algorithm(algorithm):
-        raise ValueError(
-            f"a configuration of {config.algorithm} is not one of {algorithm}; "
-            f"start from jaxgen.preset({algorithm!r}, {task.spec.name!r})"
-        )
-    config = replace(config, overrides)
+        if name not in setups_of(base_algorithm(algorithm)):
+            raise BadInput(
+                f"{algorithm} has no configuration for environment {name!r}; "
+                + _advice(algorithm, task)
+            )
+        config = preset(algorithm, name)
+    _check_named(algorithm, task, config)
+    config = from_dict(type(config), to_dict(config) | overrides)
     config.validate()
+    _check_suits(config, task)
     return config
 
 
-def _check_known(algorithm: str, task: Task | HostTask) -> None:
-    setups = setups_of(base_algorithm(algorithm))
-    if task.spec.name not in setups:
-        alike = (name for name in setups if _shows_images(name) == task.spec.is_image)
-        example = next(alike, "cartpole")
-        raise ValueError(
-            f"{algorithm} has no configuration for environment {task.spec.name!r}; start from that "
-            f"of one like it: config=jaxgen.preset({algorithm!r}, {example!r})"
-        )
+def _check_named(algorithm: str, task: Task | HostTask, config: Config) -> None:
+    """Raise BadInput unless a configuration is one of the algorithm, or preset, of this name."""
+    card, fault = algorithm_card(algorithm), None
+    if not isinstance(config, Config):
+        fault = f"config of type {type(config).__name__} is not allowed"
+    elif config.algorithm != card.name:
+        fault = f"a configuration of {config.algorithm} is not one of {algorithm}"
+    else:
+        # The budget is no more than a preset's proposal.
+        lacking = [
+            f"{key} = {value!r}" for key, value in card.variants.get(algorithm, {}).items()
+            if key != "total_steps" and getattr(config, key) != value
+        ]  # fmt: skip
+        if lacking:
+            fault = f"a configuration of {card.name} without {', '.join(lacking)} is no {algorithm}"
+    if fault:
+        raise BadInput(f"{fault}; {_advice(algorithm, task)}")
+
+
+def _check_suits(config: Config, task: Task | HostTask) -> None:
+    """Raise BadInput for a setting that the task's observations or episodes do not allow."""
+    spec, card, fault = task.spec, algorithm_card(config.algorithm), None
+    counts_population = card.facts.counts_population and spec.name not in setups_of(card.name)
+    if config.network != "mlp":
+        check_readable(spec, config.network)
+    if config.num_frames > 1 and not is_host(task):
+        fault = f"num_frames = {config.num_frames}", "1, as its images are not stacked"
+    elif getattr(config, "encoding", "") == "one_hot" and not isinstance(spec.observation, Codes):
+        fault = "encoding = 'one_hot'", "raw or unit, as its observations are no Codes"
+    elif counts_population and config.num_steps < spec.max_episode_steps:
+        # Fitness is the return of a rollout; without a preset nobody has chosen a part of it.
+        fault = f"num_steps = {config.num_steps}", f"{spec.max_episode_steps}, a whole episode"
+    if fault:
+        raise BadInput(f"{card.name}: {fault[0]} is not allowed on {spec.name}; use {fault[1]}")
+
+
+def _advice(algorithm: str, task: Task | HostTask) -> str:
+    """A configuration that will do, in words."""
+    spec, card = task.spec, algorithm_card(algorithm)
+    setups = setups_of(card.name)
+    if spec.name in setups:
+        return f"start from config=jaxgen.preset({algorithm!r}, {spec.name!r})"
+    for name in sorted(setups, key=lambda name: _shows_images(name) != spec.is_image):
+        changes = {} if is_host(task) else {"num_frames": 1}
+        if card.facts.counts_population:
+            changes["num_steps"] = spec.max_episode_steps
+        try:
+            config = preset(algorithm, name)
+            _check_suits(replace(config, changes), task)
+        except BadInput:
+            continue
+        words = [f"config=jaxgen.preset({algorithm!r}, {name!r})"]
+        words += [f"{key}={new}" for key, new in changes.items() if getattr(config, key) != new]
+        return f"start from that of one like it: {', '.join(words)}"
+    return f"{algorithm} has none that would do: pass config={card.config.__name__}(...)"
 
 
 def _shows_images(environment: str) -> bool:
-    return ENVIRONMENT_CARDS[environment].task.observed is Observed.IMAGES
+    card = ENVIRONMENT_CARDS.get(environment)
+    return card is not None and card.task.observed is Observed.IMAGES
+
+
+def _asked(levels: Iterable[float], episodes: int, min_s0: float = Evaluation.min_s0) -> Evaluation:
+    """The evaluation that was asked for, checked."""
+    levels, episodes = numbers("shift_levels", levels), at_least(0, "episodes", episodes)
+    evaluation = Evaluation(levels, episodes, min_s0=min_s0)
+    evaluation.validate()
+    return evaluation
+
+
+def _evaluation_key(study_seed: int) -> Array:
+    return evaluation_key(check_seed("study_seed", study_seed))
 
 
 def _check_agent(agent: Agent, task: Task | HostTask, mode: str) -> None:
+    if not isinstance(agent, Agent):
+        raise BadInput(
+            f"agent of type {type(agent).__name__} is not allowed; train returns a list with an "
+            "agent for each seed: pass one of them"
+        )
+    check_task(task)
     if mode not in MODES:
-        raise ValueError(f"unknown mode {mode!r}; allowed: {', '.join(MODES)}")
-    if agent.spec != task.spec.stacked(agent.config.num_frames):
-        raise ValueError(
-            f"an agent of {agent.spec.name} cannot act in {task.spec.name}; "
-            "make the task that it was trained on"
-        )
-    if not np.isfinite(agent.params).all():
-        raise ValueError(
-            f"the parameters of {agent.algorithm} with seed {agent.seed} are not finite: its "
-            "training diverged, so that it has no returns; lower the learning rate"
-        )
+        raise BadInput(f"unknown mode {mode!r}; allowed: {', '.join(MODES)}")
+    check_fits(agent, task)

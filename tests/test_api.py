@@ -1,5 +1,6 @@
 """The Python API from end to end, at budgets of a few iterations."""
 
+import dataclasses
 import json
 import os
 import re
@@ -28,7 +29,7 @@ from jaxgen.system import checkpoint, platform
 from jaxgen.training.keys import evaluation_key
 from jaxgen.training.memory import Memory
 from jaxgen.training.program import Capacity, Carry, LaneLearner, Program, World
-from jaxgen.types import Discrete, EnvSpec, Image
+from jaxgen.types import Codes, Discrete, EnvSpec, Image, Numbers
 from probe_envs import MATCH, PROBES, ProbeTask, tiny_config
 
 ROOT = Path(__file__).parents[1]
@@ -127,7 +128,13 @@ def test_dqn_learns_from_the_first_update_on():
 
 
 @pytest.fixture
-def calls(monkeypatch) -> list[tuple[Any, ...]]:
+def spoiled() -> dict[str, Any]:
+    """Metrics ``[L, 64]`` that the program of `calls` returns in place of its own."""
+    return {}
+
+
+@pytest.fixture
+def calls(monkeypatch, spoiled) -> list[tuple[Any, ...]]:
     """What `train` asks of its program, which computes nothing: parameters are the seeds."""
     made = []
 
@@ -135,9 +142,16 @@ def calls(monkeypatch) -> list[tuple[Any, ...]]:
         made.append(("content", int(epoch)))
         return int(epoch)
 
-    def step(lanes, carry, content, start, stop):
+    def step(lanes, carry, content, start, stop) -> Any:
         made.extend((iteration, content) for iteration in range(start, stop))
-        return carry, {}
+        shape = len(lanes.seed), 64
+        metrics = {"loss": 0.0, "updates": 1.0, "reward": 0.0} | spoiled.get("metrics", {})
+        # Beyond the segment they are undefined.
+        ahead = np.arange(64) >= stop - start
+        return carry, {
+            name: np.where(ahead, np.nan, np.broadcast_to(value, shape))
+            for name, value in metrics.items()
+        }
 
     def params(lanes, carry):
         made.append(("seeds", *lanes.seed.tolist()))
@@ -220,6 +234,56 @@ def test_programs_are_let_go_before_a_search_has_too_many(agents, monkeypatch):
     monkeypatch.setattr(jax, "clear_caches", lambda: forgotten.append(True))
     evaluate(agents[0], CARTPOLE, [0.0], episodes=2)
     assert forgotten
+
+
+@pytest.mark.parametrize(
+    "metrics, fault",
+    [
+        ({"loss": [np.nan, 0.0, 0.0, 0.0]}, "its loss is not a number in iteration 0"),
+        ({"reward": [0.0, 0.0, 0.0, 0.0], "loss": [np.nan] * 4, "updates": 0.0}, None),
+        ({"reward": [np.inf, 0.0, 0.0, 0.0]}, "its training return is infinite in iteration 0"),
+        ({"reward": [np.nan, 0.0, 0.0, 0.0]}, None),
+        # A lane that rests computes what it does not keep.
+        ({"loss": [np.nan, 0.0, 0.0, 0.0], "active": 0.0}, None),
+    ],
+)
+def test_a_training_that_diverged_says_so(calls, spoiled, metrics, fault, tmp_path):
+    """Of the first of three seeds; parameters are finite, as those of a population are."""
+    spoiled["metrics"] = {name: np.reshape(x, (-1, 1)) for name, x in metrics.items()}
+    config = tiny_config("ppo", total_steps=24 * 2)
+    task, expected = Refreshed(MATCH), [fault, None, None]
+    if fault is None:
+        agents = train(task, "ppo", seeds=[7, 8, 9], config=config)
+    else:
+        with pytest.warns(UserWarning, match=f"ppo on probe with seed 7 diverged: {fault}"):
+            agents = train(task, "ppo", seeds=[7, 8, 9], config=config)
+    assert [agent.fault for agent in agents] == expected
+    save_agent(tmp_path / "agent", agents[0])
+    assert load_agent(tmp_path / "agent").fault == fault
+    if fault:
+        with pytest.raises(ValueError, match=f"ppo with seed 7 diverged, .*: {fault}; lower the"):
+            evaluate(agents[0], task)
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [np.arange(3), jnp.arange(3), [np.int64(0), 1.0, True + 1], {0, 1, 2}, iter(range(3)),
+     np.arange(3, dtype=np.float64), range(3)],
+)  # fmt: skip
+def test_seeds_are_whole_numbers_of_any_type(calls, seeds):
+    agents = train(Refreshed(MATCH), "ppo", seeds=seeds, config=tiny_config("ppo", total_steps=24))
+    assert [agent.seed for agent in agents] == [0, 1, 2]
+    assert all(type(agent.seed) is int for agent in agents)
+
+
+def test_a_configuration_is_of_numbers_of_any_type(calls):
+    """That of the caller too, which nothing has converted yet."""
+    config: Any = tiny_config("ppo")
+    numbers = {"hidden": np.array([16]), "num_envs": np.int64(2), "gamma": jnp.float32(0.5)}
+    given = dataclasses.replace(config, **numbers)
+    (agent,) = train(Refreshed(MATCH), "ppo", config=given, total_steps=np.int64(24))
+    expected = replace(config, {"total_steps": 24, "gamma": 0.5})
+    assert agent.config == expected and hash(agent.config) == hash(expected)
 
 
 def test_a_jaxlib_that_computes_wrong_numbers_is_refused(agents, monkeypatch):
@@ -377,7 +441,8 @@ def test_an_agent_acts_inside_of_compiled_functions(agents):
     expected = agents[0].act(obs)
     np.testing.assert_array_equal(jax.jit(agents[0].act)(obs), expected)
     np.testing.assert_array_equal(jax.vmap(agents[0].act)(obs), expected)
-    fresh = untrained("ppo")._replace(technique="dr")
+    fresh = untrained("ppo")
+    fresh = fresh._replace(config=replace(fresh.config, {"entropy": 0.5}))
     with jax.checking_leaks():
         traced = jax.jit(fresh.act)(obs)
     np.testing.assert_array_equal(fresh.act(obs), traced)
@@ -447,7 +512,15 @@ REFUSED_TRAININGS = [
     ({"algorithm": "sac"}, "unknown algorithm 'sac'; allowed: ppo, dqn, es"),
     ({"technique": "garr"}, "unknown technique 'garr'"),
     ({"technique": "gar+dr"}, "both gar and dr"),
+    ({"task": "cartpole"}, r"use envs_jax.make_task\('cartpole'\)"),
     ({"seeds": []}, "no seeds given"),
+    ({"seeds": np.arange(0)}, "no seeds given"),
+    ({"seeds": 3}, r"seeds = 3 is not allowed; give a list, as in \[3\]"),
+    ({"seeds": np.array(3)}, r"seeds = 3 is not allowed; give a list, as in \[3\]"),
+    ({"seeds": [True]}, "seed True is not allowed"),
+    ({"seeds": ["1"]}, "seed '1' is not allowed"),
+    ({"seeds": np.zeros((1, 1))}, r"seed \[0.0\] is not allowed"),
+    ({"seeds": np.array([1, 1])}, "seed 1 is given twice"),
     ({"seeds": [-1]}, "seed -1 is not allowed; use whole numbers from 0"),
     ({"seeds": [0.5]}, "seed 0.5 is not allowed"),
     ({"seeds": [2**31]}, "seed 2147483648 is not allowed"),
@@ -456,6 +529,16 @@ REFUSED_TRAININGS = [
     ({"lr": 1e-3}, "unknown configuration key 'lr'; allowed: total_steps"),
     ({"learning_rate": float("nan")}, "learning_rate = nan is not allowed"),
     ({"config": preset("es", "cartpole")}, "a configuration of es is not one of ppo; start from"),
+    ({"config": {"gamma": 0.9}}, "config of type dict is not allowed; start from config=jaxgen."),
+    ({"gamma": 1.5}, "gamma = 1.5 is not allowed; use a share in"),
+    ({"num_frames": 2}, "num_frames = 2 is not allowed on cartpole; use 1"),
+    ({"network": "nature"}, "an encoder of images cannot read cartpole"),
+    ({"algorithm": "dqn-onehot"}, "encoding = 'one_hot' is not allowed on cartpole; use raw or"),
+    ({"algorithm": "dqn", "total_steps": 990}, "learning_starts = 1000 is not allowed; use 0 to"),
+    (
+        {"algorithm": "dqn+", "config": preset("dqn", "cartpole")},
+        r"of dqn without gamma = 0.95, n_step = 3 is no dqn\+; start from config=jaxgen.preset",
+    ),
 ]
 
 
@@ -463,7 +546,14 @@ REFUSED_TRAININGS = [
 def test_bad_trainings_are_refused_before_any_compute(changes, message, monkeypatch):
     monkeypatch.setattr(api, "_program", None)
     with pytest.raises(ValueError, match=message):
-        train(CARTPOLE, **({"algorithm": "ppo"} | changes))
+        train(**({"task": CARTPOLE, "algorithm": "ppo"} | changes))
+
+
+def test_a_preset_names_its_budget_by_the_way(calls):
+    """``es-matched`` is another budget alone, and that may be any."""
+    config = tiny_config("es")
+    (agent,) = train(Refreshed(MATCH), "es-matched", config=config)
+    assert (agent.algorithm, agent.config) == ("es-matched", config)
 
 
 def test_an_environment_without_a_configuration_needs_one():
@@ -473,13 +563,47 @@ def test_an_environment_without_a_configuration_needs_one():
     assert str(e.value).endswith("like it: config=jaxgen.preset('ppo', 'cartpole')")
 
 
-def test_an_example_of_a_configuration_sees_what_the_environment_shows():
-    images = ProbeTask(*PROBES.values())
-    images.spec = EnvSpec("frames", Image(64, 64, 3), Discrete(15), 1000)
-    with pytest.raises(ValueError, match=r"jaxgen.preset\('ppo-published', 'starpilot'\)"):
-        train(images, "ppo-published")
+@pytest.mark.parametrize(
+    "algorithm, observation, example",
+    [
+        ("ppo-published", Image(64, 64, 3), "preset('ppo-published', 'starpilot')"),
+        ("ppo", Image(64, 64, 3), "preset('ppo', 'starpilot'), num_frames=1"),
+        ("ppo", Image(7, 7, 3), "preset('ppo', 'cartpole')"),
+        ("dqn-onehot", Codes((7, 7), 5), "preset('dqn-onehot', 'cartpole')"),
+        ("es", Numbers((0.0,), (1.0,)), "preset('es', 'cartpole'), num_steps=40"),
+        ("es", Image(40, 40, 3), "preset('es', 'starpilot'), num_frames=1, num_steps=40"),
+    ],
+)
+def test_the_example_of_a_configuration_will_do(algorithm, observation, example, monkeypatch):
+    """It is taken as it stands, whatever the environment shows."""
+    monkeypatch.setattr(api, "check_task", lambda task: None)
+    task: Any = ProbeTask(*PROBES.values())
+    task.spec = EnvSpec("mine", observation, Discrete(15), 40)
+    with pytest.raises(ValueError) as refused:
+        train(task, algorithm)
+    assert str(refused.value).endswith(f"one like it: config=jaxgen.{example}")
+    arguments = eval(f"dict(config=jaxgen.{example})", {"jaxgen": jaxgen, "dict": dict})
+    config = arguments.pop("config")
+    api._own_config(algorithm, task, config, arguments)
+    other = preset("es" if algorithm != "es" else "ppo", "cartpole")
+    with pytest.raises(ValueError, match=re.escape(f"config=jaxgen.{example}")):
+        train(task, algorithm, config=other)
 
 
+def test_an_encoder_reads_no_smaller_images(monkeypatch):
+    monkeypatch.setattr(api, "check_task", lambda task: None)
+    task: Any = ProbeTask(*PROBES.values())
+    task.spec = EnvSpec("codes", Image(7, 7, 3), Discrete(15), 40)
+    config = replace(preset("ppo", "starpilot"), {"num_frames": 1})
+    message = "network = 'nature' cannot read codes, whose images are 7 x 7: it needs sides of 36"
+    with pytest.raises(ValueError, match=message):
+        train(task, "ppo", config=config)
+
+
+PICTURES = Agent(
+    "ppo", "dr", preset("ppo", "starpilot"),
+    EnvSpec("pictures", Image(64, 64, 12), Discrete(15), 1000), np.zeros(1, np.float32),
+)  # fmt: skip
 NAN = untrained("ppo")._replace(params=np.full(9, np.nan, np.float32), seed=4)
 
 REFUSED_EVALUATIONS = [
@@ -491,9 +615,21 @@ REFUSED_EVALUATIONS = [
     ({"shift_levels": [0.25, 1]}, "must increase and begin with 0"),
     ({"shift_levels": []}, "must increase and begin with 0"),
     ({"episodes": 1}, "episodes = 1 is not allowed; use 2 or more"),
+    ({"episodes": 2.5}, "episodes = 2.5 is not allowed; use a whole number"),
+    ({"shift_levels": 0.5}, r"shift_levels = 0.5 is not allowed; give a list, as in \[0.5\]"),
+    ({"shift_levels": [0, "1"]}, "shift_levels with '1' is not allowed; use a list of numbers"),
+    ({"study_seed": -1}, "study_seed -1 is not allowed; use whole numbers from 0 to 2147483647"),
+    ({"study_seed": 2**32}, "study_seed 4294967296 is not allowed"),
+    ({"agent": [untrained("ppo")]}, "agent of type list is not allowed; train returns a list"),
+    ({"task": "cartpole"}, r"use envs_jax.make_task\('cartpole'\)"),
     ({"mode": "best"}, "unknown mode 'best'; allowed: greedy, sampled"),
-    ({"task": GRID}, "an agent of cartpole cannot act in minigrid; make the task that it"),
-    ({"agent": NAN}, "parameters of ppo with seed 4 are not finite: its training diverged"),
+    (
+        {"task": GRID},
+        r"an agent of cartpole cannot act in minigrid; make the task that it was trained on: name "
+        r"is minigrid here, cartpole there; observation is Codes\(.*\) here, Numbers\(.*\) there",
+    ),
+    ({"agent": PICTURES}, "an agent of pictures cannot act in cartpole; make the"),
+    ({"agent": NAN}, "ppo with seed 4 diverged, so that .*: its parameters are not finite; lower"),
 ]
 
 
@@ -527,9 +663,10 @@ def test_observations_of_another_shape_are_refused(algorithm, task, obs, message
 
 def test_pitfall_15_a_diverged_training_has_no_returns(agents):
     """A learning rate beyond float32: the agent is there, and its evaluation says what it is."""
-    diverged = trained(learning_rate=1e38)[0]
+    with pytest.warns(UserWarning, match="ppo on cartpole with seed . diverged: its parameters"):
+        diverged = trained(learning_rate=1e38)[0]
     assert not np.isfinite(diverged.params).all()
-    with pytest.raises(ValueError, match="training diverged, so that it has no returns"):
+    with pytest.raises(ValueError, match="diverged, so that it has no returns"):
         evaluate(diverged, CARTPOLE, episodes=200)
 
 

@@ -160,7 +160,7 @@ def normalise(
         raise ValueError(
             f"level {v[i]:g} is uninformative: its ceiling {high[i]:g} must exceed its floor "
             f"{low[i]:g} by more than {MIN_SPAN:g} of the larger magnitude; "
-            + ("correct its references" if v[i] == 0 else
+            + ("correct its references" if v[i] in (0, 1) else
                "leave the level out or correct its references")
         )
     return (j - low) / span

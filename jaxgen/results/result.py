@@ -38,13 +38,29 @@ class Trained(NamedTuple):
     def fault(self) -> str | None:
         """The parameters or metrics that are not finite, in words; None: the run did not diverge.
 
-        A population that ranks its members by returns that are NaN keeps finite parameters.
+        See `fault_of`.
         """
-        if not np.isfinite(self.params).all():
-            return "its parameters are not finite"
-        if np.isnan(self.history["loss"][self.history["updates"] > 0]).any():
-            return "its loss is not a number"
-        return None
+        return fault_of(self.params, self.history)
+
+
+def fault_of(params: np.ndarray, history: Mapping[str, np.ndarray]) -> str | None:
+    """Why a training diverged, in words; None: it did not.
+
+    A population that ranks its members by returns that are NaN or infinite keeps finite parameters.
+
+    Args:
+      params: the final ones ``[D]``.
+      history: metrics ``[I]`` of iterations that trained, ``loss`` and ``updates`` among them.
+    """
+    if not np.isfinite(params).all():
+        return "its parameters are not finite"
+    faults = {"its loss is not a number": np.isnan(history["loss"]) & (history["updates"] > 0)}
+    if "reward" in history:
+        faults["its training return is infinite"] = np.isinf(history["reward"])
+    for fault, where in faults.items():
+        if where.any():
+            return f"{fault} in iteration {where.argmax()}"
+    return None
 
 
 def make_result(trained: Trained, references: "References") -> dict[str, Any]:

@@ -316,7 +316,10 @@ def test_what_counts_as_diverged():
     assert infinite.fault == "its parameters are not finite"
     # A population that ranks returns which are NaN keeps finite parameters.
     ranked = history | {"loss": np.array([1.0, np.nan, 1.0])}
-    assert trained._replace(history=ranked).fault == "its loss is not a number"
+    assert trained._replace(history=ranked).fault == "its loss is not a number in iteration 1"
+    # The same of returns that are infinite, whose loss is as well.
+    paid = history | {"reward": np.array([0.0, np.nan, np.inf])}
+    assert trained._replace(history=paid).fault == "its training return is infinite in iteration 2"
 
 
 # The best model
