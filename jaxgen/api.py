@@ -92,7 +92,7 @@ def train(
     agents = []
     for seed, (params, fault) in zip(seeds, trained, strict=True):
         if fault:
-            warnings.warn(f"{label} with seed {seed} diverged: {fault}", stacklevel=2)
+            warnings.warn(f"{label} with seed {seed} diverged: {fault}", stacklevel=3)
         agents.append(Agent(algorithm, technique, config, spec, params, seed, fault))
     return agents
 
