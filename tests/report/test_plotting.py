@@ -322,7 +322,7 @@ def test_file_depends_on_the_records_alone(tmp_path):
     assert len(list((tmp_path / "a").iterdir())) == len(first)
 
 
-HOSTILE = {
+HOSTILE: Any = {
     "text.usetex": True, "font.size": 24.0, "savefig.bbox": "tight", "figure.autolayout": True,
     "axes.unicode_minus": False, "lines.linewidth": 9.0, "savefig.transparent": True,
     "path.sketch": (1.0, 100.0, 2.0), "figure.facecolor": "black", "axes.grid": True,
