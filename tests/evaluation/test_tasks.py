@@ -16,6 +16,7 @@ from jaxgen.evaluation.suite import make_suite
 from jaxgen.evaluation.tasks import check_task
 from jaxgen.study.config import replace
 from jaxgen.system.errors import BadInput
+from jaxgen.training.build import make_program
 from jaxgen.training.keys import evaluation_key
 from jaxgen.types import EnvSpec
 from probe_envs import PROBES, ProbeTask
@@ -179,6 +180,12 @@ def test_the_door_is_before_any_compute(function, monkeypatch):
     args = (task, "ppo") if function is train else (agent, task)
     with pytest.raises(BadInput, match="toy: truncated is bool"):
         function(*args)
+
+
+def test_the_door_is_that_of_the_matrix_too():
+    unused: Any = None
+    with pytest.raises(BadInput, match="toy: the reward is int32"):
+        make_program(stepping(reward=lambda x: x.astype(int)), unused, unused)
 
 
 def test_a_ceiling_is_of_each_episode():
