@@ -52,7 +52,7 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
     head = preferred(spec.actions)
     network = networks.single(
         spec, head.num_outputs, config.hidden, network=config.network, encoding="one_hot",
-        head_scale=config.head_scale,
+        head_scale=config.head_scale, initialisation=config.initialisation,
     )
     adam = Adam(config.learning_rate, decay_of(technique), config.adam_eps)
     learner, num_trained = Learner(technique, adam, network), network.num_trained

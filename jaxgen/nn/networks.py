@@ -121,16 +121,32 @@ class _MLP(linen.Module):
     activation: Callable[[Array], Array]
     num_codes: int = 0
     """Codes of one-hot inputs; 0: the inputs are numbers."""
+    initialisation: str = "orthogonal"
 
     @linen.compact
     def __call__(self, x: Array) -> Array:
         product = partial(_one_hot_product, self.num_codes) if self.num_codes else _hidden_product
+        of_hidden, of_head = INITIALISERS[self.initialisation]
         for width in self.hidden:
-            kernel_init = linen.initializers.orthogonal(2**0.5)
-            x = linen.Dense(width, kernel_init=kernel_init, dot_general=product)(x)
+            x = linen.Dense(width, kernel_init=of_hidden, dot_general=product)(x)
             x, product = self.activation(x), _hidden_product
-        head = linen.initializers.orthogonal(self.head_scale)
+        head = of_head(self.head_scale)
         return linen.Dense(self.num_outputs, kernel_init=head, dot_general=_head_product)(x)
+
+
+_lecun = linen.initializers.lecun_normal()
+
+
+def _scaled_lecun(gain: Any) -> Callable[..., Array]:
+    return lambda *arguments: gain * _lecun(*arguments)
+
+
+INITIALISERS = {
+    "orthogonal": (linen.initializers.orthogonal(2**0.5), linen.initializers.orthogonal),
+    "lecun": (_lecun, _scaled_lecun),
+}
+"""The initialiser of the weights of hidden layers, and, by its gain, of the output layer; lecun is
+a truncated normal with variance ``1 / fan_in`` (LeCun et al. 1998)."""
 
 
 # Products ``[..., I]`` by ``[I, O]`` with gradients of their own.
@@ -215,10 +231,11 @@ def mlp(
     encoding: str,
     head_scale: float,
     activation: Callable[[Array], Array] = jnp.tanh,
+    initialisation: str = "orthogonal",
 ) -> Network:
-    """A multilayer perceptron with orthogonal initialisation (gain sqrt 2 in hidden layers)."""
+    """A multilayer perceptron; orthogonal weights have a gain of sqrt 2 in hidden layers."""
     num_codes = len(_one_hot_codes(spec, encoding))
-    module = _MLP(hidden, num_outputs, head_scale, activation, num_codes)
+    module = _MLP(hidden, num_outputs, head_scale, activation, num_codes, initialisation)
     inputs = encode(spec, encoding)
     return flat(
         lambda key: _variables(module.init(key, _example(spec, inputs))),
@@ -235,12 +252,14 @@ def single(
     encoding: str,
     head_scale: float,
     activation: Callable[[Array], Array] = jnp.tanh,
+    initialisation: str = "orthogonal",
 ) -> Network:
-    """A network of the kind that a configuration names: `mlp`, or one with an encoder of images."""
+    """A network of the kind that a configuration names: `mlp`, or one with an encoder of images,
+    which starts as it was published."""
     if network == "mlp":
         return mlp(
             spec, num_outputs, hidden, encoding=encoding, head_scale=head_scale,
-            activation=activation,
+            activation=activation, initialisation=initialisation,
         )
     return convolutional(spec, num_outputs, hidden, network=network, head_scale=head_scale)
 

@@ -22,6 +22,7 @@ SHIFT_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 NETWORKS = ("mlp", "nature", "impala")
+INITIALISATIONS = ("orthogonal", "lecun")
 MAX_FRAMES = 16
 MAX_COUNT = 2**31 - 1
 """Counters in compiled programs are int32."""
@@ -36,6 +37,8 @@ class Config:
     """Fields that lie in [0, 1]."""
     positive: ClassVar[tuple[str, ...]] = ()
     """Numbers with which nothing would be trained if they were 0."""
+    added: ClassVar[tuple[str, ...]] = ()
+    """Fields that came later: hashes of runs that have their defaults are those from before."""
 
     total_steps: int
     """Budget of environment steps; whole iterations that fit are trained."""
@@ -232,6 +235,7 @@ class ESConfig(Config):
 
     algorithm: ClassVar[str] = "es"
     positive: ClassVar[tuple[str, ...]] = ("sigma",)
+    added: ClassVar[tuple[str, ...]] = ("initialisation",)
 
     population: int
     """P members, in antithetic pairs."""
@@ -244,6 +248,8 @@ class ESConfig(Config):
     """Gain of the output layer's initialisation."""
     curve_interval: int = 5
     """Generations between two points of the learning curve."""
+    initialisation: str = "orthogonal"
+    """``orthogonal`` (gain sqrt 2), or ``lecun``, of the weights."""
 
     @property
     def num_iterations(self) -> int:
@@ -268,6 +274,8 @@ class ESConfig(Config):
         _require(self, "num_envs", self.num_envs == self.population * self.episodes_per_member,
                  f"population x episodes_per_member = {self.population * self.episodes_per_member}")
         _require_positive(self, "curve_interval")
+        allowed = INITIALISATIONS if self.network == "mlp" else INITIALISATIONS[:1]
+        _require(self, "initialisation", self.initialisation in allowed, " or ".join(allowed))
 
 
 def _require(config: Config, name: str, condition: bool, allowed: str) -> None:
@@ -288,8 +296,12 @@ def float_fields(cls: type[Config]) -> tuple[str, ...]:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """The configuration as JSON-ready values."""
-    return json_ready(dataclasses.asdict(config))
+    """The configuration as JSON-ready values, without `Config.added` ones that are the default."""
+    values = dataclasses.asdict(config)
+    for field in dataclasses.fields(config):
+        if field.name in config.added and values[field.name] == field.default:
+            del values[field.name]
+    return json_ready(values)
 
 
 def json_ready(values: Mapping[str, Any]) -> dict[str, Any]:

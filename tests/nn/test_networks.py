@@ -189,6 +189,18 @@ def test_layers_start_orthogonal(head_scale):
         np.testing.assert_allclose(singular_values(tree[f"Dense_{layer}"]), gain, rtol=1e-4)
 
 
+def test_layers_start_as_lecun_says():
+    """Variances are one by the number of inputs; the head's is that times its gain squared."""
+    network = networks.mlp(
+        NUMBERS, 50, (400, 400), encoding="raw", head_scale=0.1, initialisation="lecun"
+    )
+    tree = network.unravel(jax.jit(network.init)(jax.random.key(0))).trained
+    for layer, variance in ((1, 1 / 400), (2, 0.01 / 400)):
+        weights = np.asarray(tree[f"Dense_{layer}"]["kernel"])
+        np.testing.assert_allclose(weights.var(), variance, rtol=0.05)
+        assert abs(weights.mean()) < 4 * (variance / weights.size) ** 0.5
+
+
 def test_actor_and_critic_share_nothing():
     """The value does not depend on the policy's half of the parameters, nor the other way."""
     (network, params), obs = of_numbers(), jnp.array([0.3, -0.4])

@@ -339,3 +339,24 @@ def test_plans_import_no_jax():
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_field_that_came_later_is_written_only_where_it_is_not_its_default():
+    """So that names of runs, and agents, of before stay as they were."""
+    plain, lecun = preset("es", "cartpole"), preset("es-lecun", "cartpole")
+    assert "initialisation" not in to_dict(plain)
+    assert to_dict(lecun) == to_dict(plain) | {"initialisation": "lecun"}
+    for config in (plain, lecun):
+        assert from_dict(type(config), to_dict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("environment", "changes", "allowed"),
+    [
+        ("cartpole", {"initialisation": "zeros"}, "orthogonal or lecun"),
+        ("starpilot", {"initialisation": "lecun"}, "use orthogonal"),
+    ],
+)
+def test_an_initialisation_that_a_network_has_not_is_refused(environment, changes, allowed):
+    with pytest.raises(ValueError, match=f"initialisation = .* is not allowed; .*{allowed}"):
+        replace(preset("es", environment), changes).validate()

@@ -26,5 +26,8 @@ CARD = AlgorithmCard(
     make="jaxgen.algorithms.es:make_es",
     techniques=Techniques(_has, {"gar": "baseline", "gar+reg": "reg"}),
     facts=Facts(independent_halves=False, counts_population=True, quick=_quick),
-    variants={"es-matched": {"total_steps": "ppo"}},
+    variants={
+        "es-matched": {"total_steps": "ppo"},
+        "es-lecun": {"initialisation": "lecun"},
+    },
 )
