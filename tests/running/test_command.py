@@ -140,7 +140,7 @@ study = subprocess.Popen([sys.executable, matrix, *words.split()], stdout=writer
 os.close(writer)
 tee = subprocess.Popen(["tee", log], stdin=reader, stdout=subprocess.DEVNULL)
 os.close(reader)
-while "Step" not in open(log).read():
+while " % " not in open(log).read():
     time.sleep(0.2)
     assert study.poll() is None
 tee.send_signal(signal.SIGINT)
