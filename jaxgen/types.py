@@ -167,10 +167,7 @@ def _checked(name: str, space: Any) -> Any:
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """Facts that an algorithm may know about an environment; all static.
-
-    Numbers of other packages become Python's; BadInput names what is not allowed.
-    """
+    """Static facts that an algorithm may know about an environment; BadInput: one is no such."""
 
     name: str
     observation: Image | Codes | Numbers
@@ -187,10 +184,9 @@ class EnvSpec:
             if not isinstance(space, kinds):
                 names = " or ".join(kind.__name__ for kind in kinds)
                 raise BadInput(f"{self.name}: {field} = {space!r} is not allowed; use {names}")
-            object.__setattr__(self, field, _checked(self.name, space))
+            vars(self)[field] = _checked(self.name, space)
         steps = at_least(1, f"{self.name}: max_episode_steps", self.max_episode_steps)
-        for field, value in (("max_episode_steps", steps), ("truncates", bool(self.truncates))):
-            object.__setattr__(self, field, value)
+        vars(self).update(max_episode_steps=steps, truncates=bool(self.truncates))
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
