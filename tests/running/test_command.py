@@ -133,6 +133,8 @@ def test_a_stop_whose_lines_nobody_reads_ends_with_130(no_start, monkeypatch, tm
 TEE = """
 import os, signal, subprocess, sys, time
 matrix, out, log = sys.argv[1:]
+# Of a shell's background jobs it may be ignored, by tee as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 reader, writer = os.pipe()
 words = "--env cartpole --algo ppo --technique baseline --seeds 0 --total-steps 20000000 "
 words += f"--eval-episodes 5 --no-plots --checkpoint-seconds 1000 --out {out}"
