@@ -59,9 +59,7 @@ def read_source(path: str | Path) -> Source:
     curves, making = path.with_name(CURVES), path.with_name(MAKING)
     # What lies beside a table of another name is not of these rows.
     beside = path.name == ROWS
-    learning = _read(curves, str) if beside and curves.exists() else ""
-    if learning:
-        _read(curves, read_curves)
+    learning = _read(curves, _checked_curves) if beside and curves.exists() else ""
     records = _read(path, lambda text: read_csv(text, learning))
     return Source(
         csv_text(rows(records)),
@@ -70,8 +68,14 @@ def read_source(path: str | Path) -> Source:
     )
 
 
+def _checked_curves(text: str) -> str:
+    """The text of learning curves that can be read."""
+    read_curves(text)
+    return text
+
+
 def _read(path: Path, parse: Callable[[str], Any]) -> Any:
-    """What ``parse`` makes of a file's text."""
+    """Parse a file's text; BadInput names the file."""
     try:
         content = path.read_bytes()
         return parse((gzip.decompress(content) if path.suffix == ".gz" else content).decode())
