@@ -46,21 +46,8 @@ def make_record(
         s = list(np.clip(decay + 0.05 * generator.normal(size=5), 0, 1))
     greedy = floor + np.array(s) * (ceiling - floor)
     modes = {"greedy": greedy, "sampled": floor + 0.95 * (greedy - floor)}
-    config: dict[str, Any] = {"total_steps": total_steps, "learning_rate": 3e-4}
-    if algorithm.startswith("dqn"):
-        config["encoding"] = "one_hot" if algorithm == "dqn-onehot" else "unit"
-    spec: dict[str, Any] = {
-        "schema": 1,
-        "algorithm": algorithm,
-        "base": algorithm.split("-")[0].rstrip("+"),
-        "environment": environment,
-        "technique": technique,
-        "levels": TRAINING_LEVELS.get(technique.split("+")[0], [0.0]),
-        "config": config,
-        "evaluation": {"levels": LEVELS, "episodes": 1000},
-        "quick": quick,
-        "alias_of": run_name(algorithm, environment, trained, digest) if is_alias else None,
-    }
+    alias_of = run_name(algorithm, environment, trained, digest) if is_alias else None
+    spec = make_spec(algorithm, environment, technique, total_steps, quick) | {"alias_of": alias_of}
     error = 0.01 * float(ceiling[0])
     agrees = technique.startswith(("dr", "gar")) and algorithm != "es"
     result: dict[str, Any] = {
@@ -76,16 +63,7 @@ def make_record(
         "quick": quick,
         "status": "diverged" if diverged else "done",
         "env_steps": {"requested": total_steps, "actual": total_steps // 384 * 384},
-        "evaluation": None
-        if diverged
-        else {
-            "levels": LEVELS,
-            "episodes": 1000,
-            "modes": {
-                mode: {"mean": curve.tolist(), "standard_error": [error] * 5}
-                for mode, curve in modes.items()
-            },
-        },
+        "evaluation": None if diverged else make_evaluation(modes, error),
         "references": {
             "floor": floor.tolist(),
             "floor_standard_error": [error] * 5,
@@ -97,19 +75,7 @@ def make_record(
             mode: score_curve(LEVELS, curve, floor, ceiling, error, error).to_dict()
             for mode, curve in modes.items()
         },
-        "training": {
-            "agree_ref": 0.61 + 0.01 * seed if agrees else None,
-            "agree_pair": 0.23 + 0.01 * seed if agrees else None,
-            "skipped_updates": 0,
-            "updates": 5200,
-            "weight_shrink": 0.0016 if "reg" in technique else None,
-            "train_return_first": 0.3 * float(greedy[0]),
-            "train_return_last": 0.9 * float(greedy[0]),
-            "value_loss_first": None if algorithm == "es" else 2.0 + 0.1 * generator.normal(),
-            "value_loss_last": None if algorithm == "es" else 1.0 + 0.1 * generator.normal(),
-            "grad_norm_first": 0.5 + 0.1 * generator.normal(),
-            "grad_norm_last": 0.4 + 0.1 * generator.normal(),
-        },
+        "training": make_training(generator, algorithm, technique, seed, greedy, agrees),
         "gas": {
             "train": make_gas(0.2 + 0.02 * generator.normal()) if agrees else None,
             "probe": make_gas(0.3 * s[4] + 0.02 * generator.normal()),
@@ -122,6 +88,58 @@ def make_record(
     }
     history = make_history(generator, algorithm, float(greedy[0]), total_steps, iterations)
     return Record(spec, seed, result, history, provenance)
+
+
+def make_spec(
+    algorithm: str, environment: str, technique: str, total_steps: int, quick: bool
+) -> dict[str, Any]:
+    """The demands of a run, as far as a report speaks of them."""
+    config: dict[str, Any] = {"total_steps": total_steps, "learning_rate": 3e-4}
+    if algorithm.startswith("dqn"):
+        config["encoding"] = "one_hot" if algorithm == "dqn-onehot" else "unit"
+    return {
+        "schema": 1,
+        "algorithm": algorithm,
+        "base": algorithm.split("-")[0].rstrip("+"),
+        "environment": environment,
+        "technique": technique,
+        "levels": TRAINING_LEVELS.get(technique.split("+")[0], [0.0]),
+        "config": config,
+        "evaluation": {"levels": LEVELS, "episodes": 1000},
+        "quick": quick,
+    }
+
+
+def make_evaluation(modes: dict[str, np.ndarray], error: float) -> dict[str, Any]:
+    """Mean returns at each level, by mode, all with the same standard error."""
+    return {
+        "levels": LEVELS,
+        "episodes": 1000,
+        "modes": {
+            mode: {"mean": curve.tolist(), "standard_error": [error] * 5}
+            for mode, curve in modes.items()
+        },
+    }
+
+
+def make_training(
+    generator: np.random.Generator, algorithm: str, technique: str, seed: int,
+    greedy: np.ndarray, agrees: bool,
+) -> dict[str, Any]:
+    """Scalars of a training."""
+    return {
+        "agree_ref": 0.61 + 0.01 * seed if agrees else None,
+        "agree_pair": 0.23 + 0.01 * seed if agrees else None,
+        "skipped_updates": 0,
+        "updates": 5200,
+        "weight_shrink": 0.0016 if "reg" in technique else None,
+        "train_return_first": 0.3 * float(greedy[0]),
+        "train_return_last": 0.9 * float(greedy[0]),
+        "value_loss_first": None if algorithm == "es" else 2.0 + 0.1 * generator.normal(),
+        "value_loss_last": None if algorithm == "es" else 1.0 + 0.1 * generator.normal(),
+        "grad_norm_first": 0.5 + 0.1 * generator.normal(),
+        "grad_norm_last": 0.4 + 0.1 * generator.normal(),
+    }
 
 
 def make_gas(raw: float) -> dict[str, float | None]:
