@@ -86,7 +86,7 @@ def missing_remedy() -> str:
 
 
 def missing() -> str | None:
-    """What is missing before games can be played, and what to do about it; None: nothing."""
+    """Say what is missing before games can be played, and a remedy; None: nothing is."""
     if not installed():
         return f"procgen is not installed; {missing_remedy()}"
     if libraries := missing_libraries():
@@ -100,7 +100,7 @@ def missing() -> str | None:
 
 @cache
 def missing_libraries() -> tuple[str, ...]:
-    """Those of `SYSTEM_LIBRARIES` that cannot be loaded."""
+    """The `SYSTEM_LIBRARIES` that cannot be loaded."""
     return tuple(name for name in SYSTEM_LIBRARIES if not _loads(name))
 
 

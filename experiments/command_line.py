@@ -97,7 +97,7 @@ def _environments(args: argparse.Namespace) -> list[str]:
 
 
 def _listed_names() -> list[str]:
-    """What ``--all`` asks for."""
+    """Names that ``--all`` asks for."""
     return environment_names(Listing.DEFAULT, Listing.ON_REQUEST)
 
 

@@ -113,7 +113,7 @@ def random_host_returns(spec: EnvSpec, queued: QueuedEpisodes) -> np.ndarray:
 
 
 def first_images(queued: QueuedEpisodes) -> list[list[np.ndarray]]:
-    """What each episode begins with, uint8 ``[H, W, 3]``: a list for each level."""
+    """The image that each episode begins with, uint8 ``[H, W, 3]``: a list for each level."""
     (num_levels, num_episodes), images = queued.episodes.shape, []
     total = num_levels * num_episodes
     for start in range(0, total, queued.num_slots):

@@ -15,7 +15,7 @@ from jaxgen.system.files import DamagedFile
 
 
 def code_of(spec: RunSpec) -> dict[str, Any]:
-    """What a run's provenance says of the code; a technique is numbers, and in the run's name."""
+    """The code behind a run, for its provenance; a technique is numbers, and in the run's name."""
     environment = environment_card(spec.environment).task.make
     algorithm = algorithm_card(spec.algorithm).make
     return {

@@ -1,1 +1,1 @@
-"""What is asked, as data: configurations, runs and their product. No JAX, no files."""
+"""Questions as data: configurations, runs and their product. No JAX, no files."""

@@ -30,7 +30,7 @@ MAX_COUNT = 2**31 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What every algorithm's configuration holds."""
+    """Fields of every algorithm's configuration."""
 
     algorithm: ClassVar[str]
     shares: ClassVar[tuple[str, ...]] = ()
@@ -136,7 +136,7 @@ class PPOConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class OffPolicyConfig(Config):
-    """What algorithms hold that learn from a replay of transitions, a ring per variation."""
+    """Fields of algorithms that learn from a replay of transitions, a ring per variation."""
 
     shares: ClassVar[tuple[str, ...]] = ("gamma",)
 

@@ -1,4 +1,4 @@
-"""What a study will do, before it does it."""
+"""The plan of a study in words, with an estimate of its time."""
 
 from jaxgen.study.presets import seconds_per_million
 from jaxgen.study.product import Group, Study

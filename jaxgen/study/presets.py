@@ -10,7 +10,7 @@ from jaxgen.techniques import COMPONENTS, canonical_name, make_technique
 
 
 def algorithm_names() -> tuple[str, ...]:
-    """What ``--algo`` takes: algorithms, then presets with names of their own."""
+    """Names that ``--algo`` takes: algorithms, then presets with names of their own."""
     variants = (name for card in ALGORITHM_CARDS.values() for name in card.variants)
     return (*ALGORITHM_CARDS, *variants)
 
@@ -75,7 +75,7 @@ def seconds_per_million(algorithm: str, environment: str) -> float:
 
 
 def expected_of(algorithm: str, environment: str) -> Expected | None:
-    """What the specification expects; of named presets it expects nothing."""
+    """Expectations of the specification; it has none for named presets."""
     setup = setups_of(algorithm).get(environment)
     return setup.expected if setup else None
 
@@ -87,7 +87,7 @@ def observes_codes(environment: str) -> bool:
 
 
 def counting_populations(algorithms: Iterable[str]) -> list[str]:
-    """Those algorithms, each once, whose budget is that of a whole population of policies."""
+    """The algorithms, each once, whose budget is that of a whole population of policies."""
     cards = [ALGORITHM_CARDS.get(name) for name in dict.fromkeys(algorithms)]
     return [card.name for card in cards if card and card.facts.counts_population]
 

@@ -42,7 +42,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        """What its checkpoints and units are named after."""
+        """The name that its checkpoints and units begin with."""
         return f"{self.algorithm}_{self.environment}"
 
     @property
@@ -120,7 +120,7 @@ def make_study(
 
 
 def _arms_of(algorithm: str, names: Sequence[str]) -> list[Arm]:
-    """Those arms that an algorithm has, each once."""
+    """The arms that an algorithm has, each once."""
     config = algorithm_card(algorithm).config
     arms = [parse_arm(name, config) for name in names if _has(algorithm, name)]
     _check_once("technique", [arm.name for arm in arms])
@@ -211,7 +211,7 @@ def _check_arm(spec: RunSpec) -> None:
 
 
 def _affordable(evaluation: Evaluation, environment: str) -> Evaluation:
-    """What an environment's time allows of the evaluation that was asked for."""
+    """The evaluation that was asked for, as far as an environment's time allows it."""
     limits = environment_card(environment).limits
     if evaluation.probe and not limits.can_probe:
         raise BadInput(

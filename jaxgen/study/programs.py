@@ -1,4 +1,4 @@
-"""Which arms share a compiled program."""
+"""Keys of compiled programs: arms with the same one share a program."""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ def differing_fields(keys: set[tuple]) -> list[str]:
 
 
 def program_words(spec: RunSpec) -> list[str]:
-    """What tells an arm's program from the usual one, for a reader; empty for the usual."""
+    """The difference of an arm's program from the usual one, in words; empty for the usual."""
     technique, floats = spec.technique_values, float_fields(type(spec.shared))
     static = {key: value for key, value in spec.overrides if key not in floats}
     return [

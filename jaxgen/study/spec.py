@@ -151,7 +151,7 @@ class RunSpec:
         }
 
     def _additions(self) -> dict[str, Any]:
-        """What is written only where it is not the default, so that other names stay."""
+        """Entries, where they are not the default: other names stay as they were."""
         return {
             **({"start": dataclasses.asdict(self.start)} if self.start else {}),
             **({"snapshots": list(self.snapshots)} if self.snapshots else {}),

@@ -281,7 +281,7 @@ def check_procgen(games: Games) -> Iterator[Finding]:
 
 
 def remedy_of(fault: str) -> str:
-    """What to do about a fault of procgen: a new one lacks the same library of the system."""
+    """A remedy for a fault of procgen: a new one lacks the same library of the system."""
     if "cannot open shared object file" in fault:
         return "install the package of your system that has the library which is named"
     return f"install procgen anew: {install_command()}"

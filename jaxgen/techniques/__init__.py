@@ -95,7 +95,7 @@ COMPONENTS: dict[str, Technique] = {
 
 
 class Studied(NamedTuple):
-    """What a technique is in the generalisation study."""
+    """The place and look of a technique in the generalisation study."""
 
     suites: tuple[str, ...]
     color: str

@@ -101,7 +101,7 @@ def make_device_program(
 
 
 class _LaneFunctions(NamedTuple):
-    """What a program does for a single lane."""
+    """The parts of a program for a single lane."""
 
     task: Task
     make_algorithm: MakeAlgorithm

@@ -81,7 +81,7 @@ class Fit(NamedTuple):
         return f"{lanes} about {needed} of memory{of_each}, {free} are free"
 
     def remedy(self) -> str:
-        """What to do where memory does not hold even the fewest."""
+        """A remedy, in words, where memory does not hold even the fewest."""
         larger = "use a larger machine"
         if self.hopeless:
             return f"close other programs, raise the limit of this one's memory, or {larger}"

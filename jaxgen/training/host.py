@@ -232,7 +232,7 @@ def image_shapes(spec: EnvSpec, shape: RolloutShape, episodes: Episodes, words: 
 
 
 class _LaneFunctions(NamedTuple):
-    """What a program does for a single lane."""
+    """The parts of a program for a single lane."""
 
     task: HostTask
     make_algorithm: MakeAlgorithm

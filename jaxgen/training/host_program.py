@@ -76,7 +76,7 @@ def make_host_program(
 
 
 class _HostProgram(NamedTuple):
-    """What `Program` asks for, of all lanes."""
+    """The functions of a `Program`, over all lanes."""
 
     task: HostTask
     trainer: HostTrainer

@@ -23,7 +23,7 @@ from jaxgen.types import (
 
 
 class Recording(NamedTuple):
-    """What a host environment showed over T steps, as it came; leaves ``[T, V, N, ...]``.
+    """Data of a host environment over T steps, as they came; leaves ``[T, V, N, ...]``.
 
     Each observation is written once, while the games run; what the algorithm keeps of transitions
     is made of them in its update, by `assemble`. Over lanes, ``start`` and ``obs`` have them in
@@ -97,7 +97,7 @@ def collect_bridged(
 
 
 def assemble(spec: EnvSpec, algorithm: Algorithm, recording: Recording) -> PyTree:
-    """What ``record`` keeps of the transitions of a recording ``[T, V, N]``, as `collect` has it.
+    """Apply ``record`` to the transitions of a recording ``[T, V, N]``, as `collect` does.
 
     Where nothing truncates, ``next_obs`` is ``[1, V, N, ...]``, the last step's, as the others' are
     the next step's ``obs``.

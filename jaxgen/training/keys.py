@@ -41,7 +41,7 @@ def _study_key(study_seed: int) -> Array:
 
 
 class IterationKeys(NamedTuple):
-    """What each part of an iteration draws from."""
+    """The keys from which the parts of an iteration draw."""
 
     prepare: Array
     start: Array

@@ -29,7 +29,7 @@ class Start(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one call of the compiled program did."""
+    """The outcome of one call of the compiled program."""
 
     segment: Segment
     """Its iterations."""

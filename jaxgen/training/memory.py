@@ -1,4 +1,4 @@
-"""What training takes of a device's memory, as far as the shapes of its arrays tell."""
+"""Estimates of the memory that training takes, as far as the shapes of its arrays tell."""
 
 import math
 from collections.abc import Callable

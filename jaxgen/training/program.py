@@ -1,4 +1,4 @@
-"""What a compiled program over lanes is: lanes, carry, and its functions."""
+"""The parts of a compiled program over lanes: lanes, carry, and its functions."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ HostState = dict[str, np.ndarray]
 
 
 class Lanes(NamedTuple):
-    """What differs between the lanes of a program; leaves ``[L, ...]``."""
+    """The differences between the lanes of a program; leaves ``[L, ...]``."""
 
     seed: Array
     """uint32."""
@@ -51,7 +51,7 @@ class Carry(NamedTuple):
 
 
 class World(NamedTuple):
-    """What lanes are trained in.
+    """The world that lanes are trained in.
 
     ``content`` is the training content of all lanes: environment parameters ``[L, V]``, or open
     environments, a `jaxgen.types.HostVecEnv`.
@@ -75,7 +75,7 @@ class World(NamedTuple):
 
 
 class LaneLearner(NamedTuple):
-    """What lanes learn by, compiled over all of them."""
+    """The functions by which lanes learn, compiled over all of them."""
 
     init: Callable[[Lanes, PyTree], Carry]
     """(lanes, content) -> carry before the first iteration."""
@@ -168,7 +168,7 @@ def has_budget(total_steps: int, env_steps: Any) -> Any:
 
 
 class Collected(NamedTuple):
-    """What a lane collected in an iteration, wherever its environment lives."""
+    """The yield of a lane's iteration, wherever its environment lives."""
 
     actor: PyTree
     """What collected it."""

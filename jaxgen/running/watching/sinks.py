@@ -11,7 +11,7 @@ from jaxgen.running.watching.wandb import WandB
 def make_sinks(
     root: Path, tensorboard: bool = False, wandb: Literal["offline", "online"] | None = None
 ) -> list[Sink]:
-    """Those that are asked for, below a results folder.
+    """Make the sinks that are asked for, below a results folder.
 
     Raises:
       ValueError: a package is missing, a mode is unknown, or W&B knows no account to upload to.

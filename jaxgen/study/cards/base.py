@@ -48,7 +48,7 @@ class Observed(Enum):
 
 
 class Expected(NamedTuple):
-    """What the specification expects of one experiment; ranges are (low, high)."""
+    """Expectations of the specification for one experiment; ranges are (low, high)."""
 
     returns: tuple[float, float]
     """Return at level 0."""
@@ -136,7 +136,7 @@ def no_changes(config: Config) -> Overrides:
 
 
 class Facts(NamedTuple):
-    """What results, reports and quick runs ask of an algorithm."""
+    """Facts that results, reports and quick runs ask of an algorithm."""
 
     value_loss: str | None = None
     """The name of the loss of the values in a history; None: there is none."""
