@@ -114,7 +114,7 @@ ADDED = ("base", "encoding", "arm")
 CURVE_COLUMNS = ("run", "seed", "env_steps", "return")
 """Columns of the learning curves."""
 _CURVE = ("eval_env_steps", "eval_return")
-_CURVE_KINDS = (str, int, int, float)
+_CURVE_KINDS: dict[str, type] = {"run": str, "seed": int, "env_steps": int, "return": float}
 _KINDS = {column.name: column.kind for column in COLUMNS}
 _OF_A_ROW = tuple(column for column in COLUMNS if {MODE, LEVEL} & set(column.place))
 _OF_A_MODE = tuple(column for column in _OF_A_ROW if LEVEL not in column.place)
@@ -189,13 +189,9 @@ def read_csv(text: str, curves: str = "") -> list[Record]:
     """
     histories = read_curves(curves)
     groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for number, row in _table(text, CSV_COLUMNS, ADDED, "this is no results.csv of this version"):
-        try:
-            values = {name: _parsed(_KINDS[name], cell) for name, cell in row.items()}
-            run = _required(values, "run"), _required(values, "seed")
-        except (ValueError, TypeError) as error:
-            raise BadInput(f"line {number} of results.csv is damaged: {error}") from None
-        groups.setdefault(run, []).append(values)
+    complaint = "this is no results.csv of this version"
+    for values in _table(text, "results.csv", _KINDS, ("run", "seed"), ADDED, complaint):
+        groups.setdefault((values["run"], values["seed"]), []).append(values)
     for (name, seed), group in groups.items():
         try:
             _check_run(group)
@@ -210,15 +206,25 @@ def read_csv(text: str, curves: str = "") -> list[Record]:
 
 
 def _table(
-    text: str, columns: tuple[str, ...], optional: tuple[str, ...], complaint: str
-) -> Iterator[tuple[int, dict[str, str | None]]]:
-    """Line numbers and rows, by the columns' names; other columns and empty rows are left out."""
+    text: str, label: str, kinds: Mapping[str, type], required: tuple[str, ...],
+    optional: tuple[str, ...], complaint: str,
+) -> Iterator[dict[str, Any]]:
+    """Rows by the columns' names; other columns and empty rows are left out.
+
+    Args:
+        text: the table.
+        label: a name for it, in errors of its lines.
+        kinds: types of the values, by column.
+        required: columns in which no row is empty.
+        optional: columns that may be missing.
+        complaint: begins the error of a table with other columns.
+    """
     # Spreadsheets begin a file with a byte-order mark, and some end lines in other ways.
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     reader = csv.DictReader(io.StringIO(text))
     header = list(reader.fieldnames or ())
-    missing = [name for name in columns if name not in {*header, *optional}]
-    twice = [name for name in columns if header.count(name) > 1]
+    missing = [name for name in kinds if name not in {*header, *optional}]
+    twice = [name for name in kinds if header.count(name) > 1]
     if missing or twice:
         what = f"{_some(twice)} twice" if twice else f"no {_some(missing)}"
         raise BadInput(
@@ -229,7 +235,15 @@ def _table(
         if None in row:
             raise BadInput(f"line {reader.line_num} has more cells than there are columns")
         if any(row.values()):
-            yield reader.line_num, {name: row[name] for name in columns if name in row}
+            try:
+                values = {n: _parsed(kind, row[n]) for n, kind in kinds.items() if n in row}
+                for name in required:
+                    _required(values, name)
+            except ValueError as error:
+                raise BadInput(
+                    f"line {reader.line_num} of {label} is damaged: {error}"
+                ) from None
+            yield values
 
 
 def _some(names: Sequence[str]) -> str:
@@ -360,15 +374,10 @@ def read_curves(text: str) -> dict[tuple[str, int], dict[str, np.ndarray]]:
     points: dict[tuple[str, int], list[tuple[int, float]]] = {}
     if not text:
         return {}
-    for number, row in _table(text, CURVE_COLUMNS, (), "this is no table of learning curves"):
-        try:
-            name, seed, steps, value = (
-                _required({"it": _parsed(kind, cell)}, "it")
-                for kind, cell in zip(_CURVE_KINDS, row.values(), strict=True)
-            )
-        except ValueError as error:
-            raise BadInput(f"line {number} of the curves is damaged: {error}") from None
-        points.setdefault((name, seed), []).append((steps, value))
+    complaint = "this is no table of learning curves"
+    for values in _table(text, "the curves", _CURVE_KINDS, CURVE_COLUMNS, (), complaint):
+        name, seed, *point = (values[column] for column in CURVE_COLUMNS)
+        points.setdefault((name, seed), []).append(tuple(point))
     return {
         key: dict(zip(_CURVE, map(np.array, zip(*sorted(curve), strict=True)), strict=True))
         for key, curve in points.items()
