@@ -5,6 +5,11 @@ has no gradients to agree, so that its gar arms are other arms by another name.
 
 ``es-matched`` counts the steps of every member against the budget that the other algorithms have,
 which is a handful of generations.
+
+``es-lecun`` starts from smaller weights. Over 10 seeds of each arm it is better than ``es`` on
+CartPole: A rises from .494 to .688 (baseline) and from .938 to .997 (dr), the sampled return at
+level 0 from 120 to 273 and from 346 to 470. On the grid the two cannot be distinguished: A is .275
+beside .285 (baseline) and .287 beside .274 (dr).
 """
 
 from jaxgen.study.cards.base import AlgorithmCard, Facts, Overrides, Techniques
