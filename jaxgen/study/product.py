@@ -193,12 +193,10 @@ def _check_arm(spec: RunSpec) -> None:
     """Raise BadInput where an arm's hyper-parameters are not allowed here."""
     config = spec.config
     config.validate()
-    num_levels = len(spec.technique_values.levels)
-    if config.num_variations != num_levels:
-        raise BadInput(
-            f"arm {spec.arm!r}: num_variations = {config.num_variations} is not allowed; "
-            f"{spec.technique} trains on {num_levels} variations"
-        )
+    try:
+        spec.technique_values.over(config.num_variations)
+    except BadInput as error:
+        raise BadInput(f"arm {spec.arm!r}: {error}") from error
     if (config.network == "mlp") != (spec.shared.network == "mlp"):
         raise BadInput(
             f"arm {spec.arm!r}: network = {config.network!r} is not allowed on "

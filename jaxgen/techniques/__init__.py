@@ -71,6 +71,18 @@ class Technique:
         """Whether the gradients that agree or not are those of different variations."""
         return len(set(self.levels)) > 1 and self.rule is not Rule.SHUFFLE
 
+    def over(self, num_variations: int) -> "Technique":
+        """The same on so many variations; BadInput where levels that differ are not as many."""
+        if len(set(self.levels)) == 1:
+            return dataclasses.replace(self, levels=self.levels[:1] * num_variations)
+        if len(self.levels) != num_variations:
+            raise BadInput(
+                f"num_variations = {num_variations} is not allowed with a technique that trains on "
+                f"the levels {', '.join(f'{level:g}' for level in self.levels)}; use "
+                f"{len(self.levels)}"
+            )
+        return self
+
 
 STATIC_FIELDS = ("rule", "augment")
 """Fields of a technique that decide which program is compiled; the others are numbers."""

@@ -137,14 +137,10 @@ def stack_lanes(
       ValueError: static fields differ, so the lanes are not one program, or a technique has not
         a level for each variation.
     """
-    for config, technique in arms:
+    for config, _ in arms:
         # One whose algorithm came with a plug-in may be new to JAX.
         register_config(type(config))
-        if len(technique.levels) != config.num_variations:
-            raise ValueError(
-                f"the technique trains on levels {technique.levels}, so num_variations = "
-                f"{config.num_variations} is not allowed; use {len(technique.levels)}"
-            )
+    arms = [(config, technique.over(config.num_variations)) for config, technique in arms]
     keys = {program_key(config, technique) for config, technique in arms}
     if len(keys) != 1:
         raise ValueError(

@@ -53,7 +53,8 @@ REFUSED = (
     ("gar@num_steps=0", "num_steps = 0 is not allowed; use a positive whole number"),
     ("gar@hidden=32,32", "hidden = '32,32' is not allowed; use whole numbers joined by x, as in"),
     ("gar@scale_rewards=1", "scale_rewards = '1' is not allowed; use true or false"),
-    ("gar@num_variations=2", "num_variations = 2 is not allowed; gar trains on 3 variations"),
+    ("gar@num_variations=2", "arm 'gar@num_variations=2': num_variations = 2 is not allowed with a "
+     "technique that trains on the levels 0, 0.25, 0.5; use 3"),
     ("gar@network=nature", "network = 'nature' is not allowed on cartpole, whose preset has 'mlp'"),
     ("garr@clip=.1", "unknown technique 'garr'"),
     ("gar@hidden=" + "x".join(["64"] * 80), "has too long a name for a folder"),

@@ -231,6 +231,8 @@ def test_the_last_iteration_is_a_curve_point():
 
 def test_a_technique_without_a_level_for_each_variation_is_refused():
     config = replace(tiny_config("ppo"), {"num_variations": 1})
-    message = r"levels \(0.0, 0.0, 0.0\), so num_variations = 1 is not allowed; use 3"
+    message = "num_variations = 1 is not allowed with a technique .* the levels 0, 0.25, 0.5; use 3"
     with pytest.raises(ValueError, match=message):
-        stack_lanes([(config, make_technique("baseline"))], [0])
+        stack_lanes([(config, make_technique("gar"))], [0])
+    lanes = stack_lanes([(config, make_technique("baseline"))], [0])
+    assert lanes.technique.levels.shape == (1, 1)
