@@ -11,6 +11,7 @@ from jaxgen.study.presets import algorithm_names
 from jaxgen.study.product import Study, make_study
 from jaxgen.study.spec import Evaluation
 from jaxgen.system.errors import BadInput
+from jaxgen.system.values import whole
 from jaxgen.techniques import SUITES
 
 DEFAULT_SEEDS = (0, 1, 2)
@@ -55,15 +56,26 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
     seeds = group.add_mutually_exclusive_group()
     seeds.add_argument("--seeds", nargs="+", type=int, metavar="S", help="default: 0 1 2")
     seeds.add_argument("--num-seeds", type=int, metavar="N", help="seeds 0 .. N-1")
-    group.add_argument("--total-steps", type=int, metavar="N",
+    group.add_argument("--total-steps", type=_whole, metavar="N",
                        help="budget of env steps of every run (ES: of its whole population)")
-    group.add_argument("--eval-episodes", type=int, default=1000, metavar="N",
+    group.add_argument("--eval-episodes", type=_whole, default=1000, metavar="N",
                        help="evaluation episodes per level (default 1000)")
     group.add_argument("--probe", action="store_true",
                        help="measure in every arm whether the variations' gradients agree (GAS); "
                             "runs with and without it are different ones")
     group.add_argument("--quick", action="store_true",
                        help="seconds of training to see everything work; not a result")
+
+
+def _whole(text: str) -> int:
+    """A whole number, 1e5 among them, for argparse."""
+    try:
+        number = whole(float(text)) if "e" in text.lower() else int(text)
+    except (ValueError, OverflowError):
+        number = None
+    if number is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; use a whole number")
+    return number
 
 
 def study_of(args: argparse.Namespace) -> Study:

@@ -54,7 +54,7 @@ def fault_of(params: np.ndarray, history: Mapping[str, np.ndarray]) -> str | Non
     """
     if not np.isfinite(params).all():
         return "its parameters are not finite"
-    faults = {"its loss is not a number": np.isnan(history["loss"]) & (history["updates"] > 0)}
+    faults = {"its loss is not finite": ~np.isfinite(history["loss"]) & (history["updates"] > 0)}
     if "reward" in history:
         faults["its training return is infinite"] = np.isinf(history["reward"])
     for fault, where in faults.items():
