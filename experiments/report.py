@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"report.py: {error}", file=sys.stderr)
         return 2
     for line in source.damaged:
-        print(f"damaged, not read: {line}", file=sys.stderr)
+        print(f"left aside: {line}", file=sys.stderr)
     for file in files:
         print(file)
     return 0

@@ -11,8 +11,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Agent": "evaluation.agent",
-    "load_agent": "evaluation.agent",
-    "save_agent": "evaluation.agent",
+    "load_agent": "evaluation.saving",
+    "save_agent": "evaluation.saving",
     "compute_grs": "api",
     "evaluate": "api",
     "train": "api",

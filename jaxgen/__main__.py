@@ -2,7 +2,7 @@
 
     python -m jaxgen doctor
     python -m jaxgen levels starpilot --levels 0 0.5 1
-    python -m jaxgen watch results/best_models/ppo_cartpole_best
+    python -m jaxgen watch results/best_models/ppo_cartpole_best.npz
 
 Training is done by experiments/matrix.py, or from Python: jaxgen.train.
 """
@@ -70,13 +70,14 @@ def _add_levels(parser: argparse.ArgumentParser) -> None:
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_watch)
-    parser.add_argument("agent", type=Path, metavar="AGENT_FOLDER",
-                        help="e.g. results/best_models/ppo_cartpole_best")
+    parser.add_argument("agent", type=Path, metavar="AGENT",
+                        help="e.g. results/best_models/ppo_cartpole_best.npz, or the folder of a "
+                             "seed in results/runs")
     parser.add_argument("--level", type=float, default=0.0, metavar="V",
                         help="variation level in [0, 1] (default: 0)")
     parser.add_argument("--episodes", type=int, default=1, metavar="N", help="default: 1")
     parser.add_argument("--out", type=Path, metavar="FILE.gif",
-                        help="default: watch_<AGENT_FOLDER's name>.gif in this folder")
+                        help="default: watch_<AGENT's name>.gif in this folder")
     parser.add_argument("--sampled", action="store_true",
                         help="draw actions from the policy instead of taking the best one")
     _add_common(parser)
@@ -201,7 +202,7 @@ def _watch(args: argparse.Namespace) -> int:
     _check_level(args.level)
     _check_count("--episodes", args.episodes, MAX_EPISODES)
     _check_seed(args.seed)
-    path = _path(args.out, f"watch_{args.agent.resolve().name}.gif")
+    path = _path(args.out, f"watch_{_agent_name(args.agent)}.gif")
     _start(args)
 
     from jaxgen.report import gallery
@@ -226,15 +227,26 @@ def _watch(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load(folder: Path) -> "Agent":
-    from jaxgen.evaluation.agent import load_agent
-    from jaxgen.system.checkpoint import DamagedCheckpoint
+def _load(path: Path) -> "Agent":
+    from jaxgen.evaluation.saving import load_agent
+    from jaxgen.system.files import DamagedFile
 
     try:
-        return load_agent(folder)
-    except DamagedCheckpoint as damage:
-        example = "results/best_models/ppo_cartpole_best"
-        raise ValueError(f"{damage}; give the folder of an agent, e.g. {example}") from damage
+        return load_agent(path)
+    except DamagedFile as damage:
+        example = "results/best_models/ppo_cartpole_best.npz"
+        raise ValueError(f"{damage}; give the file of an agent, e.g. {example}") from damage
+
+
+def _agent_name(path: Path) -> str:
+    """A name for files about an agent: that of its own file, or its run's with the seed."""
+    from jaxgen.results.store import AGENT
+
+    path = path.resolve()
+    seed = path.parent if path.name == AGENT else path
+    if (seed / AGENT).is_file():
+        return f"{seed.parent.name}_{seed.name}"
+    return path.name.removesuffix(".npz")
 
 
 # Parts

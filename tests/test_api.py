@@ -25,7 +25,8 @@ from jaxgen.evaluation.scores import Scores, score_curve
 from jaxgen.study.config import SHIFT_LEVELS, replace
 from jaxgen.study.presets import preset
 from jaxgen.study.spec import Evaluation
-from jaxgen.system import checkpoint, platform
+from jaxgen.system import archives, checkpoint, platform
+from jaxgen.system.files import DamagedFile
 from jaxgen.training.keys import evaluation_key
 from jaxgen.training.memory import Memory
 from jaxgen.training.program import Capacity, Carry, LaneLearner, Program, World
@@ -236,10 +237,19 @@ def test_programs_are_let_go_before_a_search_has_too_many(agents, monkeypatch):
     assert forgotten
 
 
+@pytest.mark.parametrize("algorithm, num_envs", [("ppo", 2), ("dqn", 6), ("es", 12)])
+def test_arms_of_one_level_train_on_any_number_of_variations(algorithm, num_envs):
+    """One: the algorithm as others know it."""
+    config = tiny_config(algorithm, total_steps=2_000, num_variations=1, num_envs=num_envs)
+    (agent,) = train(Refreshed(MATCH), algorithm, config=config)
+    assert agent.fault is None and np.isfinite(agent.params).all()
+    assert evaluate(agent, Refreshed(MATCH), [0.0], episodes=50).mean() > 0.9
+
+
 @pytest.mark.parametrize(
     "metrics, fault",
     [
-        ({"loss": [np.nan, 0.0, 0.0, 0.0]}, "its loss is not a number in iteration 0"),
+        ({"loss": [np.nan, 0.0, 0.0, 0.0]}, "its loss is not finite in iteration 0"),
         ({"reward": [0.0, 0.0, 0.0, 0.0], "loss": [np.nan] * 4, "updates": 0.0}, None),
         ({"reward": [np.inf, 0.0, 0.0, 0.0]}, "its training return is infinite in iteration 0"),
         ({"reward": [np.nan, 0.0, 0.0, 0.0]}, None),
@@ -485,25 +495,60 @@ def test_saving_replaces(tmp_path):
     assert load_agent(tmp_path / "agent").seed == 2
 
 
+def test_the_suffix_may_be_left_out_and_a_folder_of_a_seed_holds_one(tmp_path):
+    agent = untrained("ppo")
+    path = save_agent(tmp_path / "seed_0000" / "agent", agent)
+    assert path == tmp_path / "seed_0000" / "agent.npz"
+    for name in ("seed_0000", "seed_0000/agent", "seed_0000/agent.npz"):
+        assert_same_agent(load_agent(tmp_path / name), agent)
+
+
+def test_an_agent_needs_numpy_alone_to_be_read(tmp_path):
+    agent = untrained("ppo")
+    with np.load(save_agent(tmp_path / "agent.npz", agent), allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["params"], agent.params)
+        assert json.loads(arrays["meta"].tobytes())["meta"]["kind"] == "jaxgen agent"
+
+
 def test_what_is_no_agent_is_refused(tmp_path):
     checkpoint.save(tmp_path / "other", {"params": np.zeros(3)}, {"kind": "something"})
-    with pytest.raises(ValueError, match="other holds no agent; use a folder of best_models"):
-        load_agent(tmp_path / "other")
-    with pytest.raises(checkpoint.DamagedCheckpoint, match="nowhere"):
+    (tmp_path / "kind.npz").write_bytes(archives.pack_described({}, {"kind": "something"}))
+    for name in ("other", "kind.npz", "kind"):
+        with pytest.raises(ValueError, match=f"{name}.* holds no agent; use a file of best_models"):
+            load_agent(tmp_path / name)
+    with pytest.raises(DamagedFile, match="nowhere: there is no agent"):
         load_agent(tmp_path / "nowhere")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    with pytest.raises(DamagedFile, match="it is no npz file"):
+        load_agent(tmp_path / "array.npy")
 
 
-def test_a_damaged_agent_is_refused(tmp_path):
-    save_agent(tmp_path / "agent", untrained("ppo"))
-    largest = max(
-        (path for path in (tmp_path / "agent").rglob("*") if path.is_file()),
-        key=lambda path: path.stat().st_size,
-    )
-    content = bytearray(largest.read_bytes())
+@pytest.mark.parametrize("other", ["folder", "text", "npz", "kind"])
+def test_what_is_no_agent_is_not_overwritten(tmp_path, other):
+    path = tmp_path / "agent.npz"
+    if other == "folder":
+        path.mkdir()
+    elif other == "text":
+        path.write_text("PK, my notes")
+    elif other == "npz":
+        np.savez(path, params=np.zeros(3))
+    else:
+        path.write_bytes(archives.pack_described({}, {"kind": "something"}))
+    before = None if path.is_dir() else path.read_bytes()
+    with pytest.raises(ValueError, match="agent.npz .* stays as it is; name a file that is new"):
+        save_agent(path, untrained("ppo"))
+    assert path.is_dir() if before is None else path.read_bytes() == before
+
+
+def test_a_damaged_agent_is_refused_and_may_be_replaced(tmp_path):
+    path = save_agent(tmp_path / "agent", untrained("ppo"))
+    content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
-    largest.write_bytes(content)
-    with pytest.raises(checkpoint.DamagedCheckpoint, match=largest.name):
-        load_agent(tmp_path / "agent")
+    path.write_bytes(content)
+    with pytest.raises(DamagedFile, match=path.name):
+        load_agent(path)
+    save_agent(path, untrained("ppo"))
+    load_agent(path)
 
 
 # What is refused.

@@ -58,11 +58,11 @@ def random_agent(environment):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Gives the folder of a random agent."""
+    """Gives the file of a random agent."""
     root = tmp_path_factory.mktemp("agents")
 
     def of(environment):
-        path = root / f"ppo_{environment}_best"
+        path = root / f"ppo_{environment}_best.npz"
         if not path.exists():
             save_agent(path, random_agent(environment))
         return path
@@ -92,9 +92,9 @@ REFUSED = [
      "file/sheet.png cannot be written (Not a directory); name another file with --out"),
     (["levels", "cartpole", "--out", "folder.png"],
      "--out folder.png is not allowed; name a .png file"),
-    (["watch", "empty"], "; give the folder of an agent, e.g. results/best_models/ppo_cartpole_"),
-    (["watch", "nowhere"], "nowhere: there is no checkpoint; give the folder of an agent, e.g. "),
-    (["watch", "file"], "file: there is no checkpoint; give the folder of an agent, e.g. "),
+    (["watch", "empty"], "; give the file of an agent, e.g. results/best_models/ppo_cartpole_b"),
+    (["watch", "nowhere"], "nowhere: there is no agent; give the file of an agent, e.g. "),
+    (["watch", "file"], "file: it is no npz file; give the file of an agent, e.g. "),
     (["watch", "empty", "--level", "2"], "variation level 2 is not allowed; use one in [0, 1]"),
     (["watch", "empty", "--episodes", "0"], "--episodes: 0 of them are not allowed; use 1 to 10"),
     (["watch", "empty", "--episodes", "11"], "--episodes: 11 of them are not allowed; use 1 to 1"),

@@ -1,9 +1,7 @@
 """A trained policy that acts without knowing how it was configured."""
 
-import warnings
 from functools import lru_cache, partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,20 +10,12 @@ import numpy as np
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.evaluation.policy import Acting, acting
-from jaxgen.evaluation.specs import spec_from_dict, spec_to_dict
 from jaxgen.nn.random import evaluation_words
-from jaxgen.study.cards import ALGORITHM_CARDS
-from jaxgen.study.config import Config, from_dict, to_dict
-from jaxgen.study.spec import RunSpec
-from jaxgen.system import checkpoint
+from jaxgen.study.config import Config
 from jaxgen.system.errors import BadInput
 from jaxgen.system.options import computing
 from jaxgen.techniques import Technique
 from jaxgen.types import Array, EnvSpec, HostTask, Task
-
-KIND = "jaxgen agent"
-VERSION = 1
-"""Version of what is saved of an agent; 0, that of agents that name none, lacks ``fault``."""
 
 
 class Agent(NamedTuple):
@@ -41,11 +31,8 @@ class Agent(NamedTuple):
     seed: int = 0
     fault: str | None = None
     """Why its training diverged, in words; None: it did not, as far as is known."""
-
-    @classmethod
-    def of(cls, run: RunSpec, spec: EnvSpec, params: Array | np.ndarray, seed: int) -> "Agent":
-        """The agent of a finished run."""
-        return cls(run.algorithm, run.technique, run.config, spec, params, seed)
+    run: str | None = None
+    """Name of the run of a study that it is of."""
 
     @computing()
     def functions(self) -> Algorithm:
@@ -128,69 +115,6 @@ def check_fits(agent: Agent, task: Task | HostTask) -> None:
             f"{agent.algorithm} with seed {agent.seed} diverged, so that it has no returns: "
             f"{fault}; lower the learning rate, or look for rewards that are not finite"
         )
-
-
-def save_agent(path: str | Path, agent: Agent) -> None:
-    """Write an agent to a folder, with checksums; an agent that is there is replaced."""
-    network_params = {"params": np.asarray(agent.params)}
-    meta = {
-        "kind": KIND,
-        "version": VERSION,
-        "algorithm": agent.algorithm,
-        "base": agent.config.algorithm,
-        "technique": agent.technique,
-        "config": to_dict(agent.config),
-        "spec": spec_to_dict(agent.spec),
-        "seed": agent.seed,
-        "fault": agent.fault,
-    }
-    checkpoint.save(path, network_params, meta)
-
-
-def load_agent(path: str | Path) -> Agent:
-    """Read an agent, e.g. ``results/best_models/ppo_cartpole_best``.
-
-    Settings that an older version did not save have the defaults of their class, and a warning
-    names them.
-
-    Raises:
-      jaxgen.system.checkpoint.DamagedCheckpoint: the folder is missing or not what was written.
-      BadInput: it holds something else than an agent, one of a newer version, or one of an
-        algorithm that is not registered.
-    """
-    tree, meta = checkpoint.load(path)
-    if meta.get("kind") != KIND:
-        raise BadInput(f"{path} holds no agent; use a folder of best_models")
-    config, spec = _config(path, meta), spec_from_dict(meta["spec"])
-    return Agent(
-        meta["algorithm"], meta["technique"], config, spec, tree["params"], meta["seed"],
-        meta.get("fault"),
-    )
-
-
-def _config(path: str | Path, meta: dict[str, Any]) -> Config:
-    """The configuration of a saved agent."""
-    if meta.get("version", 0) > VERSION:
-        raise BadInput(
-            f"{path} was saved by a newer jaxgen (version {meta['version']} of agents; this one "
-            f"reads up to {VERSION}); install that"
-        )
-    card = ALGORITHM_CARDS.get(meta["base"])
-    if card is None:
-        raise BadInput(
-            f"{path} is an agent of {meta['base']}, an algorithm that is not registered here; "
-            "import the module that registers it first"
-        )
-    config = from_dict(card.config, meta["config"])
-    absent = [f"{key} = {value!r}" for key, value in to_dict(config).items()
-              if key not in meta["config"]]  # fmt: skip
-    if absent:
-        warnings.warn(
-            f"{path} was saved by an older jaxgen, without {', '.join(absent)}: these are defaults "
-            "of today, so that it may act otherwise than it was trained to",
-            stacklevel=3,
-        )
-    return config
 
 
 @lru_cache(maxsize=64)

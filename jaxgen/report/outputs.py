@@ -2,15 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from typing import Any
 
 from jaxgen.report import summary
 from jaxgen.results import histories, table
+from jaxgen.results.best import copy_best
 from jaxgen.results.read import read_records
 from jaxgen.results.records import Record, check_records
 from jaxgen.results.store import Store
-from jaxgen.system.files import DamagedFile, load_json
 
 
 def write_outputs(
@@ -24,7 +23,7 @@ def write_outputs(
       plots: draw the figures too.
 
     Returns:
-      The damaged files in words.
+      In words, the files that are damaged or in the way of others.
     """
     records, damaged = read_records(store)
     store.write_text("results.csv", table.csv_text(table.rows(records)))
@@ -33,20 +32,10 @@ def write_outputs(
     by_experiment = _by_experiment(records)
     for experiment, group in by_experiment.items():
         store.write_json(f"metrics/{experiment}_history.json", histories.history_json(group))
-    if best := _best_models(store):
-        store.write_json("best_models/best_scores.json", best)
+    in_the_way = copy_best(store, records)
     if plots and records:
         _draw(store, records, by_experiment)
-    return damaged
-
-
-def _best_models(store: Store) -> dict[str, Any]:
-    """``<algorithm>_<environment>`` -> what the file beside its model says, where it is whole."""
-    best, ending = {}, "_best_scores.json"
-    for path in sorted((store.root / "best_models").glob(f"*{ending}")):
-        with suppress(DamagedFile):
-            best[path.name.removesuffix(ending)] = load_json(path)
-    return best
+    return damaged + in_the_way
 
 
 def _by_experiment(records: list[Record]) -> Mapping[str, list[Record]]:

@@ -4,7 +4,7 @@
 
     store.json                          what this folder is, and its schema
     runs/<run name>/spec.json           everything that decides the results of the run's seeds
-    runs/<run name>/seed_0000/          history.npz, provenance.json and, last, result.json
+    runs/<run name>/seed_0000/          agent.npz, history.npz, provenance.json, last result.json
     <anything else>                     derived from the runs: tables, figures, best models
 
 The files are the truth; there is no index that could disagree with them. ``result.json`` holds
@@ -15,14 +15,10 @@ any flipped bit or truncation is found, named, and never read as data.
 Only numpy and the standard library are needed here.
 """
 
-import fcntl
 import hashlib
 import io
-import os
 import re
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgen.results.lock import StoreError
+from jaxgen.system import archives
 from jaxgen.system.errors import BadInput
 from jaxgen.system.files import (
     NAME,
@@ -47,6 +44,8 @@ from jaxgen.system.files import (
 KIND = "jaxgen results"
 MARKER = "store.json"
 """File that says what a folder is."""
+AGENT = "agent.npz"
+"""File of a seed that holds what was trained."""
 
 DONE = "done"
 MISSING = "missing"
@@ -194,17 +193,26 @@ class Store:
         result: Mapping[str, Any],
         history: Mapping[str, np.ndarray],
         provenance: Mapping[str, Any],
+        agent: bytes | None = None,
     ) -> None:
         """Write a finished seed; ``result`` gains ``schema`` and ``history_sha256``.
 
         All is checked before anything is written. ``history`` may hold NaN, JSON may not.
+
+        Args:
+            run_name: of the run.
+            seed: of the run.
+            result: what is deterministic.
+            history: arrays by name.
+            provenance: where and how fast it ran.
+            agent: what was trained, see `jaxgen.evaluation.saving.pack_agent`; None: not kept.
 
         Raises:
             ValueError: NaN in ``result`` or ``provenance``, a reserved key, or a history array
                 that is not of numbers.
         """
         folder = self.seed_dir(run_name, seed)
-        arrays = _pack_history(history)
+        arrays = archives.pack(history)
         if "history_sha256" in result:
             raise ValueError("the key 'history_sha256' is written by the store; use another one")
         digest = hashlib.sha256(arrays).hexdigest()
@@ -212,23 +220,25 @@ class Store:
         sealed = seal({**result, "schema": schema, "history_sha256": digest})
         origin = seal(provenance)
         self.discard(run_name, seed)
+        if agent is not None:
+            self.write_agent(run_name, seed, agent)
         write_bytes(folder / "history.npz", arrays, "history")
         write_bytes(folder / "provenance.json", origin, "provenance")
         write_bytes(folder / "result.json", sealed, "result")
 
-    def write_params(self, run_name: str, seed: int, params: np.ndarray) -> None:
-        """Write the final parameters of a seed, float32 ``[D]``; before its result, if at all."""
-        data = _pack_history({"params": params})
-        write_bytes(self.seed_dir(run_name, seed) / "agent.npz", data, "derived")
+    def write_agent(self, run_name: str, seed: int, agent: bytes) -> None:
+        """Write the agent of a seed whose result is there already, or comes next."""
+        write_bytes(self.seed_dir(run_name, seed) / AGENT, agent, "agent")
 
-    def read_params(self, run_name: str, seed: int) -> np.ndarray:
-        """The final parameters of a seed; DamagedFile if they were not kept, or are damaged."""
-        path = self.seed_dir(run_name, seed) / "agent.npz"
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return arrays["params"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise DamagedFile(path, str(error)) from error
+    def check_agent(self, run_name: str, seed: int) -> Path:
+        """The file of a seed's agent; DamagedFile if it was not kept, is damaged or another's."""
+        path = self.seed_dir(run_name, seed) / AGENT
+        if not path.exists():
+            raise DamagedFile(path, "it was not kept")
+        meta = archives.load_described(path)[1]
+        if (meta.get("run"), meta.get("seed")) != (run_name, seed):
+            raise DamagedFile(path, f"it is a copy of {meta.get('run')} seed {meta.get('seed')}")
+        return path
 
     def read_result(self, run_name: str, seed: int) -> dict[str, Any]:
         """A seed's result; DamagedFile if it is missing, damaged, another's or another schema's."""
@@ -267,11 +277,13 @@ class Store:
         return self.check_run(run_name, seed) == DONE
 
     def discard(self, run_name: str, seed: int) -> None:
-        """Make a seed count as not done, so that it is computed anew."""
-        path = self.seed_dir(run_name, seed) / "result.json"
-        if path.exists():
-            path.unlink()
-            sync(path.parent)
+        """Make a seed count as not done, so that it is computed anew; its agent is no more."""
+        folder = self.seed_dir(run_name, seed)
+        # The result first: it says that all else is there.
+        for path in (folder / "result.json", folder / AGENT):
+            if path.exists():
+                path.unlink()
+                sync(folder)
 
     def write_bytes(self, name: str, data: bytes) -> Path:
         """Write a derived file, ``name`` below the root (``plots/x.png``); returns its path."""
@@ -286,17 +298,6 @@ class Store:
     def write_json(self, name: str, obj: Any) -> Path:
         """Write a derived file of canonical JSON; returns its path, ValueError on NaN."""
         return self.write_text(name, canonical_json(obj))
-
-    @contextmanager
-    def section(self, name: str) -> Iterator[None]:
-        """Be the only process in a part of the folder, of those that share the lock."""
-        path = self.root / f".{check_name(name)}.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
     def _history_bytes(self, run_name: str, seed: int, result: Mapping[str, Any]) -> bytes:
         path = self.seed_dir(run_name, seed) / "history.npz"
@@ -370,18 +371,3 @@ def _check_marker(root: Path, marker: Path) -> None:
             f"{root} has schema {content.get('schema')!r} and this version needs {SCHEMA}; "
             "give another folder, or use the version that wrote it"
         )
-
-
-def _pack_history(history: Mapping[str, np.ndarray]) -> bytes:
-    """An npz of the same bytes for the same arrays: sorted, not compressed, without times."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(history):
-            values = np.asarray(history[name])
-            if values.dtype.kind not in "biuf":
-                raise ValueError(f"history {name!r} has dtype {values.dtype}; use numbers")
-            entry = zipfile.ZipInfo(f"{check_name(name)}.npy")
-            entry.create_system = 3
-            with archive.open(entry, "w") as file:
-                np.lib.format.write_array(file, np.ascontiguousarray(values), allow_pickle=False)
-    return buffer.getvalue()

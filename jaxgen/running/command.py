@@ -286,6 +286,7 @@ def _options(
         vmap_seeds=args.vmap_seeds, checkpoint_seconds=args.checkpoint_seconds,
         fresh=args.fresh, should_stop=should_stop, bridge=args.bridge,
         max_lanes=args.lanes_per_program, num_devices=args.devices, memory_share=memory_share,
+        keep_agents=args.agents,
     )  # fmt: skip
 
 
@@ -353,7 +354,7 @@ def _conclude(command: Command, study: Study, store: Store) -> None:
 
     plan = expected_runs(study)
     for line in command.kind.derive(store, plan, not command.args.no_plots):
-        print(f"damaged, not read: {line}", file=sys.stderr)
+        print(f"left aside: {line}", file=sys.stderr)
     print(store.path("experiment_summary.txt").read_text("utf-8"))
     for name, what in (
         ("experiment_summary.md", "tables"), ("results.csv", "a row per run, level and mode"),

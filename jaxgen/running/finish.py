@@ -1,23 +1,26 @@
-"""The end of a batch: the files of its runs, and the best model."""
+"""The end of a batch: the files of its runs, with the agents that were trained."""
 
 from typing import Any
 
 import numpy as np
 
+from jaxgen.evaluation.agent import Agent
 from jaxgen.evaluation.references import References
+from jaxgen.evaluation.saving import pack_agent
+from jaxgen.results.best import best_runs
 from jaxgen.results.code import code_of
 from jaxgen.results.records import EPISODES
 from jaxgen.results.result import Trained, make_result, trim_history
 from jaxgen.running.batch import Trainer, timed
-from jaxgen.running.best_model import keep_best
 from jaxgen.running.progress import Progress
 from jaxgen.running.reporter import History
 from jaxgen.study.spec import MODES
 from jaxgen.system import checkpoint, platform
+from jaxgen.system.files import DamagedFile
 
 
 def finish(trainer: Trainer, state: Progress) -> None:
-    """Evaluate the final policies, write the runs, keep the best model, drop the checkpoint.
+    """Evaluate the final policies, write the runs, drop the checkpoint.
 
     What is done already is not written again, so that a kill at any moment leaves only the
     rest to do. The order matters: the checkpoint goes last.
@@ -37,7 +40,7 @@ def finish(trainer: Trainer, state: Progress) -> None:
     }
     for index in range(len(batch.lanes)):
         _write_run(trainer, state, index, params[index], returns[index], provenance)
-    keep_best(session.store, session.reporter, batch, params, trainer.shared.task)
+    _keep_best(trainer, params)
     checkpoint.remove(batch.checkpoint_path(session.store))
 
 
@@ -56,11 +59,36 @@ def _write_run(
     played = {f"{EPISODES}{name}": values for name, values in state.episodes[index].items()}
     episodes = played | evaluation_episodes(references, returns)
     result = make_result(trained, references)
-    if trainer.session.options.keep_params:
-        store.write_params(spec.name, seed, params)
-    store.write_result(spec.name, seed, result, history | curve | episodes, provenance)
+    agent = None
+    if trainer.session.options.keep_agents:
+        agent = _packed(trainer, index, params, trained.fault)
+    store.write_result(spec.name, seed, result, history | curve | episodes, provenance, agent)
     if trained.fault:
         trainer.session.reporter.note(f"{spec.experiment} seed {seed} diverged: {trained.fault}")
+
+
+def _keep_best(trainer: Trainer, params: np.ndarray) -> None:
+    """Write the agents of the best runs, if these lanes hold them and they are not there."""
+    store, spec = trainer.session.store, trainer.batch.lanes[0][0]
+    indices = {(lane.name, seed): index for index, (lane, seed) in enumerate(trainer.batch.lanes)}
+    for run in best_runs(store, spec.algorithm, spec.environment).values():
+        if run in indices:
+            try:
+                store.check_agent(*run)
+            except DamagedFile:
+                index = indices[run]
+                store.write_agent(*run, _packed(trainer, index, params[index]))
+
+
+def _packed(
+    trainer: Trainer, index: int, params: np.ndarray, fault: str | None = None
+) -> bytes:
+    """The file of the agent that a lane trained."""
+    run, seed = trainer.batch.lanes[index]
+    spec = trainer.shared.task.spec.stacked(run.config.num_frames)
+    return pack_agent(
+        Agent(run.algorithm, run.technique, run.config, spec, params, seed, fault, run.name)
+    )
 
 
 def evaluation_episodes(references: References, returns: np.ndarray) -> History:

@@ -46,6 +46,9 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
                        help="train on where code has changed since the first seeds of a run")
     group.add_argument("--checkpoint-seconds", type=float, default=30.0, metavar="S",
                        help="time between checkpoints (default 30)")
+    group.add_argument("--agents", action=argparse.BooleanOptionalAction, default=True,
+                       help="keep what every run trained, in its folder's agent.npz; or, of "
+                            "hundreds of runs, the best agents only")
     group.add_argument("--no-plots", action="store_true", help="write no figures")
     group.add_argument("--tensorboard", action="store_true",
                        help="write event files for TensorBoard into DIR/tensorboard, a run per "

@@ -1,7 +1,7 @@
 """Run a study: groups to batches of lanes, batches to results in the store.
 
 Truth is the files. A run with a valid result.json is done and is not trained again
-(unless it is the best of its kind and its model is lost); a batch in flight has a
+(unless it is the best of its kind and its agent is lost); a batch in flight has a
 checkpoint, named by its list of lanes, from which the next start goes on. What was
 trained does not depend on where it was interrupted, on the chunk length, on which
 lanes ran beside it or on the number of devices.

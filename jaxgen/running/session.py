@@ -37,8 +37,8 @@ class Options:
     """The part of the memory that is free which this process may take; others take the rest."""
     bridge: Literal["callback", "loop"] = "callback"
     """How environments on the host are stepped, see `jaxgen.training.host`."""
-    keep_params: bool = False
-    """Keep the final parameters of every run beside its results, in ``agent.npz``."""
+    keep_agents: bool = True
+    """Keep every agent beside its results, in ``agent.npz``; or the best ones only."""
     fresh: bool = False
     """Discard what the store holds of the study's runs."""
     should_stop: Callable[[], bool] = lambda: False

@@ -16,7 +16,7 @@ from jaxgen.system.errors import BadInput
 VARIABLE = "JAXGEN_KILL_AT"
 FULL_VARIABLE = "JAXGEN_FULL_AT"
 
-STORE_FILES = ("store", "spec", "history", "provenance", "result", "derived")
+STORE_FILES = ("store", "spec", "agent", "history", "provenance", "result", "derived")
 """Kinds of files that the store writes."""
 
 WRITE_POINTS = (

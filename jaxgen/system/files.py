@@ -86,7 +86,20 @@ def load_sealed(path: Path) -> dict[str, Any]:
     Raises:
         DamagedFile: it is missing, too large, no JSON, or any byte differs from what was written.
     """
-    content, data = _load_json(path)
+    return unseal(_read(path), path)
+
+
+def unseal(data: bytes, path: Path) -> dict[str, Any]:
+    """The mapping that `seal` made bytes of.
+
+    Args:
+        data: the bytes.
+        path: the file in which they were found, for errors.
+
+    Raises:
+        DamagedFile: they are no JSON, or any of them differs from what was written.
+    """
+    content = _parse(data, path)
     digest = content.pop("sha256", None)
     if digest is None:
         raise DamagedFile(path, "it carries no sha256")
@@ -105,7 +118,7 @@ def load_json(path: Path) -> dict[str, Any]:
     Raises:
         DamagedFile: it is missing, too large, no JSON object, or holds NaN or a key twice.
     """
-    return _load_json(path)[0]
+    return _parse(_read(path), path)
 
 
 def remove_unfinished(root: Path) -> None:
@@ -156,22 +169,26 @@ def plain(obj: Any, where: str) -> Any:
     raise ValueError(f"{where or 'the value'} is of type {type(obj).__name__}, which JSON has not")
 
 
-def _load_json(path: Path) -> tuple[dict[str, Any], bytes]:
+def _read(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > MAX_JSON_BYTES:
             raise DamagedFile(path, f"{size} bytes are more than the {MAX_JSON_BYTES} allowed")
-        data = path.read_bytes()
+        return path.read_bytes()
+    except OSError as error:
+        raise DamagedFile(path, error.strerror or str(error)) from error
+
+
+def _parse(data: bytes, path: Path) -> dict[str, Any]:
+    try:
         content = json.loads(
             data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys
         )
-    except OSError as error:
-        raise DamagedFile(path, error.strerror or str(error)) from error
     except (ValueError, RecursionError) as error:
         raise DamagedFile(path, f"it is no valid JSON ({error})") from error
     if not isinstance(content, dict):
         raise DamagedFile(path, "it is no JSON object")
-    return content, data
+    return content
 
 
 def _refuse_constant(name: str) -> None:

@@ -9,13 +9,14 @@ import pytest
 
 from envs_jax import make_task
 from jaxgen import load_agent, save_agent, types
-from jaxgen.evaluation.agent import KIND, VERSION, Agent
+from jaxgen.evaluation.agent import Agent
+from jaxgen.evaluation.saving import VERSION
 from jaxgen.evaluation.specs import spec_to_dict
 from jaxgen.study.cards import ALGORITHM_CARDS
 from jaxgen.study.cards.base import AlgorithmCard
 from jaxgen.study.config import Config, PPOConfig, to_dict
 from jaxgen.study.presets import preset
-from jaxgen.system import checkpoint
+from jaxgen.system import archives, checkpoint
 from jaxgen.system.errors import BadInput
 from jaxgen.techniques import COMPONENTS, Technique
 from jaxgen.types import EnvSpec
@@ -69,7 +70,7 @@ def save_raw(path: Any, algorithm: str, **changes: Any) -> None:
     """Save an agent whose files hold something else."""
     config, spec = preset(algorithm, "minigrid"), make_task("minigrid").spec
     meta = {
-        "kind": KIND, "version": VERSION, "algorithm": algorithm, "base": algorithm,
+        "kind": archives.AGENT, "version": VERSION, "algorithm": algorithm, "base": algorithm,
         "technique": "dr", "config": to_dict(config), "spec": spec_to_dict(spec), "seed": 0,
     }  # fmt: skip
     checkpoint.save(path, {"params": np.zeros(5, np.float32)}, meta | changes)

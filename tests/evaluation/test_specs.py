@@ -8,11 +8,12 @@ import pytest
 
 from envs_jax import make_task
 from jaxgen.algorithms import ALGORITHMS
-from jaxgen.evaluation.agent import KIND, Agent, load_agent, save_agent
+from jaxgen.evaluation.agent import Agent
+from jaxgen.evaluation.saving import load_agent, save_agent
 from jaxgen.evaluation.specs import spec_from_dict, spec_to_dict
 from jaxgen.study.config import to_dict
 from jaxgen.study.presets import preset
-from jaxgen.system import checkpoint
+from jaxgen.system import archives, checkpoint
 from jaxgen.techniques import make_technique
 from jaxgen.types import Box, Codes, Discrete, EnvSpec, Image, Numbers
 
@@ -70,7 +71,7 @@ def test_an_agent_that_was_saved_before_spaces_is_read(tmp_path):
     params = np.asarray(algorithm.params(algorithm.init(jax.random.key(0))))
     agent = Agent("ppo", "gar", config, task.spec, params, seed=3)
     meta = {
-        "kind": KIND, "algorithm": "ppo", "base": "ppo", "technique": "gar",
+        "kind": archives.AGENT, "algorithm": "ppo", "base": "ppo", "technique": "gar",
         "config": to_dict(config), "spec": OLD["cartpole"], "seed": 3,
     }
     checkpoint.save(tmp_path / "old", {"params": params}, meta)

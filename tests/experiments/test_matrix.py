@@ -17,6 +17,7 @@ from envs_jax import procgen_games, unavailable
 from experiments import matrix
 from jaxgen.report.style import QUICK_BANNER
 from jaxgen.results import store
+from jaxgen.results.best import CHOICES
 from jaxgen.results.store import open_store
 from jaxgen.running.console import PLAIN_SECONDS, Console, log_lines, progress_line
 from jaxgen.study.estimate import describe_plan, estimated_seconds
@@ -215,7 +216,7 @@ def test_the_default_plan(capsys):
 
 def test_a_plan_counts_steps_lanes_and_seconds(capsys):
     words = ("--env", "cartpole", "--algo", "ppo", "--technique", "reg+gar", "--num-seeds", "8")
-    lines = listed(capsys, *words, "--total-steps", "10000")
+    lines = listed(capsys, *words, "--total-steps", "1e4")
     (group,) = make_study(["cartpole"], ["ppo"], ["gar+reg"], range(8), total_steps=10_000).groups
     assert lines == [
         "8 runs, 8 trained, 1 programs",
@@ -275,7 +276,8 @@ def test_a_quick_run_writes_everything(quick):
     experiments = ("es_cartpole_baseline", "es_cartpole_dr", "es_cartpole_gar")
     expected = {
         "results.csv", "experiment_summary.txt", "experiment_summary.md",
-        "best_models/es_cartpole_best_scores.json", "best_models/es_cartpole_best/manifest.json",
+        *(f"best_models/es_cartpole_{name}{end}" for name in CHOICES
+          for end in (".npz", "_scores.json")),
         "best_models/best_scores.json",
         "plots/grs_heatmap.png", "plots/cartpole_degradation.png",
         *(f"metrics/{name}_history.json" for name in experiments),
@@ -293,7 +295,9 @@ def test_a_quick_run_writes_everything(quick):
 def test_all_best_models_are_in_one_file_that_the_files_beside_them_make(quick):
     best = json.loads((quick[0] / "best_models/best_scores.json").read_text())
     one = json.loads((quick[0] / "best_models/es_cartpole_best_scores.json").read_text())
-    assert best == {"es_cartpole": one}
+    other = json.loads((quick[0] / "best_models/es_cartpole_robust_scores.json").read_text())
+    assert best == {"es_cartpole": one, "es_cartpole_robust": other}
+    assert "flatter" in other["chosen_by"]
 
 
 def test_a_quick_run_is_marked_everywhere(quick):

@@ -1145,7 +1145,7 @@ def test_damaged_runs_are_named_and_left_out(reported, tmp_path, capsys):
     broken.write_bytes(broken.read_bytes().replace(b"done", b"gone"))
     assert report.main([str(root)]) == 0
     err = capsys.readouterr().err
-    assert err.startswith("damaged, not read: ") and str(broken) in err
+    assert err.startswith("left aside: ") and str(broken) in err
     assert "1 trained runs" in (root / "report" / "report.md").read_text()
 
 

@@ -617,7 +617,7 @@ def test_best_run_has_the_highest_greedy_return_at_level_zero():
         make_record(technique="gar", seed=0, s=[0.8, 1, 1, 1, 1]),
         make_record(technique="gar", seed=1, diverged=True),
     ]
-    best = best_scores(records)["ppo", "cartpole"]
+    best = best_scores(records)["ppo", "cartpole", "best"]
     assert (best["technique"], best["seed"], best["num_candidates"]) == ("baseline", 1, 3)
     assert best["return_at_zero"] == pytest.approx(22.4 + 0.9 * 477.6)
     assert json.loads(json.dumps(best, allow_nan=False)) == best
@@ -640,7 +640,8 @@ def test_permuting_all_results_at_shifted_levels_changes_no_choice(seed):
     records = make_study(seeds=(0, 1, 2))
 
     def choices(found):
-        return {key: (best["run"], best["seed"]) for key, best in best_scores(found).items()}
+        chosen = best_scores(found).items()
+        return {key: (best["run"], best["seed"]) for key, best in chosen if key[2] == "best"}
 
     assert choices(permuted(records, seed)) == choices(records)
 
@@ -648,8 +649,26 @@ def test_permuting_all_results_at_shifted_levels_changes_no_choice(seed):
 def test_ties_go_to_the_first_technique_and_seed():
     arms = (("gar", 1), ("gar", 0), ("reg", 1), ("reg", 0))
     records = [make_record(technique=t, seed=i, s=flat(1.0)) for t, i in arms]
-    best = best_scores(records)["ppo", "cartpole"]
+    best = best_scores(records)["ppo", "cartpole", "best"]
     assert (best["technique"], best["seed"]) == ("reg", 0)
+
+
+def test_ties_at_level_zero_are_broken_by_the_sampled_policy():
+    records = [make_record(seed=i, s=flat(1.0)) for i in range(3)]
+    sampled = records[1].result["evaluation"]["modes"]["sampled"]
+    sampled["mean"] = [*sampled["mean"]]
+    sampled["mean"][0] += 1
+    assert best_scores(records)["ppo", "cartpole", "best"]["seed"] == 1
+
+
+def test_the_robust_run_has_the_highest_A_and_says_that_it_is_flattered():
+    quick = make_record(technique="gar", s=flat(0.9), quick=True, digest="ffffffff")
+    records = [make_record(seed=0, s=[0.9, 0.5, 0, 0, 0]), make_record(seed=1, s=flat(0.8)), quick]
+    best = best_scores(records)
+    robust = best["ppo", "cartpole", "robust"]
+    assert robust["seed"] == 1 and best["ppo", "cartpole", "best"]["seed"] == 0
+    assert "flatter" in robust["chosen_by"]
+    assert robust["scores"]["A"] == max(r.result["scores"]["greedy"]["A"] for r in records[:2])
 
 
 def test_best_run_is_no_alias_and_a_full_run_before_a_quick_one():
@@ -658,6 +677,6 @@ def test_best_run_is_no_alias_and_a_full_run_before_a_quick_one():
         make_record("es", technique="gar", s=flat(0.9)),
         make_record("es", seed=1, s=flat(0.9), quick=True, digest="ffffffff"),
     ]
-    best = best_scores(records)["es", "cartpole"]
+    best = best_scores(records)["es", "cartpole", "best"]
     assert (best["technique"], best["seed"], best["quick"]) == ("baseline", 0, False)
     assert best_scores([make_record(diverged=True)]) == {}

@@ -218,7 +218,7 @@ def test_a_result_with_nan_writes_nothing_and_keeps_the_old_one(filled):
 
 
 def test_a_history_holds_numbers_only(results):
-    with pytest.raises(ValueError, match="history 'names' has dtype object"):
+    with pytest.raises(ValueError, match="array 'names' has dtype object"):
         results.write_result(RUN, 0, {}, {"names": np.array([None])}, {})
 
 
@@ -361,7 +361,9 @@ from jaxgen.results import lock, store
 results = store.open_store(sys.argv[1])
 with lock.locked(results):
     results.write_spec({RUN!r}, {SPEC!r})
-    results.write_result({RUN!r}, 0, {RESULT!r}, {{"reward": np.arange(3.0)}}, {PROVENANCE!r})
+    results.write_result(
+        {RUN!r}, 0, {RESULT!r}, {{"reward": np.arange(3.0)}}, {PROVENANCE!r}, b"agent"
+    )
     results.write_text("summary.txt", "summary " + sys.argv[2])
     if len(sys.argv) > 3:
         print("locked", flush=True)

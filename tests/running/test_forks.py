@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxgen.evaluation.saving import load_agent
 from jaxgen.results.store import Store
 from jaxgen.running import snapshots
 from jaxgen.running.session import Interrupted
@@ -41,7 +42,7 @@ def forks(*numbers: int, **changes: object) -> Study:
 @pytest.fixture(scope="module")
 def parent(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("parent")
-    run(PARENT, root, keep_params=True)
+    run(PARENT, root)
     return root
 
 
@@ -87,7 +88,7 @@ def test_a_fork_without_a_change_is_its_parent_and_another_is_not(copied):
     """Number 0 ends with the parent's history and parameters, bit by bit; number 1 has the same
     past, and another future; both are ordinary runs, with scores."""
     study = forks(0, 1)
-    recorder = run(study, copied, keep_params=True)
+    recorder = run(study, copied)
     # 20 iterations of V x N x T = 3 x 8 x 16 steps in each of 4 lanes are there already.
     assert min(recorder.env_steps) > 20 * 384 * 4
     store = Store(copied)
@@ -100,7 +101,8 @@ def test_a_fork_without_a_change_is_its_parent_and_another_is_not(copied):
             np.testing.assert_array_equal(values, same[name], err_msg=name)
         np.testing.assert_array_equal(other["loss"][:AT], expected["loss"][:AT])
         assert (other["loss"][AT:] != expected["loss"][AT:]).all()
-        params = [store.read_params(name, seed) for name in (NAME, zero.name, one.name)]
+        names = (NAME, zero.name, one.name)
+        params = [load_agent(store.seed_dir(name, seed)).params for name in names]
         np.testing.assert_array_equal(params[0], params[1])
         assert (params[0] != params[2]).mean() > 0.5
         results = [store.read_result(name, seed) for name in (NAME, zero.name)]

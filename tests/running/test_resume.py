@@ -5,6 +5,7 @@ in seconds, a study runs once while the folder is copied at each passage of a wr
 each copy a study must go on as from a kill there. The kills in earnest confirm it.
 """
 
+import json
 import os
 import random
 import shutil
@@ -21,10 +22,11 @@ import numpy as np
 import pytest
 
 from jaxgen import load_agent
+from jaxgen.results.best import copy_best, lost_best
 from jaxgen.results.lock import locked
-from jaxgen.results.store import Store, open_store
+from jaxgen.results.read import read_records
+from jaxgen.results.store import AGENT, Store, open_store
 from jaxgen.running import progress
-from jaxgen.running.best_model import lost_best
 from jaxgen.running.kinds.matrix import KIND
 from jaxgen.running.progress import Progress
 from jaxgen.running.session import Batch, Interrupted
@@ -32,9 +34,8 @@ from jaxgen.running.workers.cut import make_units, remove_useless
 from jaxgen.study.presets import preset
 from jaxgen.study.product import Study
 from jaxgen.study.spec import Evaluation
-from jaxgen.system import checkpoint, faults, files
-from jaxgen.system.checkpoint import DamagedCheckpoint
-from jaxgen.system.files import TEMP_PREFIX
+from jaxgen.system import archives, checkpoint, faults, files
+from jaxgen.system.files import TEMP_PREFIX, DamagedFile
 from jaxgen.training.program import Carry
 from small_runs import (
     assert_same_results,
@@ -70,11 +71,12 @@ def copied(whole, tmp_path) -> Path:
 
 
 def assert_whole(root: Path, whole: Path) -> None:
-    """Results, tables and the best model are those of the study that nothing stopped."""
+    """Results, tables and agents are those of the study that nothing stopped."""
     assert_same_results(root, whole)
-    for name in ("results.csv", f"{BEST}_scores.json"):
+    names = [name for name in files_of(whole) if name.endswith(".npz") or "best_models" in name]
+    assert len(names) > 2 * LANES
+    for name in ("results.csv", *names):
         assert (root / name).read_bytes() == (whole / name).read_bytes(), name
-    np.testing.assert_array_equal(load_agent(root / BEST).params, load_agent(whole / BEST).params)
     assert list((root / "checkpoints").iterdir()) == []
     assert [name for name in files_of(root) if TEMP_PREFIX in name] == []
 
@@ -430,7 +432,7 @@ def test_damaged_results_are_never_read(copied, damage):
     damage_file(a_seed(copied, 1) / "history.npz", damage)
     process = run_matrix(*COMMAND, "--analyze", "--out", str(copied))
     assert process.returncode == 0
-    assert process.stderr.count("damaged, not read: ") == 2
+    assert process.stderr.count("left aside: ") == 2
     assert str(a_seed(copied, 0) / "result.json") in process.stderr
     assert "2 of 4 planned runs are here" in process.stdout
     seeds = [line.split(",")[:5] for line in (copied / "results.csv").read_text().splitlines()]
@@ -476,7 +478,7 @@ def test_a_checkpoint_that_holds_the_lost_best_model_is_gone_on_from(copied):
     """Killed between its last result and its best model, and planned for workers since."""
     batch = Batch(STUDY.groups[0].lanes)
     path, store = saved_by(copied, batch), Store(copied)
-    shutil.rmtree(copied / BEST)
+    best_agent(copied).unlink()
     remove_useless(STUDY, store, KIND, pytest.fail)
     assert path.exists()
     (unit,) = make_units(STUDY, store, KIND, 2)
@@ -514,18 +516,24 @@ def test_a_checkpoint_that_does_not_fit_is_named_and_trained_again(tmp_path, who
     assert_whole(tmp_path, whole)
 
 
-# The best model
+# Agents, and copies of the best
+
+
+def best_agent(root: Path) -> Path:
+    """The file of the agent of which the best model is a copy."""
+    best = json.loads((root / f"{BEST}_scores.json").read_text())
+    return Store(root).seed_dir(best["run"], best["seed"]) / AGENT
 
 
 @DAMAGES
-def test_a_damaged_best_model_is_refused_and_made_again(copied, whole, damage):
+def test_a_damaged_agent_is_refused_and_that_of_the_best_run_made_again(copied, whole, damage):
     before = identities(copied)
-    file = largest_file(copied / BEST)
+    file = best_agent(copied)
     damage_file(file, damage)
-    with pytest.raises(DamagedCheckpoint, match=file.name):
-        load_agent(copied / BEST)
+    with pytest.raises(DamagedFile, match=file.name):
+        load_agent(file)
     recorder = run(STUDY, copied)
-    (note,) = recorder.noted("the best model of ppo cartpole is missing (damaged: ")
+    (note,) = recorder.noted("the best agent of ppo_cartpole is missing (")
     assert str(file) in note
     assert note.endswith("is trained again for it")
     assert recorder.env_steps[-1] == STEPS
@@ -533,30 +541,85 @@ def test_a_damaged_best_model_is_refused_and_made_again(copied, whole, damage):
     assert_whole(copied, whole)
 
 
-def test_the_best_model_is_found_without_reading_histories(copied, monkeypatch):
+def test_an_agent_that_is_a_copy_of_another_is_made_again(copied, whole):
+    file = best_agent(copied)
+    (other,) = {path for path in file.parents[1].glob(f"*/{AGENT}") if path != file}
+    shutil.copy(other, file)
+    assert run(STUDY, copied).noted("the best agent of ppo_cartpole is missing (")
+    assert_whole(copied, whole)
+
+
+def test_the_best_agent_is_found_without_reading_histories(copied, monkeypatch):
     """Every worker looks for it, one after the other, at the end of every batch."""
     monkeypatch.setattr(Store, "_history_bytes", lambda *arguments: pytest.fail("read"))
     group, store = STUDY.groups[0], Store(copied)
     assert lost_best(store, group) is None
-    shutil.rmtree(copied / BEST)
+    best_agent(copied).unlink()
     assert lost_best(store, group) is not None
 
 
-@pytest.mark.parametrize("lost", [BEST, f"{BEST}_scores.json"])
-def test_a_best_model_that_is_gone_is_made_again(copied, whole, lost):
-    path = copied / lost
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    assert run(STUDY, copied).noted("the best model of ppo cartpole is missing")
+@pytest.mark.parametrize("name", [f"{BEST}.npz", f"{BEST}_scores.json", "best_models"])
+@pytest.mark.parametrize("damage", [None, lambda data: data[:-7]])
+def test_copies_that_are_gone_or_damaged_are_made_again_without_training(
+    copied, whole, name, damage
+):
+    path = copied / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    elif damage is None:
+        path.unlink()
+    else:
+        damage_file(path, damage)
+    assert not run(STUDY, copied).env_steps
     assert_whole(copied, whole)
 
 
-def test_what_lies_in_the_place_of_the_best_model_stays_and_costs_no_table(copied, whole):
-    shutil.rmtree(copied / BEST)
-    (copied / BEST).mkdir()
-    (copied / BEST / "mine.txt").write_text("years")
-    recorder = run(STUDY, copied)
-    (note,) = recorder.noted("the best model was not saved: ")
-    assert str(copied / BEST) in note and "holds mine.txt and stays as it is" in note
-    assert (copied / BEST / "mine.txt").read_text() == "years"
-    assert_same_results(copied, whole)
-    assert (copied / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+@pytest.mark.parametrize("folder", [True, False])
+def test_what_lies_in_the_place_of_a_copy_stays_and_costs_no_table(copied, whole, folder):
+    path = copied / f"{BEST}.npz"
+    path.unlink()
+    if folder:
+        path.mkdir()
+    else:
+        np.savez(path, mine=np.arange(3))
+    store = Store(copied)
+    (said,) = copy_best(store, read_records(store)[0])
+    assert said.startswith(str(path)) and said.endswith("stays as it is; name a file that is new")
+    assert not run(STUDY, copied).env_steps
+    assert path.is_dir() if folder else np.load(path).files == ["mine"]
+
+
+def test_only_the_best_agents_of_hundreds_are_kept(copied, whole, tmp_path):
+    root = tmp_path / "few"
+    run(STUDY, root, keep_agents=False)
+    kept = {path.relative_to(root) for path in root.glob(f"runs/*/*/{AGENT}")}
+    assert best_agent(root).relative_to(root) in kept and len(kept) <= 2
+    for name in (f"{BEST}.npz", f"{BEST}_scores.json", "results.csv"):
+        assert (root / name).read_bytes() == (whole / name).read_bytes()
+    # Killed before it was written.
+    best_agent(root).unlink()
+    assert run(STUDY, root, keep_agents=False).noted("the best agent of ppo_cartpole is missing (")
+    assert best_agent(root).read_bytes() == best_agent(copied).read_bytes()
+
+
+def test_a_best_model_that_an_older_version_kept_as_a_folder_is_enough(copied):
+    """It kept no others."""
+    best = json.loads((copied / f"{BEST}_scores.json").read_text())
+    arrays, meta = archives.load_described(copied / f"{BEST}.npz")
+    for path in (*copied.glob(f"runs/*/*/{AGENT}"), *copied.glob("best_models/*.npz")):
+        path.unlink()
+    checkpoint.save(copied / BEST, arrays, meta | {"version": 1})
+    assert not run(STUDY, copied).env_steps
+    assert load_agent(copied / BEST).seed == best["seed"]
+    assert json.loads((copied / "best_models/best_scores.json").read_text()) == {
+        BEST.split("/")[1].removesuffix("_best"): best
+    }
+
+
+def test_fresh_leaves_no_agent_of_before(copied):
+    for path in copied.glob(f"runs/*/*/{AGENT}"):
+        path.write_bytes(b"old")
+    calls = iter(range(100))
+    with pytest.raises(Interrupted):
+        run(STUDY, copied, fresh=True, should_stop=lambda: next(calls) == 1)
+    assert not list(copied.glob(f"runs/*/*/{AGENT}"))

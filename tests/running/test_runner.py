@@ -135,7 +135,7 @@ def test_every_rule_trains_a_program_of_its_own(tmp_path):
 
 
 def test_seed_by_seed_changes_no_bit(folder, tmp_path):
-    """Nor the best model, which is chosen again after each seed."""
+    """Nor the best model."""
     cell = CARTPOLE[0]
     # Which seed is the best differs between kinds of CPU; as the last it replaces another.
     best = json.loads((folder(cell) / f"{BEST}_scores.json").read_text())["seed"]
@@ -143,7 +143,6 @@ def test_seed_by_seed_changes_no_bit(folder, tmp_path):
     recorder = run(study_of(cell, seeds=best_last), tmp_path, vmap_seeds=False)
     assert len(recorder.noted("runs done")) == len(SEEDS)
     assert_same_results(tmp_path, folder(cell))
-    assert len(recorder.noted("best model")) > 1
     scores = f"{BEST}_scores.json"
     assert (tmp_path / scores).read_bytes() == (folder(cell) / scores).read_bytes()
     ours, theirs = (jaxgen.load_agent(root / BEST).params for root in (tmp_path, folder(cell)))
@@ -308,15 +307,16 @@ def test_a_diverged_run_is_done(diverged):
 
 def test_what_counts_as_diverged():
     params, updates = np.zeros(3), np.array([0.0, 1.0, 1.0])
-    history = {"updates": updates, "loss": np.array([np.nan, 1.0, np.inf])}
+    history = {"updates": updates, "loss": np.array([np.nan, 1.0, 2.0])}
     spec, returns = small_study().groups[0].specs[0], np.zeros((2, 1, 1))
     trained = Trained(spec, 0, params, returns, history, None)
     assert trained.fault is None
     infinite = trained._replace(params=np.array([0.0, np.inf, 0.0]))
     assert infinite.fault == "its parameters are not finite"
     # A population that ranks returns which are NaN keeps finite parameters.
-    ranked = history | {"loss": np.array([1.0, np.nan, 1.0])}
-    assert trained._replace(history=ranked).fault == "its loss is not a number in iteration 1"
+    for loss in (np.nan, np.inf):
+        ranked = history | {"loss": np.array([1.0, loss, 1.0])}
+        assert trained._replace(history=ranked).fault == "its loss is not finite in iteration 1"
     # The same of returns that are infinite, whose loss is as well.
     paid = history | {"reward": np.array([0.0, np.nan, np.inf])}
     assert trained._replace(history=paid).fault == "its training return is infinite in iteration 2"

@@ -23,8 +23,8 @@ def finish(trainer: "Trainer", state: "Progress") -> None:
 
 
 def lost(store: Store, group: Group) -> tuple[Lane, str] | None:
-    """A lane whose run is the best and whose model is not kept, see `jaxgen.running.best_model`."""
-    from jaxgen.running.best_model import lost_best
+    """A lane whose run is the best and whose agent is not kept, see `jaxgen.results.best`."""
+    from jaxgen.results.best import lost_best
 
     return lost_best(store, group)
 
