@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import envs_jax  # noqa: F401  (registers what tables call the environments)
 from jaxgen.report.source import is_report, read_source, write_report
+from jaxgen.study.plugins import load_plugin
 from jaxgen.system.streams import lasting_streams
 
 
@@ -27,6 +28,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("results", nargs="?", default="results", metavar="RESULTS",
                         help="a results folder, a results.csv or .csv.gz, or the folder of a "
                              "report (default: results)")
+    parser.add_argument("--plugin", nargs="+", type=Path, default=[], metavar="FILE.py",
+                        help="Python files that say what environments of your own are called")
     parser.add_argument("-o", "--out", metavar="DIR",
                         help="where the report goes (default: report/ in the results folder)")
     parser.add_argument("--page", metavar="FILE",
@@ -40,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     path = Path(args.results)
     try:
+        for plugin in args.plugin:
+            load_plugin(plugin)
         source = read_source(path)
         files = write_report(source, args.out or _folder_of(path), args.page)
     except (ValueError, OSError) as error:

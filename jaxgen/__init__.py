@@ -19,9 +19,24 @@ _HOMES = {
     "preset": "study.presets",
     "make_study": "study.product",
     "make_technique": "techniques",
+    "Technique": "techniques",
+    "load_plugin": "study.plugins",
+    "register_algorithm": "study.cards",
+    "register_environment": "study.cards",
+    "register_technique": "techniques",
+    "AlgorithmCard": "study.cards.base",
+    "EnvironmentCard": "study.cards.base",
+    "Setup": "study.cards.base",
+    "TaskCard": "study.cards.base",
+    "Title": "study.cards.base",
 }
 
 __all__ = ["__version__", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion."""
+    return __all__
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import envs_jax
 from jaxgen.study import cards
 from jaxgen.study.cards.base import Listing, resolve
+from jaxgen.study.plugins import load_plugin
 from jaxgen.system import doctor, platform
 from jaxgen.system.options import computing
 from jaxgen.system.streams import lasting_streams
@@ -86,6 +87,8 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S",
                         help="of the evaluation episodes; 0: those of every study (default: 0)")
+    parser.add_argument("--plugin", nargs="+", type=Path, default=[], metavar="FILE.py",
+                        help="Python files with environments or algorithms of your own")
     parser.add_argument("--allow-known-bad", action="store_true",
                         help="start on a CPU with a jaxlib that is known to be wrong there")
 
@@ -95,6 +98,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0, 1 for a PROBLEM, 2 for bad input."""
     args = parse(argv)
     try:
+        if getattr(args, "plugin", None):
+            # One of them may start JAX.
+            platform.configure(allow_known_bad=args.allow_known_bad)
+            for path in args.plugin:
+                load_plugin(path)
         return args.run(args)
     except (ValueError, OSError) as error:
         print(f"jaxgen: {error}", file=sys.stderr)

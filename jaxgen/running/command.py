@@ -122,10 +122,25 @@ def _run(command: Command) -> int:
         return _work(command, study, how)
     if how.isolated or how.launcher != "inline":
         return _launch(command, study, how)
-    platform.configure(args.device, args.devices, allow_known_bad=args.allow_known_bad)
+    configure(args)
     store = open_store(args.out)
     with locked(store):
         return _train(command, study, store)
+
+
+def configure(args: argparse.Namespace) -> None:
+    """Set up JAX as a command line asks for it; again, later: nothing.
+
+    Raises:
+      BadInput: flags exclude each other, or a value is not allowed.
+    """
+    devices, neighbours = args.devices, _neighbours(launch_of(args)) if args.worker else 1
+    if neighbours > 1:
+        # Each takes its share of a GPU as soon as it starts.
+        share = f"{MEMORY_SHARE / neighbours:.3f}"
+        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", share)
+        devices = devices or max(1, platform.num_cores() // neighbours)
+    platform.configure(args.device, devices, allow_known_bad=args.allow_known_bad)
 
 
 # In this process
@@ -227,13 +242,8 @@ def _work(command: Command, study: Study, how: Launch) -> int:
 
     args = command.args
     store = open_store(args.out, create=False)
-    neighbours = how.num_workers if how.launcher == "local" else 1
-    if neighbours > 1:
-        # Each takes its share of a GPU as soon as it starts.
-        share = f"{MEMORY_SHARE / neighbours:.3f}"
-        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", share)
-    platform.configure(args.device, args.devices or _devices_of_a_worker(how),
-                       allow_known_bad=args.allow_known_bad)
+    configure(args)
+    neighbours = _neighbours(how)
     with locked(store, shared=True), stop_flag(patient=True) as should_stop:
         log = own_log(store, args.unit)
         backend = platform.confirm_backend(args.device, args.allow_known_bad, args.devices)
@@ -250,11 +260,9 @@ def _work(command: Command, study: Study, how: Launch) -> int:
     return FAILED if wrong else 0
 
 
-def _devices_of_a_worker(how: Launch) -> int | None:
-    """The cores of this machine, shared out among its workers."""
-    if how.launcher != "local":
-        return None
-    return max(1, platform.num_cores() // how.num_workers)
+def _neighbours(how: Launch) -> int:
+    """Workers with which one shares its machine, itself among them."""
+    return how.num_workers if how.launcher == "local" else 1
 
 
 # What all of them share

@@ -10,6 +10,10 @@ NUM_WORKERS = 2
 """Workers unless ``--workers`` says how many."""
 
 
+INSTEAD = ("list", "analyze", "status")
+"""Flags that ask for something else than a run."""
+
+
 def add_running(parser: argparse.ArgumentParser) -> None:
     """Add all flags of this module to a parser."""
     programs = parser.add_argument_group("how to run (changes no result)")
@@ -39,7 +43,8 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--out", default="results", metavar="DIR", help="results folder")
+    group.add_argument("--out", metavar="DIR",
+                       help="results folder (default: results, with --quick results-quick)")
     group.add_argument("--fresh", action="store_true",
                        help="discard the study's runs in --out first")
     group.add_argument("--accept", action="store_true",

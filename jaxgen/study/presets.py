@@ -48,7 +48,8 @@ def preset(algorithm: str, environment: str) -> Config:
     if environment not in setups:
         raise BadInput(
             f"{algorithm} has no configuration for environment {environment!r}; "
-            f"allowed: {', '.join(setups) or 'none, as envs_jax is not imported'}"
+            f"allowed: {', '.join(setups) or 'none, as envs_jax is not imported'}; one of your own "
+            f"gets it from its card: setups={{{card.name!r}: Setup({card.config.__name__}(...))}}"
         )
     config, overrides = setups[environment].config, dict(card.variants.get(algorithm, {}))
     if "network" in overrides and config.network == "mlp":

@@ -222,7 +222,7 @@ def test_killed_at_every_write_point(tmp_path, uninterrupted):
     points = [
         *faults.WRITE_POINTS, "spec.replaced:2", "history.written:3", "provenance.replaced:4",
         "result.written:2", "result.replaced:4", "derived.written:2", "derived.replaced:4",
-        "checkpoint.arrays:2", "checkpoint.moved:5", "checkpoint.placed:5",
+        "checkpoint.arrays:2", "checkpoint.moved:3", "checkpoint.placed:4", "agent.written:3",
     ]  # fmt: skip
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda p: kill_at_point(p, tmp_path / p, uninterrupted), points))

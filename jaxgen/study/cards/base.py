@@ -19,11 +19,11 @@ NO_LIMIT = 2**31 - 1
 
 
 class Title(NamedTuple):
-    """Names of an environment."""
+    """Names of an environment; its registry name where they are empty."""
 
-    figure: str
+    figure: str = ""
     """A short name for figures and tables."""
-    sentence: str
+    sentence: str = ""
     """The name within a sentence, after "on"."""
 
 
@@ -107,8 +107,8 @@ class EnvironmentCard:
     """An environment by its registry name."""
 
     name: str
-    title: Title
     task: TaskCard
+    title: Title = Title()
     setups: Mapping[str, Setup] = field(default_factory=dict)
     """Setups by the name of the algorithm."""
     limits: Limits = Limits()
