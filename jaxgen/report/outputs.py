@@ -14,7 +14,7 @@ from jaxgen.results.store import Store
 
 def write_outputs(
     store: Store, plan: Collection[tuple[str, int]] | None = None, plots: bool = True
-) -> list[str]:
+) -> tuple[list[Record], list[str]]:
     """Write every table and figure that the records allow.
 
     Args:
@@ -23,7 +23,7 @@ def write_outputs(
       plots: draw the figures too.
 
     Returns:
-      In words, the files that are damaged or in the way of others.
+      The records, and in words the files that are damaged or in the way of others.
     """
     records, damaged = read_records(store)
     store.write_text("results.csv", table.csv_text(table.rows(records)))
@@ -35,7 +35,7 @@ def write_outputs(
     in_the_way = copy_best(store, records)
     if plots and records:
         _draw(store, records, by_experiment)
-    return damaged + in_the_way
+    return records, damaged + in_the_way
 
 
 def _by_experiment(records: list[Record]) -> Mapping[str, list[Record]]:

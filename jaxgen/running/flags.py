@@ -61,7 +61,9 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--wandb", nargs="?", const="offline", choices=("offline", "online"),
                        help="write Weights & Biases runs, a group per cell, into DIR/wandb "
                             "(offline unless online is given)")
-    group.add_argument("--quiet", action="store_true", help="print notes and the summary only")
+    group.add_argument("--quiet", action="store_true", help="print notes and results only")
+    group.add_argument("--verbose", action="store_true",
+                       help="print reward, loss and agreement of every arm as it trains")
     group.add_argument("--allow-known-bad", action="store_true",
                        help="start on a CPU with a jaxlib that is known to be wrong there")
 

@@ -434,7 +434,7 @@ def test_damaged_results_are_never_read(copied, damage):
     assert process.returncode == 0
     assert process.stderr.count("left aside: ") == 2
     assert str(a_seed(copied, 0) / "result.json") in process.stderr
-    assert "2 of 4 planned runs are here" in process.stdout
+    assert "MISSING: 2 of 4 runs, of ppo_cartpole_" in process.stdout
     seeds = [line.split(",")[:5] for line in (copied / "results.csv").read_text().splitlines()]
     assert len({(line[0], line[4]) for line in seeds[1:]}) == 2
 
