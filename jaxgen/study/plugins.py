@@ -8,10 +8,9 @@ Its folder may hold further modules that it imports. Nothing here imports JAX, a
 imports it where it is used is listed as quickly as the package's own.
 """
 
-import importlib
 import sys
 import traceback
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -71,7 +70,7 @@ def _module_name(path: Path) -> str:
 
 def _found_elsewhere(name: str) -> str | None:
     """The file of a module of this name that could be imported; None: there is none."""
-    spec = importlib.util.find_spec(name)
+    spec = find_spec(name)
     return None if spec is None else spec.origin or name
 
 
