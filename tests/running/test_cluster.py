@@ -3,9 +3,9 @@
 import errno
 import os
 import re
+import shutil
 import signal
 import socket
-import shutil
 import subprocess
 import sys
 import threading
