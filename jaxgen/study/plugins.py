@@ -47,7 +47,7 @@ def load_plugin(path: str | Path) -> ModuleType:
     if str(path.parent) not in sys.path:
         # Last, so that a file there hides no package.
         sys.path.append(str(path.parent))
-    module = _execute(path, name, before)
+    module = _execute(path, name, source, before)
     code.forget()
     names = [set(registry) - old for registry, old in zip(_REGISTRIES, before, strict=True)]
     _loaded[path] = source, module, names
@@ -74,13 +74,14 @@ def _found_elsewhere(name: str) -> str | None:
     return None if spec is None else spec.origin or name
 
 
-def _execute(path: Path, name: str, before: list[set[str]]) -> ModuleType:
+def _execute(path: Path, name: str, source: bytes, before: list[set[str]]) -> ModuleType:
     spec = spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None, "a .py file has a loader"
+    assert spec is not None, "a .py file has a loader"
     module = module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        # Not by the loader: it takes bytecode of a file that had this size in this second for it.
+        exec(compile(source, path, "exec"), vars(module))
     except Exception as error:
         del sys.modules[name]
         for registry, old in zip(_REGISTRIES, before, strict=True):
