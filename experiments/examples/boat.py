@@ -10,10 +10,16 @@ import jax
 import jax.numpy as jnp
 
 from envs_jax.base import Environment, check_levels
-from jaxgen import preset
-from jaxgen.study.cards import register_environment
-from jaxgen.study.cards.base import EnvironmentCard, Setup, TaskCard, Title
-from jaxgen.techniques import COMPONENTS, Technique
+from jaxgen import (
+    EnvironmentCard,
+    Setup,
+    TaskCard,
+    Technique,
+    Title,
+    preset,
+    register_environment,
+    register_technique,
+)
 from jaxgen.types import Array, Discrete, EnvSpec, Numbers
 
 STEPS = 100
@@ -74,7 +80,7 @@ class BoatTask:
 
 
 register_environment(EnvironmentCard(
-    name="boat", title=Title("Boat", "the boat"), task=TaskCard(make=f"{__name__}:BoatTask"),
+    name="boat", title=Title("Boat", "the boat"), task=TaskCard(make="boat:BoatTask"),
     setups={"ppo": Setup(preset("ppo", "cartpole"))},
 ))  # fmt: skip
-COMPONENTS["dr-edge"] = Technique(levels=(0.0, 0.5, 0.5))
+register_technique("dr-edge", Technique(levels=(0.0, 0.5, 0.5)))

@@ -1,28 +1,32 @@
 """The example of a plug-in: its environment and its technique train in a study as any other."""
 
 import sys
-from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from jaxgen import load_plugin
 from jaxgen.results.read import read_records
 from jaxgen.results.store import open_store
+from jaxgen.study import plugins
 from jaxgen.study.cards import ENVIRONMENT_CARDS
 from jaxgen.techniques import COMPONENTS
 from small_runs import run, small_study
 
-BOAT = "experiments.examples.boat"
+BOAT = Path(__file__).parents[2] / "experiments" / "examples" / "boat.py"
 
 
 @pytest.fixture
-def boat():
-    """The example, which registers itself where it is imported; forgotten afterwards."""
+def boat(monkeypatch):
+    """The example, loaded as ``--plugin`` loads it; forgotten afterwards."""
     registries: list[Any] = [ENVIRONMENT_CARDS, COMPONENTS]
     before = [dict(registry) for registry in registries]
-    yield import_module(BOAT)
-    del sys.modules[BOAT]
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(plugins, "_loaded", {})
+    yield load_plugin(BOAT)
+    del sys.modules["boat"]
     for registry, content in zip(registries, before, strict=True):
         registry.clear()
         registry.update(content)
