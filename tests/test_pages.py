@@ -1,9 +1,13 @@
-"""The pages: every link, anchor and path in them leads somewhere."""
+"""The pages: links, anchors and paths in them lead somewhere, and their commands are understood."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+
+from experiments import command_line, report
+from jaxgen import __main__ as tools
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("benchmarks", "envs_jax", "experiments", "jaxgen", "tests")
@@ -14,6 +18,13 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)})/[\w./-]*\w")
 """A file or folder of the repository by its name from the root."""
 BLOCK = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+
+
+PARSERS = {
+    "python experiments/matrix.py": command_line.parse,
+    "python experiments/report.py": report.parse,
+    "python -m jaxgen": tools.parse,
+}
 
 
 def anchors(page: Path) -> set[str]:
@@ -54,3 +65,16 @@ def test_every_page_is_reached_from_the_front_page():
         targets = {(page.parent / link.partition("#")[0]).resolve() for link in links}
         new += [each for each in PAGES if each in targets - reached]
     assert reached == set(PAGES)
+
+
+def test_commands_are_understood():
+    """Each line of a block that starts the matrix, a report or a tool has flags that exist."""
+    blocks = [block for page in PAGES for block in BLOCK.findall(page.read_text())]
+    lines = [line for block in blocks for line in block.splitlines()]
+    seen = set()
+    for line in lines:
+        for start, parse in PARSERS.items():
+            if line.startswith(f"{start} ") or line == start:
+                parse(shlex.split(line.removeprefix(start)))
+                seen.add(start)
+    assert seen == PARSERS.keys()
