@@ -32,7 +32,7 @@ from jaxgen.report.generalisation.tables import (
 from jaxgen.report.generalisation.words import place
 from jaxgen.results.records import Cell, algorithm_order, arm_order, levels_of
 from jaxgen.study.cards import figure_title, sentence_title
-from jaxgen.study.presets import counting_populations, expected_of, observes_codes
+from jaxgen.study.presets import counting_populations, observes_codes
 
 TITLES = ("Which training generalises? A report", "Report")
 """The title of a report, and of one without a finished run."""
@@ -254,7 +254,7 @@ def _presets(findings: Findings, illustrate: Illustrate) -> Section:
         cells = [*([bases[key]] if key in bases else []), *presets]
         environment, algorithm, arm = key
         title = f"{place(algorithm, environment)}, {arm}"
-        blocks += [_preset_words(environment, algorithm, cells), preset_table(title, cells)]
+        blocks += [_preset_words(cells), preset_table(title, cells)]
         if have_curves(cells):
             panels = {title: [(cell.algorithm, cell) for cell in cells]}
             caption = f"{title}: learning curves of the presets, means over seeds."
@@ -263,21 +263,16 @@ def _presets(findings: Findings, illustrate: Illustrate) -> Section:
     return Section("Presets of one algorithm", blocks)
 
 
-def _preset_words(environment: str, algorithm: str, cells: Sequence[Cell]) -> str:
-    """The preset with the highest return at level 0, beside what the specification expects."""
+def _preset_words(cells: Sequence[Cell]) -> str:
+    """The preset with the highest return at level 0."""
     finished = [cell for cell in cells if cell.finished]
     if not finished:
         return "No run of a preset finished."
     best = max(finished, key=lambda cell: cell.curves()[:, 0].mean())
-    text = (
+    return (
         f"{best.algorithm} has the highest mean greedy return at level 0: {mean_return(best)} "
         f"over {len(best.records)} seeds."
     )
-    expected = expected_of(algorithm, environment)
-    if expected is not None:
-        low, high = expected.returns
-        text += f" The specification expects {low:g} to {high:g} of {algorithm}."
-    return text
 
 
 # Limits

@@ -47,17 +47,6 @@ class Observed(Enum):
     IMAGES = "images"
 
 
-class Expected(NamedTuple):
-    """Expectations of the specification for one experiment; ranges are (low, high)."""
-
-    returns: tuple[float, float]
-    """Return at level 0."""
-    seconds: tuple[float, float]
-    """Time of one baseline experiment on one GPU, in the system that this one replaces."""
-    gar_seconds: tuple[float, float] | None
-    """The same with GAR, about six times as long; None where GAR is an alias."""
-
-
 class Setup(NamedTuple):
     """An algorithm on an environment."""
 
@@ -67,7 +56,6 @@ class Setup(NamedTuple):
     """Seconds of training per million env steps of a lane, on two CPU cores."""
     variant_seconds: Mapping[str, float] = {}
     """The same of named presets that take another time."""
-    expected: Expected | None = None
 
 
 class Limits(NamedTuple):
