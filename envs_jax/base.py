@@ -92,7 +92,7 @@ class Environment:
             for path, leaf in leaves
         ]
         sheet = Image.new("RGB", (TEXT_WIDTH, LINE_HEIGHT * (len(lines) + 1)), "white")
-        ImageDraw.Draw(sheet).multiline_text((LINE_HEIGHT // 2,) * 2, "\n".join(lines), "black")
+        ImageDraw.Draw(sheet).multiline_text((8, 8), "\n".join(lines), "black")
         return np.asarray(sheet)
 
     # gymnax 1.x surface

@@ -21,6 +21,7 @@ _HOMES = {
     "plot_degradation": "report.agents",
     "plot_learning_curves": "report.agents",
     "preset": "study.presets",
+    "replace": "study.config",
     "make_study": "study.product",
     "make_technique": "techniques",
     "Technique": "techniques",

@@ -23,7 +23,7 @@ BLOCK = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 PARSERS = {
     "python experiments/matrix.py": command_line.parse,
     "python experiments/report.py": report.parse,
-    "python -m jaxgen": tools.parse,
+    "jaxgen": tools.parse,
 }
 
 

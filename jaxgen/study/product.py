@@ -12,7 +12,14 @@ from typing import Any
 from jaxgen.study.arms import Arm, is_possible, parse_arm, technique_of
 from jaxgen.study.cards import ENVIRONMENT_CARDS, environment_card
 from jaxgen.study.config import Config, replace
-from jaxgen.study.presets import algorithm_card, check_defined, is_defined, preset
+from jaxgen.study.presets import (
+    algorithm_card,
+    base_algorithm,
+    check_defined,
+    is_defined,
+    preset,
+    setups_of,
+)
 from jaxgen.study.programs import program_key
 from jaxgen.study.spec import Evaluation, RunSpec
 from jaxgen.system.errors import BadInput
@@ -57,7 +64,8 @@ class Study:
 
     groups: tuple[Group, ...]
     left_out: tuple[str, ...] = ()
-    """Algorithm and technique of arms that the algorithm does not have."""
+    """Algorithm and technique of arms that the algorithm does not have, and algorithm and
+    environment where it has no configuration."""
 
     @property
     def lanes(self) -> list[tuple[RunSpec, int]]:
@@ -101,22 +109,35 @@ def make_study(
     evaluation.validate()
     if evaluation.levels[-1] != 1.0:
         raise BadInput(f"levels {evaluation.levels!r} must end with 1 for the scores of a study")
-    left_out = tuple(
-        f"{algorithm} {name}"
-        for algorithm in algorithms
-        for name in arms
-        if not _has(algorithm, name)
-    )
+    places = [
+        (environment, algorithm)
+        for environment in environments
+        for algorithm in _configured(environment, algorithms)
+    ]
+    left_out = (
+        *(f"{algorithm} {name}" for algorithm in algorithms for name in arms
+          if not _has(algorithm, name)),
+        *(f"{algorithm} on {environment}" for environment in environments
+          for algorithm in algorithms if (environment, algorithm) not in places),
+    )  # fmt: skip
     groups = [
         group
-        for environment in environments
-        for algorithm in algorithms
+        for environment, algorithm in places
         for group in _make_groups(
             _first_spec(environment, algorithm, evaluation, total_steps, quick, study_seed),
             by_algorithm[algorithm], seeds,
         )
     ]
     return Study(tuple(groups), left_out)
+
+
+def _configured(environment: str, algorithms: Sequence[str]) -> list[str]:
+    """The algorithms that have a configuration for an environment; BadInput: none of them has."""
+    environment_card(environment)
+    configured = [name for name in algorithms if environment in setups_of(base_algorithm(name))]
+    if not configured:
+        preset(algorithms[0], environment)
+    return configured
 
 
 def _arms_of(algorithm: str, names: Sequence[str]) -> list[Arm]:

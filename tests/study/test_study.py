@@ -178,7 +178,7 @@ def test_seeds_are_read_once_however_many_they_are():
 
 
 REFUSED = [
-    ({"environments": ["pong"]}, "environment 'pong'; allowed: cartpole, minigrid"),
+    ({"environments": ["pong"]}, "environment 'pong' is unknown; use one of cartpole, minigrid"),
     ({"environments": []}, "no environment given"),
     ({"environments": ["cartpole", "cartpole"]}, "environment 'cartpole' is given twice"),
     ({"algorithms": ["sac"]}, "unknown algorithm 'sac'; allowed: ppo, dqn, es"),
