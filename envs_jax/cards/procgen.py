@@ -39,7 +39,9 @@ STARPILOT = EnvironmentCard(
         missing=_missing,
     ),
     # Published agents of a million steps are only at s(0) = .02; the games take hours of a CPU.
-    limits=Limits(episodes=256, curve_episodes=32, min_s0=0.02, can_probe=False),
+    limits=Limits(
+        episodes=256, curve_episodes=32, quick_episodes=2, min_s0=0.02, can_probe=False
+    ),
     setups={
         # Seconds follow from measured parts (an image's way through the network and its gradient),
         # but for ppo-published, whose training was timed.
@@ -50,6 +52,7 @@ STARPILOT = EnvironmentCard(
                 gamma=0.999,
             ),
             seconds=1300.0,
+            quick={"num_envs": 2, "num_steps": 16, "num_epochs": 1, "num_minibatches": 2},
             variant_seconds={"ppo-published": 7000.0},
         ),
         "dqn": Setup(
@@ -60,6 +63,7 @@ STARPILOT = EnvironmentCard(
                 target_interval=10_000, learning_starts=20_000,
             ),
             seconds=5000.0,
+            quick={"buffer_size": 3_000},
         ),
         "es": Setup(
             ESConfig(
@@ -68,6 +72,7 @@ STARPILOT = EnvironmentCard(
                 num_frames=4, num_envs=20, num_steps=1000, population=20, sigma=0.02,
             ),
             seconds=300.0,
+            quick={"population": 4, "num_envs": 4, "num_steps": 100},
         ),
     },
 )

@@ -26,6 +26,8 @@ from jaxgen.system.errors import BadInput
 from jaxgen.system.files import MAX_NAME
 from jaxgen.system.values import items, whole
 
+QUICK_ITERATIONS, QUICK_IMAGES = 12, 3
+"""Iterations of a quick run, and of one that reads images."""
 MAX_SEED = 2**31 - 1
 """Seeds stay below; the upper half of the folds belongs to evaluation."""
 
@@ -172,7 +174,8 @@ def _first_spec(
     task = environment_card(environment).task
     options = dict(task.options)
     if quick:
-        config, options = _quick(algorithm, config), options | dict(task.quick)
+        config = _quick(algorithm, environment, config)
+        options, evaluation = options | dict(task.quick), _quicker(evaluation, environment)
     if total_steps is not None:
         config = replace(config, {"total_steps": total_steps})
     config.validate()
@@ -252,12 +255,22 @@ def least_s0(environment: str) -> float:
     return Evaluation.min_s0 if least is None else least
 
 
-def _quick(algorithm: str, config: Config) -> Config:
+def _quick(algorithm: str, environment: str, config: Config) -> Config:
     """Cut the work to seconds: enough to see every part move, not enough to learn."""
-    changes = {"total_steps": 12 * config.steps_per_iteration}
+    own = setups_of(base_algorithm(algorithm))[environment].quick
+    config = replace(config, own)
+    iterations = QUICK_IMAGES if config.network != "mlp" else QUICK_ITERATIONS
+    changes = {"total_steps": iterations * config.steps_per_iteration}
     changes |= algorithm_card(algorithm).facts.quick(config)
     changes["total_steps"] = min(config.total_steps, changes["total_steps"])
     return replace(config, changes)
+
+
+def _quicker(evaluation: Evaluation, environment: str) -> Evaluation:
+    """An evaluation with fewer episodes, where each of them takes long."""
+    most = environment_card(environment).limits.quick_episodes
+    fewer = {name: min(getattr(evaluation, name), most) for name in ("episodes", "curve_episodes")}
+    return dataclasses.replace(evaluation, **fewer)
 
 
 def _check_axis(kind: str, names: Sequence[str]) -> None:

@@ -80,8 +80,9 @@ def test_they_are_as_short_as_the_pages_say():
 def test_workers_load_them_too(tmp_path):
     """By paths relative to the folder in which the command is given."""
     process = run_matrix(
-        "--plugin", *(str(file.relative_to("/")) for file in FILES), "--env", "boat", "tug", "--algo", "a2c", "es",
-        "--technique", "baseline", "dr-edge", "--seeds", "0", "--total-steps", "20000",
+        "--plugin", *(str(file.relative_to("/")) for file in FILES), "--env", "boat", "tug",
+        "--algo", "a2c", "es", "--technique", "baseline", "dr-edge", "--seeds", "0",
+        "--total-steps", "20000",
         "--eval-episodes", "10", "--no-plots", "--launcher", "local", "--workers", "2",
         "--out", str(tmp_path),
     )  # fmt: skip

@@ -56,6 +56,8 @@ class Setup(NamedTuple):
     """Seconds of training per million env steps of a lane, on two CPU cores."""
     variant_seconds: Mapping[str, float] = {}
     """The same of named presets that take another time."""
+    quick: Overrides = {}
+    """Changes to the configuration, beside the budget, that cut a quick run to seconds."""
 
 
 class Limits(NamedTuple):
@@ -65,6 +67,8 @@ class Limits(NamedTuple):
     """Evaluation episodes per level, at most."""
     curve_episodes: int = NO_LIMIT
     """Episodes per point of a learning curve, at most."""
+    quick_episodes: int = NO_LIMIT
+    """Episodes of both kinds in a quick run, at most."""
     min_s0: float | None = None
     """Least s(0) of a policy that learned; None: the usual one."""
     can_probe: bool = True
