@@ -6,7 +6,6 @@ from pathlib import Path
 
 from envs_jax import unavailable
 from jaxgen.running.command import configure
-from jaxgen.running.config_file import flags_of, text_of, words_of
 from jaxgen.running.flags import INSTEAD, add_running
 from jaxgen.study.cards import ALGORITHM_CARDS, environment_card, environment_names
 from jaxgen.study.cards.base import Listing
@@ -15,6 +14,7 @@ from jaxgen.study.presets import algorithm_names
 from jaxgen.study.product import Study, make_study
 from jaxgen.study.settings import parse_settings, with_settings
 from jaxgen.study.spec import Evaluation
+from jaxgen.system.config_file import flags_of, text_of, words_of
 from jaxgen.system.errors import BadInput
 from jaxgen.system.values import whole
 from jaxgen.techniques import SUITES

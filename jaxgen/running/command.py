@@ -107,6 +107,8 @@ def _run(command: Command) -> int:
 
         print(status_text(open_store(args.status, create=False)))
         return 0
+    if args.evaluate:
+        return _evaluate(command)
     study, how = command.make_study(args), launch_of(args)
     if not args.worker and (remark := command.remark(args)):
         print(remark)
@@ -169,6 +171,24 @@ def _train(command: Command, study: Study, store: Store) -> int:
     seal_cache()
     _conclude(command, study, store)
     print(f"Finished in {time.perf_counter() - began:.0f} s")
+    return 0
+
+
+def _evaluate(command: Command) -> int:
+    """Let all agents of a folder play again."""
+    args = command.args
+    store = open_store(args.evaluate, create=False)
+    configure(args)
+    platform.confirm_backend(args.device, args.allow_known_bad, args.devices)
+    from jaxgen.running.evaluating import Asked, evaluate_store
+
+    asked = Asked(tuple(args.levels), args.episodes, args.per_episode)
+    asked.validate()
+    with locked(store):
+        found = evaluate_store(store, command.make_task, asked)
+    for line in found.left_aside:
+        print(f"left aside: {line}", file=sys.stderr)
+    print("\n".join([*found.lines, "", *found.files]))
     return 0
 
 

@@ -10,8 +10,8 @@ NUM_WORKERS = 2
 """Workers unless ``--workers`` says how many."""
 
 
-INSTEAD = ("list", "analyze", "status")
-"""Flags that ask for something else than a run."""
+INSTEAD = ("list", "analyze", "status", "evaluate", "levels", "episodes", "per_episode")
+"""Flags that ask for something else than a run, or say what of it."""
 
 
 def add_running(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,15 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     _add_machine(programs)
     _add_output(programs)
     _add_workers(parser.add_argument_group("several processes (changes no result)"))
-    _add_instead(parser.add_mutually_exclusive_group())
+    instead = parser.add_argument_group("something else than a run")
+    _add_instead(instead.add_mutually_exclusive_group())
+    instead.add_argument("--levels", nargs="+", type=float, metavar="V",
+                         default=[0.0, 0.25, 0.5, 0.75, 1.0],
+                         help="of --evaluate, in [0, 1] (default 0 .25 .5 .75 1)")
+    instead.add_argument("--episodes", type=_positive, default=1000, metavar="N",
+                         help="of --evaluate, for each level (default 1000)")
+    instead.add_argument("--per-episode", action="store_true",
+                         help="with --evaluate: write the return of every episode, too")
 
 
 def _add_programs(group: argparse._ArgumentGroup) -> None:
@@ -93,6 +101,8 @@ def _add_instead(group: argparse._MutuallyExclusiveGroup) -> None:
                        help="write all tables and figures from the files in --out; never train")
     group.add_argument("--status", metavar="RESULTS",
                        help="print what is done, running, failed and missing in a results folder")
+    group.add_argument("--evaluate", metavar="RESULTS",
+                       help="let all agents of a results folder play --levels again; never train")
 
 
 def _lanes(text: str) -> int | None:
