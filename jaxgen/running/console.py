@@ -100,7 +100,12 @@ def _eta(env_steps: float, total: float, rate: float) -> str:
     if rate <= 0:
         return "?"
     # A population may step beyond its budget.
-    minutes, seconds = divmod(int(max(0.0, total - env_steps) / rate), 60)
+    return duration(max(0.0, total - env_steps) / rate)
+
+
+def duration(seconds: float) -> str:
+    """``0:13``, or ``2:46:40`` from an hour on."""
+    minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 

@@ -32,7 +32,7 @@ from jaxgen.running.workers.cut import MIN_LANES, make_units
 from jaxgen.running.workers.settings import Launch, read_settings
 from jaxgen.running.workers.status import kinds_of, status_text
 from jaxgen.running.workers.units import Unit, read_units, write_plan
-from jaxgen.running.workers.view import failures, progress_lines
+from jaxgen.running.workers.view import failures, progress_lines, taken_over
 from jaxgen.running.workers.worker import Worker, WorkerReporter
 from jaxgen.system.errors import BadInput
 from small_runs import (
@@ -512,7 +512,7 @@ def test_the_view_of_the_workers(tmp_path):
     for name, state, report in (
         ("a", DONE, {}),
         ("b", FAILED, {"error": "OSError: no", "log": "b.log"}),
-        ("c", RUNNING, {"label": "ppo", "share": 0.456, "rate": 1.25e6}),
+        ("c", RUNNING, {"label": "ppo", "share": 0.456, "rate": 1.25e6, "seconds_left": 75.0}),
     ):
         claim = own.take(name, None)
         assert claim is not None
@@ -520,8 +520,16 @@ def test_the_view_of_the_workers(tmp_path):
     attempts = own.attempts()
     assert progress_lines(units, attempts, 2) == [
         "2 workers: 1 of 4 units done, 1 failed",
-        "  c, 2 runs, host-7: 46 %, 1.25 M steps/s",
+        "  c, 2 runs, host-7: 46 %, 1.25 M steps/s, ETA 1:15",
     ]
+    again = {"c": attempts["c"]._replace(number=2)}
+    assert progress_lines(units[2:], again, 1, lambda attempt: 61.0) == [
+        "1 worker: 0 of 2 units done",
+        "  c, 2 runs, host-7 (attempt 2): no sign of life for 61 s, killed perhaps",
+    ]
+    assert taken_over(units, attempts) == []
+    (words,) = taken_over(units, again)
+    assert words.startswith("c (2 runs) was begun 2 times, as a worker that had it died or gave it")
     assert failures(units, attempts) == ["b (2 runs) failed: OSError: no; its log: b.log"]
 
 
@@ -749,13 +757,17 @@ def test_workers_that_cannot_start_are_reported(tmp_path):
         launch.start(executor, "local", [sys.executable, "-c", code], 1),
         logs, lambda lines: None, lambda: False,
     )  # fmt: skip
-    (log,) = logs.iterdir()
-    assert log.read_text() == "no, no\n"
-    assert len(wrong) == 1
-    assert "no worker is left, and 1 units are not done (the first: a)" in wrong[0]
-    first, folder = wrong[0].split("printed: ")[1].split(", and in ")
+    # Replaced once: what kills every worker comes to an end.
+    found = {log: log.read_text() for log in logs.iterdir()}
+    assert list(found.values()) == ["no, no\n"] * 2
+    replaced, left = wrong
+    assert replaced == "1 of 1 workers died and were replaced"
+    assert "no worker is left, and 1 units are not done (the first: a)" in left
+    errors, folder = left.split("printed: ")[1].split(", and in ")
     assert folder == str(logs)
-    assert f"prints into {log}" in Path(first).read_text()
+    texts = (Path(path).read_text() for path in errors.split(", "))
+    printed = {text.split("prints into ")[1].strip() for text in texts}
+    assert printed == {str(log) for log in found}
 
 
 class Fake:
@@ -766,6 +778,9 @@ class Fake:
 
     def num_alive(self) -> int:
         return 0 if self.num_told == self.num_needed else self.left
+
+    def replace(self, number: int) -> int:
+        return 0
 
     def cancel(self) -> None:
         self.num_told += 1
@@ -842,7 +857,7 @@ def test_jobs_of_a_cluster_are_stopped_with_time_for_a_checkpoint(monkeypatch):
     told: list[list[str]] = []
     monkeypatch.setattr(launch.subprocess, "run", lambda words, **how: told.append(words))
     jobs = [SimpleNamespace(job_id="7_0"), SimpleNamespace(job_id="7_1")]
-    workers = launch.SubmititWorkers("slurm", jobs)
+    workers = launch.SubmititWorkers("slurm", jobs, list)
     workers.cancel()
     workers.cancel()
     assert told == [
@@ -855,7 +870,7 @@ def test_the_process_of_a_job_that_has_ended_is_not_signalled(monkeypatch):
     killed: list[int] = []
     monkeypatch.setattr(launch.os, "kill", lambda pid, number: killed.append(pid))
     jobs = [SimpleNamespace(job_id=str(n), done=lambda n=n: n == 1) for n in (1, 2)]
-    launch.SubmititWorkers("local", jobs).cancel()
+    launch.SubmititWorkers("local", jobs, list).cancel()
     assert killed == [2]
 
 
@@ -885,6 +900,7 @@ def test_of_four_workers_two_are_killed(quick_inline, tmp_path):
         out, err = process.communicate(timeout=300)
     assert len(killed) == 2
     assert process.returncode == 0, out + err
+    assert "of 4 workers died and were replaced" in err
     assert_same_results(root, quick_inline)
     after = identities(root)
     done = [name for name in finished if name.endswith("result.json")]

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from jaxgen.running.workers.claims import FAILED, RUNNING, Attempt, Claims
 from jaxgen.running.workers.settings import Launcher
 from jaxgen.running.workers.units import Unit, plan_digest
-from jaxgen.running.workers.view import failures, progress_lines
+from jaxgen.running.workers.view import failures, progress_lines, taken_over
 from jaxgen.running.workers.worker import is_over
 from jaxgen.study.product import Study
 from jaxgen.system.errors import BadInput
@@ -41,6 +41,10 @@ class Workers(Protocol):
         """How many of them run, or wait for a machine."""
         ...
 
+    def replace(self, number: int) -> int:
+        """Start so many anew, where they died on this machine; returns how many were started."""
+        ...
+
     def cancel(self) -> None:
         """Ask all of them to stop; may be called again and again, as they may not hear it."""
         ...
@@ -57,8 +61,9 @@ class Workers(Protocol):
 class SubmititWorkers:
     """Workers that submitit started."""
 
-    def __init__(self, launcher: Launcher, jobs: list[Any]):
-        self._launcher, self._jobs = launcher, jobs
+    def __init__(self, launcher: Launcher, jobs: list[Any], start: Callable[[int], list[Any]]):
+        self._launcher, self._jobs, self._start = launcher, jobs, start
+        self._num_left = len(jobs)
         self._asked, self._num_queued = -QUEUE_SECONDS, len(jobs)
         self._told = -QUEUE_SECONDS
 
@@ -72,6 +77,15 @@ class SubmititWorkers:
             self._asked = time.monotonic()
             self._num_queued = _num_queued([job.job_id for job in self._jobs], self._num_queued)
         return self._num_queued
+
+    def replace(self, number: int) -> int:
+        """Start so many anew; of a cluster's jobs none, and not more than there were at first, so
+        that what kills every worker comes to an end."""
+        number = min(number, self._num_left) if self._launcher == "local" else 0
+        if number:
+            self._num_left -= number
+            self._jobs = [*self._jobs, *self._start(number)]
+        return number
 
     def cancel(self) -> None:
         """Ask all jobs to stop: by SIGTERM alone, with time to write a checkpoint.
@@ -148,17 +162,21 @@ def start(
       ValueError: the cluster refuses them.
     """
     words = [*(_own_gpus() if launcher == "local" else ()), *command]
-    # Ctrl-C and the end of a terminal, which local jobs share, are their launcher's to deal with.
-    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in _OF_THE_TERMINAL}
-    try:
-        # In the place of submitit's process: signals reach the worker itself.
-        jobs = executor.map_array(os.execvp, *zip(*[(words[0], words)] * num_workers, strict=True))
-    except RuntimeError as error:
-        raise BadInput(f"--launcher {launcher}: {error}") from error
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    return SubmititWorkers(launcher, jobs)
+
+    def jobs(number: int) -> list[Any]:
+        # Ctrl-C and the end of a terminal, which local jobs share, are their launcher's to deal
+        # with.
+        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in _OF_THE_TERMINAL}
+        try:
+            # In the place of submitit's process: signals reach the worker itself.
+            return executor.map_array(os.execvp, *zip(*[(words[0], words)] * number, strict=True))
+        except RuntimeError as error:
+            raise BadInput(f"--launcher {launcher}: {error}") from error
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    return SubmititWorkers(launcher, jobs(num_workers), jobs)
 
 
 def _own_gpus() -> list[str]:
@@ -184,13 +202,14 @@ def wait(
       tell: is given the lines of the view, again and again.
       should_stop: asked all the time; if it says so, the workers are asked to stop.
     """
+    replaced: list[str] = []
     try:
-        stopping = _watch(units, claims, workers, tell, should_stop)
+        stopping = _watch(units, claims, workers, tell, should_stop, replaced)
     except BaseException:
         workers.cancel()
         raise
     attempts = claims.attempts()
-    wrong = failures(units, attempts)
+    wrong = [*replaced, *taken_over(units, attempts), *failures(units, attempts)]
     left = [unit for unit in units if not is_over(attempts.get(unit.name))]
     if not left:
         workers.withdraw()
@@ -206,14 +225,24 @@ def wait(
 
 def _watch(
     units: Sequence[Unit], claims: Claims, workers: Workers, tell: Callable[[list[str]], None],
-    should_stop: Callable[[], bool],
+    should_stop: Callable[[], bool], replaced: list[str],
 ) -> bool:
-    """Wait until every unit is over, or no worker is left; whether they were asked to stop."""
-    stopping = False
+    """Wait until every unit is over, or no worker is left; whether they were asked to stop.
+
+    Workers that died are replaced, and words about that are added to the last argument.
+    """
+    stopping, most = False, workers.num_alive()
     while True:
         attempts, num_alive = claims.attempts(), workers.num_alive()
-        tell(progress_lines(units, attempts, num_alive))
-        if all(is_over(attempts.get(unit.name)) for unit in units) or not num_alive:
+        left = [unit for unit in units if not is_over(attempts.get(unit.name))]
+        if left and not stopping and not full_disk(units, attempts):
+            # A worker that finds nothing to take waits for the others.
+            num_dead = min(most, len(left)) - num_alive
+            if num_dead > 0 and (number := workers.replace(num_dead)):
+                replaced.append(f"{number} of {most} workers died and were replaced")
+                num_alive += number
+        tell(progress_lines(units, attempts, num_alive, claims.silence))
+        if not left or not num_alive:
             return stopping
         if should_stop():
             # Again and again: what is just starting does not hear it.

@@ -42,7 +42,10 @@ class WorkerReporter:
 
     def progress(self, label: str, env_steps: float, total: float, rate: float) -> None:
         """Remember it, and pass it on."""
-        self._progress = {"label": label, "share": min(1.0, env_steps / total), "rate": rate}
+        self._progress = {
+            "label": label, "share": min(1.0, env_steps / total), "rate": rate,
+            "seconds_left": max(0.0, total - env_steps) / rate if rate > 0 else None,
+        }  # fmt: skip
         self._inner.progress(label, env_steps, total, rate)
 
     def curve(self, label: str, lanes: list[Lane], history: History) -> None:
