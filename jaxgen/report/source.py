@@ -165,7 +165,7 @@ def write_report(source: Source, folder: str | Path, page: str | Path | None = N
     document = sections(findings)
     markdown = folder / "report.md" if page is None else Path(page)
     pictures = Path(os.path.relpath(folder / "figures", markdown.parent)).as_posix()
-    table = cell_table([*findings.cells, *findings.presets])
+    table = cell_table(findings.cells)
     making = None if source.making is None else json.dumps(source.making, indent=1) + "\n"
     # The rows come first: they tell that the folder is a report's, however this ends.
     files = {

@@ -22,7 +22,6 @@ from jaxgen.results.records import (
     levels_of,
     modes_of,
 )
-from jaxgen.study.arms import technique_of
 from jaxgen.study.cards.base import Expected
 from jaxgen.study.presets import expected_of
 
@@ -266,7 +265,10 @@ def _references(records: list[Record], key: str) -> list[tuple[float, ...]]:
 
 
 def _decomposition_table(cells: list[Cell]) -> Table:
-    lines = [row for group in _settings(cells) for row in _difference_rows(cells, group)]
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.algorithm, cell.setting), []).append(cell)
+    lines = [row for group in groups.values() for row in _difference_rows(cells, group)]
     return Table(
         f"{cells[0].environment}: what the data and what the agreement add (greedy, by seed)",
         ("algorithm", "difference", "measures", "n pairs", *_COMPARED),
@@ -286,11 +288,9 @@ def _difference_rows(cells: list[Cell], group: list[Cell]) -> list[tuple[str, ..
     if len(arms) < len(group):
         blanks = ("-",) * len(_COMPARED)
         return [(group[0].algorithm, "none" + mark, "an arm is here twice", "0", *blanks)]
-    overrides = dict.fromkeys(name.removeprefix(technique_of(name)) for name in arms)
     return [
         _difference_row(group[0].algorithm, mark, difference)
-        for tail in overrides
-        for suffix in (tail, f"+reg{tail}")
+        for suffix in ("", "+reg")
         for difference in decompose(arms, suffix, _COMPARED)
         if len(arms.keys() & set(core_arms(suffix))) > 1
     ]
@@ -373,10 +373,10 @@ def _setting_mark(cells: list[Cell], cell: Cell) -> str:
 
 
 def _settings(cells: list[Cell]) -> list[list[Cell]]:
-    """Cells by algorithm and setting: what may be compared."""
+    """Cells by algorithm and setting, whatever their overrides: programs are theirs together."""
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
-        groups.setdefault((cell.algorithm, cell.setting), []).append(cell)
+        groups.setdefault((cell.records[0].algorithm, cell.setting), []).append(cell)
     return list(groups.values())
 
 

@@ -24,7 +24,7 @@ from jaxgen.evaluation.statistics import (
     holm,
     sign_flip_test,
 )
-from jaxgen.report import figures, style
+from jaxgen.report import style
 from jaxgen.report.document import Picture, Table, to_markdown, to_text
 from jaxgen.report.generalisation import pictures, words
 from jaxgen.report.generalisation.evidence import (
@@ -143,15 +143,6 @@ def undrawn(monkeypatch):
 
     monkeypatch.setattr(style, "to_png", keep)
     return figures
-
-
-@pytest.fixture
-def unpictured(monkeypatch):
-    """No figure is made at all."""
-    for name in ("ranking", "differences", "profiles", "improvement", "agreement", "learning"):
-        monkeypatch.setattr(pictures, name, lambda *_: None)
-    monkeypatch.setattr(figures, "degradation", lambda *_: None)
-    monkeypatch.setattr(style, "to_png", lambda _: PNG)
 
 
 # Planted effects
@@ -1403,36 +1394,9 @@ def test_questions_ask_each_pair_once():
     assert len(set(pairs)) == len(pairs)
 
 
-def test_presets_beside_their_algorithm_are_an_experiment_of_their_own(unpictured):
-    found = study(arm("dr", DR[:6], "dqn"), arm("dr", DR[:6] + 0.3, "dqn-onehot"))
-    assert [cell.algorithm for cell in found.cells] == ["dqn"]
-    assert "dqn dr has the highest" in words.ranking_words(found.cells, "A")
-    (table,) = [table for title, table in tables(found).items() if title.endswith("presets")]
-    assert [row["preset"] for row in as_dicts(table)] == ["dqn", "dqn-onehot"]
-    alone = study(arm("dr", DR[:6], "dqn-onehot"))
-    assert [cell.algorithm for cell in alone.cells] == ["dqn-onehot"] and not alone.presets
-
-
 def test_table_of_arms_is_that_of_the_report(unpictured, tmp_path):
     records = [*arm("dr", DR[:6], "dqn"), *arm("dr", DR[:6], "dqn-onehot")]
     write_report(Source(csv_text(rows(records))), tmp_path)
     table = list(csv.reader(io.StringIO((tmp_path / "arms.csv").read_text())))
     expected = tables(findings_of(records))["All arms"]
     assert list(map(tuple, table)) == [expected.header, *expected.rows]
-
-
-def test_presets_have_a_section_of_their_own_beside_what_was_expected():
-    records = [
-        make_record(name, "minigrid", seed=i, s=[level] * 5)
-        for name, level in (("dqn", 0.3), ("dqn-gamma95", 0.9), ("dqn-onehot", 0.2))
-        for i in range(6)
-    ]
-    document = sections(findings_of(records), draw=False)
-    (presets,) = [section for section in document if section.title.startswith("Presets")]
-    assert str(presets.blocks[0]).startswith("dqn-gamma95 has the highest mean greedy return")
-    assert "The specification expects -0.1 to -0.08 of dqn." in str(presets.blocks[0])
-    table = presets.blocks[1]
-    assert isinstance(table, Table)
-    assert [row[0] for row in table.rows] == ["dqn", "dqn-gamma95", "dqn-onehot"]
-    others = [section for section in document if section.title == "Grid"]
-    assert "gamma95" not in to_text(others)

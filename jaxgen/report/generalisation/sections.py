@@ -16,6 +16,7 @@ from jaxgen.report.generalisation.evidence import (
 )
 from jaxgen.report.generalisation.findings import RANKING, Findings, Illustrate, have_curves
 from jaxgen.report.generalisation.prediction import PREDICTORS
+from jaxgen.report.generalisation.settings import in_panels, origins, own
 from jaxgen.report.generalisation.tables import (
     DIFFERENCE_HEADER,
     TEST_NOTE,
@@ -24,15 +25,16 @@ from jaxgen.report.generalisation.tables import (
     mean_return,
     parts_table,
     prediction_table,
-    preset_table,
     ranking_table,
+    setting_differences_table,
+    settings_table,
     together_row,
     transfer_tables,
 )
 from jaxgen.report.generalisation.words import place
 from jaxgen.results.records import Cell, algorithm_order, arm_order, levels_of
-from jaxgen.study.cards import figure_title, sentence_title
-from jaxgen.study.presets import counting_populations, expected_of, observes_codes
+from jaxgen.study.cards import algorithm_title, figure_title, sentence_title
+from jaxgen.study.presets import counting_populations, observes_codes
 
 TITLES = ("Which training generalises? A report", "Report")
 """The title of a report, and of one without a finished run."""
@@ -58,10 +60,10 @@ def sections(findings: Findings, draw: bool = True) -> list[Section]:
         *([_together(by_environment)] if len(by_environment) > 1 else []),
         _questions(findings),
         _prediction(findings, foretold, illustrate),
-        *([_presets(findings, illustrate)] if findings.presets else []),
+        *_settings(findings, illustrate),
         _limits(findings),
         *([_making(findings.making)] if findings.making else []),
-        Section("All arms", [cell_table([*findings.cells, *findings.presets])]),
+        Section("All arms", [cell_table(findings.cells)]),
     ]
 
 
@@ -82,12 +84,10 @@ def _opening(findings: Findings, best: str, foretold: str) -> Section:
         blocks.append("!!! QUICK RUNS ARE AMONG THESE: NOT A RESULT !!!")
     seeds = sorted({len(cell.records) for cell in findings.cells})
     runs = sum(len(cell.records) for cell in findings.cells)
-    others = sum(len(cell.records) for cell in findings.presets)
-    apart = f" and {others} of presets, in a section of their own" if others else ""
     span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     blocks.append(
-        f"{runs} trained runs: {len(findings.cells)} arms, n = {span} seeds each{apart}. Scores "
-        "are those of the greedy final policy: 0 is random play, 1 the ceiling. A: over all levels "
+        f"{runs} trained runs: {len(findings.cells)} arms, n = {span} seeds each. Scores are "
+        "those of the greedy final policy: 0 is random play, 1 the ceiling. A: over all levels "
         f"of shift; {PRIMARY}: levels .75 and 1, on which none of these arms trains. Square "
         f"brackets are 95 % bootstrap intervals over seeds, from {MIN_SEEDS} seeds on; differences "
         "are by seed."
@@ -122,7 +122,8 @@ def _environment(
 ) -> Section:
     name = cells[0].environment
     title = figure_title(name)
-    records = [record for record in findings.records if record.environment == name]
+    panels = in_panels(cells)
+    records = [record for cell in panels for record in cell.records]
     blocks: list[Block] = [
         best,
         words.ranking_words(cells, PRIMARY),
@@ -135,8 +136,9 @@ def _environment(
     ]  # fmt: skip
     if have_curves(cells):
         by_algorithm: dict[str, list[tuple[str, Cell]]] = {}
-        for cell in cells:
-            by_algorithm.setdefault(cell.algorithm.upper(), []).append((cell.arm, cell))
+        for cell in panels:
+            title_of = algorithm_title(cell.algorithm)
+            by_algorithm.setdefault(title_of, []).append((cell.arm, cell))
         caption = f"{title}: greedy return at level 0 during training, means over seeds."
         blocks.append(
             illustrate(f"{name}_learning", lambda: pictures.learning(by_algorithm), caption)
@@ -154,7 +156,7 @@ def _environment(
                 illustrate(f"{name}_parts", lambda: pictures.differences(drawn, quick), caption)
             )
     caption = f"{title}: performance profiles, the share of runs above each {PRIMARY}."
-    blocks.append(illustrate(f"{name}_profiles", lambda: pictures.profiles(cells), caption))
+    blocks.append(illustrate(f"{name}_profiles", lambda: pictures.profiles(panels), caption))
     if any(cell.arm == "baseline" for cell in cells):
         caption = (
             f"{title}: probability that a run of an arm beats one of the same algorithm's baseline "
@@ -232,64 +234,83 @@ def _prediction(findings: Findings, foretold: str, illustrate: Illustrate) -> Se
         blocks += [prediction_table(predicted), *transfer_tables(findings)]
         names = [prediction.predictor.name for prediction in predicted]
         predictor = next(p for p in PREDICTORS if p.name in names)
+        cells = own(findings.cells)
         caption = f"{predictor.name} of every run against its {PRIMARY}; colours are arms."
         blocks.append(
-            illustrate("agreement", lambda: pictures.agreement(findings.cells, predictor), caption)
+            illustrate("agreement", lambda: pictures.agreement(cells, predictor), caption)
         )
     return Section("Does gradient agreement predict generalisation?", blocks)
 
 
-# Presets
+# Settings
 
 
-def _presets(findings: Findings, illustrate: Illustrate) -> Section:
-    """Presets beside the algorithm that they change, with the same arm."""
+def _settings(findings: Findings, illustrate: Illustrate) -> list[Section]:
+    """Presets and settings beside the algorithm that they change, arm by arm."""
+    derived = origins(findings.cells)
     groups: dict[tuple[str, str, str], list[Cell]] = {}
-    for cell in findings.presets:
-        key = (cell.environment, base_of(cell), cell.arm)
-        groups.setdefault(key, []).append(cell)
-    bases = {(c.environment, c.algorithm, c.arm): c for c in findings.cells}
+    for cell in findings.cells:
+        origin = derived.get((cell.environment, cell.algorithm))
+        if origin is not None:
+            groups.setdefault((cell.environment, origin, cell.arm), []).append(cell)
+    by_key = {(c.environment, c.algorithm, c.arm): c for c in findings.cells}
     blocks: list[Block] = []
-    for key, presets in groups.items():
-        cells = [*([bases[key]] if key in bases else []), *presets]
-        environment, algorithm, arm = key
-        title = f"{place(algorithm, environment)}, {arm}"
-        blocks += [_preset_words(environment, algorithm, cells), preset_table(title, cells)]
-        if have_curves(cells):
-            panels = {title: [(cell.algorithm, cell) for cell in cells]}
-            caption = f"{title}: learning curves of the presets, means over seeds."
-            name = f"{environment}_{algorithm}_{arm}_presets"
-            blocks.append(illustrate(name, partial(pictures.learning, panels), caption))
-    return Section("Presets of one algorithm", blocks)
+    for environment, origin in dict.fromkeys(key[:2] for key in groups):
+        compared = [
+            (arm, each) for arm, each in findings.settings
+            if (each.environment, each.algorithm) == (environment, origin)
+        ]  # fmt: skip
+        if compared:
+            blocks.append(setting_differences_table(place(origin, environment), compared))
+        for key, others in groups.items():
+            if key[:2] == (environment, origin):
+                cells = [*([by_key[key]] if key in by_key else []), *others]
+                blocks += _setting_blocks(key, cells, illustrate)
+    return [Section("Presets and settings of one algorithm", blocks)] if blocks else []
 
 
-def _preset_words(environment: str, algorithm: str, cells: Sequence[Cell]) -> str:
-    """The preset with the highest return at level 0, beside what the specification expects."""
+def _setting_blocks(
+    key: tuple[str, str, str], cells: Sequence[Cell], illustrate: Illustrate
+) -> list[Block]:
+    """One arm in an algorithm and in its presets and settings."""
+    environment, algorithm, arm = key
+    title, name = f"{place(algorithm, environment)}, {arm}", "_".join(key)
+    lines = [(cell.algorithm, cell) for cell in cells]
+    blocks: list[Block] = [
+        _setting_words(cells),
+        settings_table(title, cells),
+        illustrate(f"{name}_presets_shift", lambda: figures.shift(title, lines),
+                   f"{title}: mean return at each level of shift, by preset and setting."),
+    ]  # fmt: skip
+    if have_curves(cells):
+        caption = f"{title}: learning curves of the presets and settings, means over seeds."
+        draw = partial(pictures.learning, {title: lines})
+        blocks.append(illustrate(f"{name}_presets", draw, caption))
+    return blocks
+
+
+def _setting_words(cells: Sequence[Cell]) -> str:
+    """The preset or setting with the highest return at level 0."""
     finished = [cell for cell in cells if cell.finished]
     if not finished:
-        return "No run of a preset finished."
+        return "No run of a preset or a setting finished."
     best = max(finished, key=lambda cell: cell.curves()[:, 0].mean())
-    text = (
+    return (
         f"{best.algorithm} has the highest mean greedy return at level 0: {mean_return(best)} "
         f"over {len(best.records)} seeds."
     )
-    expected = expected_of(algorithm, environment)
-    if expected is not None:
-        low, high = expected.returns
-        text += f" The specification expects {low:g} to {high:g} of {algorithm}."
-    return text
 
 
 # Limits
 
 
 def _limits(findings: Findings) -> Section:
-    cells = [*findings.cells, *findings.presets]
+    cells = findings.cells
     aliases = [r for r in findings.records if r.alias_of]
     names = list(dict.fromkeys(
-        f"{r.algorithm} {r.arm} on {r.environment}" for r in aliases
+        f"{r.configured} {r.technique} on {r.environment}" for r in aliases
     ))  # fmt: skip
-    diverged = [f"{r.algorithm} {r.arm} on {r.environment}, seed {r.seed}"
+    diverged = [f"{words.arm_name(cell)} on {r.environment}, seed {r.seed}"
                 for cell in cells for r in cell.records if r.diverged]  # fmt: skip
     failed = [
         f"{words.arm_name(cell)} on {cell.environment} ({len(cell.finished) - cell.num_valid()} of "
@@ -302,7 +323,7 @@ def _limits(findings: Findings) -> Section:
         _listed("Diverged runs, counted as failures", diverged),
         _listed("Arms with runs that did not learn", failed),
         _listed("Aliases, shown in no comparison", names),
-        _listed("Missing, by what the other arms have", missing_arms(findings.cells)),
+        _listed("Missing, by what the other arms have", missing_arms(own(findings.cells))),
         _listed("Left aside", findings.aside),
     ]
     if mixed := (findings.making or {}).get("mixed"):
@@ -331,7 +352,7 @@ def _comparability(cells: Sequence[Cell]) -> list[str]:
     for environment in dict.fromkeys(cell.environment for cell in cells):
         if not observes_codes(environment):
             continue
-        encodings = {cell.algorithm: words.encoding_of(cell) for cell in cells
+        encodings = {cell.records[0].algorithm: words.encoding_of(cell) for cell in cells
                      if cell.environment == environment}  # fmt: skip
         if len(set(encodings.values())) > 1:
             parts = [f"{algorithm} {encoding}" for algorithm, encoding in encodings.items()]

@@ -94,6 +94,17 @@ def parts_table(title: str, parts: Sequence[tuple[Comparison, str]]) -> Table:
     )  # fmt: skip
 
 
+def setting_differences_table(title: str, compared: Sequence[tuple[str, Comparison]]) -> Table:
+    """The gain of presets and settings over the algorithm that they change, arm by arm."""
+    rows = [(each.label, arm, *difference_cells(each)) for arm, each in compared]
+    return Table(
+        f"{title}: presets and settings beside it, {PRIMARY}",
+        ("difference", "technique", *DIFFERENCE_HEADER),
+        rows,
+        ("Differences are paired by seed, the technique being the same.", TEST_NOTE),
+    )
+
+
 DIFFERENCE_HEADER = (
     "n pairs", "mean", "p", "p of >= margin", "detectable", "pairing r", "verdict"
 )  # fmt: skip
@@ -188,8 +199,8 @@ def transfer_tables(findings: Findings) -> list[Table]:
     ]  # fmt: skip
 
 
-def preset_table(title: str, cells: Sequence[Cell]) -> Table:
-    """Presets of an algorithm side by side, greedy and sampled."""
+def settings_table(title: str, cells: Sequence[Cell]) -> Table:
+    """An algorithm, its presets and its settings side by side, greedy and sampled."""
     def at_zero(cell: Cell, mode: str) -> str:
         values = [float(value) for value in cell.curves(mode)[:, :1].ravel()]
         return interval_text(estimate(values), values)
@@ -201,8 +212,8 @@ def preset_table(title: str, cells: Sequence[Cell]) -> Table:
         for cell in cells
     ]  # fmt: skip
     return Table(
-        f"{title}: presets",
-        ("preset", "n", "learned", "diverged", "J(0), greedy", "J(0), sampled", "A", PRIMARY),
+        f"{title}: presets and settings",
+        ("algorithm", "n", "learned", "diverged", "J(0), greedy", "J(0), sampled", "A", PRIMARY),
         rows,
         ("J(0): mean return at level 0 of the runs that did not diverge; the two ways of acting "
          "are compared here and nowhere else.",),

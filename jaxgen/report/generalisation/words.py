@@ -21,8 +21,9 @@ from jaxgen.report.generalisation.evidence import (
     values_of,
 )
 from jaxgen.report.generalisation.prediction import Prediction, Predictor, Transfer
+from jaxgen.report.generalisation.settings import own
 from jaxgen.results.records import Cell
-from jaxgen.study.cards import sentence_title
+from jaxgen.study.cards import algorithm_title, sentence_title
 from jaxgen.study.presets import observes_codes, preset, setups_of
 
 MAX_DETAILED = 6
@@ -126,7 +127,7 @@ def difference_text(comparison: Comparison) -> str:
 
 def place(algorithm: str, environment: str) -> str:
     """``PPO on CartPole``."""
-    return f"{algorithm.upper()} on {sentence_title(environment)}"
+    return f"{algorithm_title(algorithm)} on {sentence_title(environment)}"
 
 
 def arm_name(cell: Cell) -> str:
@@ -163,7 +164,7 @@ def ranking_words(cells: Sequence[Cell], score: str) -> str:
     else:
         text += _company(best)
     if others:
-        names = listing(sorted({cell.algorithm.upper() for cell in others}))
+        names = listing(sorted({algorithm_title(cell.algorithm) for cell in others}))
         text += f" Not compared, for another encoding of the observations: {names}."
     return text
 
@@ -195,7 +196,8 @@ def _some(cells: Sequence[Cell], before: str = "", after: str = "") -> str:
 def _of_one_encoding(cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
     """The cells whose networks see the observations in the most common encoding, and the rest."""
     encodings = {cell.name: encoding_of(cell) for cell in cells}
-    names = list(encodings.values())
+    # Presets and settings are compared where they can be, and never decide what is common.
+    names = [encodings[cell.name] for cell in own(cells)]
     common = max(dict.fromkeys(names), key=names.count)
     return (
         [cell for cell in cells if encodings[cell.name] == common],
@@ -214,7 +216,7 @@ def encoding_of(cell: Cell) -> str:
         return ""
     if encoding := cell.records[0].encoding:
         return encoding
-    return getattr(preset(cell.algorithm, cell.environment), "encoding", "one_hot")
+    return getattr(preset(cell.records[0].algorithm, cell.environment), "encoding", "one_hot")
 
 
 # What differences say

@@ -57,6 +57,12 @@ def figure_title(environment: str) -> str:
     return card.title.figure if card else environment
 
 
+def algorithm_title(name: str) -> str:
+    """An algorithm's name in figures and sentences; overrides behind an @ stay as they are."""
+    algorithm, sign, overrides = name.partition("@")
+    return algorithm.upper() + sign + overrides
+
+
 def sentence_title(environment: str) -> str:
     """The name of an environment in sentences; its name where it is not registered."""
     card = ENVIRONMENT_CARDS.get(environment)
