@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxgen.report.document import Picture, to_csv, to_html, to_latex, to_markdown
+from jaxgen.report.document import Picture, to_markdown
 from jaxgen.report.generalisation.findings import findings_of
+from jaxgen.report.generalisation.glossary import TIPS
+from jaxgen.report.generalisation.paper import arms_csv, arms_latex
 from jaxgen.report.generalisation.sections import TITLES, sections
-from jaxgen.report.generalisation.tables import cell_table
+from jaxgen.report.page import to_html
 from jaxgen.results.read import read_records
 from jaxgen.results.records import Cell, Record, group_cells
 from jaxgen.results.store import MARKER, open_store
@@ -165,7 +167,6 @@ def write_report(source: Source, folder: str | Path, page: str | Path | None = N
     document = sections(findings)
     markdown = folder / "report.md" if page is None else Path(page)
     pictures = Path(os.path.relpath(folder / "figures", markdown.parent)).as_posix()
-    table = cell_table(findings.cells)
     making = None if source.making is None else json.dumps(source.making, indent=1) + "\n"
     # The rows come first: they tell that the folder is a report's, however this ends.
     files = {
@@ -176,10 +177,10 @@ def write_report(source: Source, folder: str | Path, page: str | Path | None = N
             folder / "figures" / f"{block.name}.png": block.png
             for section in document for block in section.blocks if isinstance(block, Picture)
         },
-        folder / "report.html": to_html(document),
+        folder / "report.html": to_html(document, TIPS),
         markdown: to_markdown(document, pictures),
-        folder / "arms.csv": to_csv(table),
-        folder / "arms.tex": to_latex(table),
+        folder / "arms.csv": arms_csv(findings.cells),
+        folder / "arms.tex": arms_latex(findings.cells),
     }  # fmt: skip
     _check_replaceable(folder, files)
     if page is not None:

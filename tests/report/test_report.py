@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_document import Page, columns_of
+from test_document import columns_of
+from test_page import Page
 
 from experiments import report
 from jaxgen.evaluation.statistics import (
@@ -277,7 +278,7 @@ def test_tables_count_what_diverged_and_what_learned(troubled):
 
 def test_arm_that_is_missing_and_arms_that_failed_are_no_differences(troubled):
     text = words.answer(troubled.answers[words.AGREEMENT])
-    assert "Not to be had: PPO on the grid (no runs of gar)" in text
+    assert "Not measured: PPO on the grid (no runs of gar)" in text
     assert re.search(r"Neither arm learned: DQN on the grid", text)
     grid = as_dicts(tables(troubled)["Grid: what the data and what the agreement add to A_ood"])
     verdicts = {(row["algorithm"], row["difference"]): row["verdict"] for row in grid}
@@ -292,7 +293,7 @@ def test_few_seeds_have_neither_p_values_nor_intervals(troubled):
     assert not P_VALUE.search(to_text(document)) and not INTERVAL.search(to_text(document))
     found = [row for table in tables(troubled).values() for row in as_dicts(table) if "p" in row]
     assert found
-    assert {row[name] for row in found for name in ("p", "p of >= margin", "detectable")} == {"-"}
+    assert {row[name] for row in found for name in ("p", "p, equivalence", "detectable")} == {"-"}
     assert "Larger than" not in to_text(document) and "Smaller than" not in to_text(document)
 
 
@@ -867,7 +868,7 @@ ABSENT = comparison(0.0, None, None, difference=None, reason="no runs of gar")
         (FEW, Verdict.FEW,
          "Described only, for fewer than 6 pairs of seeds: PPO on CartPole (+0.200, 5 pairs)."),
         (FAILED, Verdict.FAILED, "Neither arm learned: PPO on CartPole ("),
-        (ABSENT, Verdict.ABSENT, "Not to be had: PPO on CartPole (no runs of gar)."),
+        (ABSENT, Verdict.ABSENT, "Not measured: PPO on CartPole (no runs of gar)."),
     ],
     ids=lambda value: value.name if isinstance(value, Verdict) else "",
 )  # fmt: skip
@@ -907,7 +908,7 @@ def test_many_comparisons_keep_their_verdicts():
     assert "No difference larger than 0.05: gar - dr (ES on CartPole)." in text
     assert "Not decided by these data: gar - dr (PPO on the grid)." in text
     assert "Neither arm learned: gar - dr (ES on the grid)." in text
-    assert "Not to be had: gar - dr (PPO on Starpilot)." in text
+    assert "Not measured: gar - dr (PPO on Starpilot)." in text
 
 
 def test_detectable_effect_is_never_nothing():

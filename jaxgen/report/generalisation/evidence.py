@@ -156,7 +156,7 @@ class Verdict(Enum):
     UNDECIDED = "undecided"
     FEW = "too few pairs"
     FAILED = "neither learned"
-    ABSENT = "not to be had"
+    ABSENT = "not measured"
 
 
 class Comparison(NamedTuple):

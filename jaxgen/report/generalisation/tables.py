@@ -106,12 +106,12 @@ def setting_differences_table(title: str, compared: Sequence[tuple[str, Comparis
 
 
 DIFFERENCE_HEADER = (
-    "n pairs", "mean", "p", "p of >= margin", "detectable", "pairing r", "verdict"
+    "n pairs", "mean", "p", "p, equivalence", "detectable", "pairing r", "verdict"
 )  # fmt: skip
 TEST_NOTE = (
-    "p: sign-flip test of no difference; p of >= margin: equivalence test, small where any "
-    f"difference is under {MARGIN:g}; both after Holm's correction over all places of the same "
-    "question. Detectable: the true difference that a t-test would have found with 80 % power at "
+    "p: sign-flip test of no difference; p, equivalence: small where any difference is "
+    f"under {MARGIN:g}. Both are corrected over all places of the same question (Holm). "
+    "Detectable: the smallest true difference that a t-test would have found with 80 % power at "
     "the first step of that correction. "
     "Pairing r: correlation of the two arms over seeds."
 )

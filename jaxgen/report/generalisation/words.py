@@ -67,7 +67,7 @@ TOTAL = Question(
 )
 REG = Question(
     "Does weight decay help?",
-    "decoupled weight decay of 1e-4 (reg), as specified",
+    "decoupled weight decay of 1e-4 (reg)",
     (("reg", "baseline"), ("dr+reg", "dr"), ("gar+reg", "gar")),
 )
 AGREEMENT_REG = Question(
@@ -135,6 +135,11 @@ def arm_name(cell: Cell) -> str:
     return f"{cell.algorithm} {cell.arm}"
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def listing(parts: Sequence[str]) -> str:
     """``a, b and c``."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
@@ -175,10 +180,10 @@ def _company(best: Leader) -> str:
     text = ""
     if tied or behind:
         total = len(tied) + len(behind)
-        text = f" Of {total} other arms that were compared, behind it: {len(behind)}; not to be "
-        text += f"told from it: {len(tied)}{_some(tied, ' (', ')')}."
+        text = f" {total} other arms were compared with it. Behind it: {len(behind)}. Cannot be "
+        text += f"distinguished from it: {len(tied)}{_some(tied, ' (', ')')}."
     if best.out_of_reach:
-        text += " With so few seeds no test of so many arms can tell any from it."
+        text += " With so few seeds no test can distinguish any of so many arms from it."
     if best.untested:
         text += f" Not compared, for too few common seeds: {_some(best.untested)}."
     return text
@@ -223,9 +228,7 @@ def encoding_of(cell: Cell) -> str:
 
 
 def answer(comparisons: Sequence[Comparison]) -> str:
-    """The answer of one family of comparisons, by verdict."""
-    if not comparisons:
-        return "No arms for this question were run."
+    """The answer of one family of comparisons, of which there are some, by verdict."""
     phrases: dict[Verdict, Callable[[str], str]] = {
         Verdict.LARGER: lambda text: f"Larger than zero: {text}.",
         Verdict.SMALLER: lambda text: f"Smaller than zero: {text}.",
@@ -235,7 +238,7 @@ def answer(comparisons: Sequence[Comparison]) -> str:
             f"Described only, for fewer than {MIN_SEEDS} pairs of seeds: {text}."
         ),
         Verdict.FAILED: lambda text: f"Neither arm learned: {text}.",
-        Verdict.ABSENT: lambda text: f"Not to be had: {text}.",
+        Verdict.ABSENT: lambda text: f"Not measured: {text}.",
     }
     parts = []
     for verdict, phrase in phrases.items():
@@ -272,7 +275,7 @@ def _comparison_text(comparison: Comparison) -> str:
         if comparison.p_equivalent is not None and comparison.p_equivalent < ALPHA:
             details.append(f"but less than {MARGIN:g}")
     if verdict is Verdict.UNDECIDED and comparison.detectable is not None:
-        details.append(f"{number(comparison.detectable)} would have been found with 80 % power")
+        details.append(f"smallest detectable difference {number(comparison.detectable)}")
     details.append(f"{difference.num_pairs} pairs")
     return f"{label} ({', '.join(details)})"
 
