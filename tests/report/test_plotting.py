@@ -405,7 +405,7 @@ def test_learning_of_a_report_shows_the_spread_of_seeds():
     (axis,) = pictures.learning({"PPO": [("baseline", cell)]}).axes
     (band,) = axis.collections
     values = [np.asarray(record.load_history()["eval_return"]) for record in cell.records]
-    vertices = band.get_paths()[0].vertices[:, 1]
+    vertices = np.asarray(band.get_paths()[0].vertices)[:, 1]
     assert vertices.min() == pytest.approx(np.min(values))
     assert vertices.max() == pytest.approx(np.max(values))
 

@@ -94,17 +94,22 @@ def _trains_beyond(record: Record) -> bool:
 
 
 def base_of(cell: Cell) -> str:
+    """The algorithm behind the name of a preset or a setting, see `base_of_record`."""
+    return base_of_record(cell.records[0])
+
+
+def base_of_record(record: Record) -> str:
     """The algorithm behind a preset's name, as the run says it.
 
     Rows of earlier versions do not say it: there the name is looked up among today's presets, and
     an unknown one stands for itself.
     """
-    if base := cell.records[0].base:
-        return base
+    if record.base:
+        return record.base
     try:
-        return base_algorithm(cell.records[0].algorithm)
+        return base_algorithm(record.algorithm)
     except ValueError:
-        return cell.records[0].algorithm
+        return record.algorithm
 
 
 def arms_of(records: Iterable[Record]) -> list[Cell]:

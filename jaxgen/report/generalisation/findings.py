@@ -7,7 +7,7 @@ from jaxgen.report.document import Block
 from jaxgen.report.generalisation import words
 from jaxgen.report.generalisation.evidence import Comparison, arms_of, choose, compare
 from jaxgen.report.generalisation.prediction import Prediction, Transfer, predictions, transfers
-from jaxgen.report.generalisation.settings import compare_settings, own
+from jaxgen.report.generalisation.settings import compare_settings, in_order, own
 from jaxgen.results.records import Cell, Record
 
 RANKING = "A"
@@ -34,7 +34,7 @@ class Findings(NamedTuple):
 def findings_of(records: Sequence[Record], making: Mapping[str, Any] | None = None) -> Findings:
     """Compute all comparisons and predictions of the records."""
     chosen, aside = choose(records)
-    cells = arms_of(chosen)
+    cells = in_order(arms_of(chosen), (making or {}).get("folders", ()))
     answers = {question: compare(cells, question.pairs) for question in words.QUESTIONS}
     predicted = predictions(own(cells))
     return Findings(

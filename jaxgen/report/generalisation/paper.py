@@ -9,6 +9,7 @@ import numpy as np
 from jaxgen.evaluation import statistics
 from jaxgen.evaluation.statistics import Statistic, interquartile_mean
 from jaxgen.report.generalisation.evidence import MIN_SEEDS, PRIMARY, estimate, values_of
+from jaxgen.report.generalisation.settings import in_panels
 from jaxgen.results.records import Cell, arm_order, levels_of
 from jaxgen.study.cards import algorithm_title, figure_title
 
@@ -79,15 +80,16 @@ def _text(value: float | None) -> str:
 def arms_latex(cells: Sequence[Cell]) -> str:
     """A ``table`` of techniques by algorithms for the booktabs package: the primary score.
 
-    Of each algorithm and environment the highest mean is bold.
+    Of an algorithm with several arms the highest mean in an environment is bold. Presets and
+    settings that were run with one arm stand in lines of their own.
     """
-    body = [
-        line
+    parts = [
+        part
         for environment in dict.fromkeys(cell.environment for cell in cells)
-        for line in _environment([cell for cell in cells if cell.environment == environment])
+        for part in _environment([cell for cell in cells if cell.environment == environment])
     ]
-    columns = min(WIDEST, max((len(_algorithms(cells, name)) for name in
-                               {cell.environment for cell in cells}), default=1))  # fmt: skip
+    lines = [line for part in parts for line in (r"\midrule", *part)][1:]
+    columns = max((line.count(" & ") for line in lines), default=1)
     few = any(len(cell.records) < MIN_SEEDS for cell in cells)
     caption = (
         rf"{_escape(PRIMARY)}, the mean score at variation levels .75 and 1: 0 is random play, 1 "
@@ -99,42 +101,46 @@ def arms_latex(cells: Sequence[Cell]) -> str:
         r"\begin{table}[t]", r"\centering", r"\small", r"\setlength{\tabcolsep}{4pt}",
         rf"\caption{{{caption}}}", r"\label{tab:arms}",
         rf"\begin{{tabular}}{{l{'c' * columns}}}",
-        r"\toprule", *body[1:], r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
+        r"\toprule", *lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
     ])  # fmt: skip
 
 
-def _algorithms(cells: Sequence[Cell], environment: str) -> list[str]:
-    return list(dict.fromkeys(c.algorithm for c in cells if c.environment == environment))
-
-
-def _environment(cells: Sequence[Cell]) -> list[str]:
-    """Lines of one environment, in blocks of at most `WIDEST` algorithms."""
-    environment = cells[0].environment
-    algorithms = _algorithms(cells, environment)
+def _environment(cells: Sequence[Cell]) -> list[list[str]]:
+    """Parts of one environment: a header and lines for at most `WIDEST` algorithms each."""
+    wide = in_panels(cells)
+    algorithms = list(dict.fromkeys(cell.algorithm for cell in wide))
+    title = _escape(figure_title(cells[0].environment))
     by_key = {(cell.algorithm, cell.arm): cell for cell in cells}
-    lines = []
+    parts = []
     for start in range(0, len(algorithms), WIDEST):
         chosen = algorithms[start : start + WIDEST]
-        arms = sorted({arm for name, arm in by_key if name in chosen}, key=arm_order)
-        best = {name: _best([c for c in cells if c.algorithm == name]) for name in chosen}
-        titles = [_escape(algorithm_title(name)) for name in chosen]
-        lines += [
-            r"\midrule",
-            " & ".join([_escape(figure_title(environment)), *titles]) + r" \\",
-            r"\midrule",
-            *(" & ".join([_escape(arm), *(_entry(by_key.get((name, arm)), best[name])
-                                          for name in chosen)]) + r" \\"
+        arms = sorted({cell.arm for cell in wide if cell.algorithm in chosen}, key=arm_order)
+        best = {name: _best([cell for cell in wide if cell.algorithm == name]) for name in chosen}
+        parts.append([
+            _line(title, *(_escape(algorithm_title(name)) for name in chosen)), r"\midrule",
+            *(_line(_escape(arm), *(_entry(by_key.get((name, arm)), best[name]) for name in chosen))
               for arm in arms),
-        ]  # fmt: skip
-    return lines
+        ])  # fmt: skip
+    apart = [cell for cell in cells if cell.algorithm not in algorithms]
+    if apart:
+        parts.append([
+            _line(_escape(f"{cell.algorithm}, {cell.arm}"), _entry(cell, None)) for cell in apart
+        ])
+    return parts
 
 
-def _best(cells: Sequence[Cell]) -> str:
-    """The run name of the cell with the highest mean."""
+def _line(*entries: str) -> str:
+    return " & ".join(entries) + r" \\"
+
+
+def _best(cells: Sequence[Cell]) -> str | None:
+    """The run name of the cell with the highest mean; None of a single one."""
+    if len(cells) < 2:
+        return None
     return max(cells, key=lambda cell: np.mean(list(values_of(cell, PRIMARY).values()))).name
 
 
-def _entry(cell: Cell | None, best: str) -> str:
+def _entry(cell: Cell | None, best: str | None) -> str:
     if cell is None:
         return "--"
     values = list(values_of(cell, PRIMARY).values())

@@ -62,7 +62,7 @@ def sections(findings: Findings, draw: bool = True) -> list[Section]:
         *([_prediction(findings, foretold, illustrate)] if findings.predictions else []),
         *_settings(findings, illustrate),
         _limits(findings),
-        *([_making(findings.making)] if findings.making else []),
+        *([_making(findings.making)] if (findings.making or {}).get("programs") else []),
         Section("All arms", [cell_table(findings.cells)], folded=True),
     ]
 
@@ -87,12 +87,17 @@ def _opening(findings: Findings, best: str, foretold: str) -> Section:
     span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     arms = words.counted(len(findings.cells), "arm")
     blocks.append(
-        f"{words.counted(runs, 'trained run')}: {arms}, n = {span} each. Scores are those of the "
-        "greedy final policy: 0 is random play, 1 the ceiling. A: over all levels of shift; "
+        f"{words.counted(runs, 'trained run')}: {arms}, n = {span} seeds each. Scores are those of "
+        "the greedy final policy: 0 is random play, 1 the ceiling. A: over all levels of shift; "
         f"{PRIMARY}: levels .75 and 1, on which none of these arms trains. Square "
         f"brackets are 95 % bootstrap intervals over seeds, from {MIN_SEEDS} seeds on; differences "
         "are by seed."
     )
+    if folders := (findings.making or {}).get("folders"):
+        blocks.append(
+            f"Several folders are here: {words.listing(folders)}. An algorithm is named with its "
+            f"folder behind a colon, as in ppo:{folders[0]}."
+        )
     answers = {question: found for question, found in findings.answers.items() if found}
     if len(findings.cells) > 1:
         blocks.append(f"**Which combination generalises best?** {best}")
@@ -270,7 +275,9 @@ def _settings(findings: Findings, illustrate: Illustrate) -> list[Section]:
             if key[:2] == (environment, origin):
                 cells = [*([by_key[key]] if key in by_key else []), *others]
                 blocks += _setting_blocks(key, cells, illustrate)
-    return [Section("Presets and settings of one algorithm", blocks)] if blocks else []
+    folders = "Folders, presets" if (findings.making or {}).get("folders") else "Presets"
+    title = f"{folders} and settings of one algorithm"
+    return [Section(title, blocks)] if blocks else []
 
 
 def _setting_blocks(
@@ -278,7 +285,8 @@ def _setting_blocks(
 ) -> list[Block]:
     """One arm in an algorithm and in its presets and settings."""
     environment, algorithm, arm = key
-    title, name = f"{place(algorithm, environment)}, {arm}", "_".join(key)
+    title = f"{place(algorithm, environment)}, {arm}"
+    name = "_".join(key).replace(":", "-")
     lines = [(cell.algorithm, cell) for cell in cells]
     blocks: list[Block] = [
         _setting_words(cells),

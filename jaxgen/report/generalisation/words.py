@@ -21,7 +21,7 @@ from jaxgen.report.generalisation.evidence import (
     values_of,
 )
 from jaxgen.report.generalisation.prediction import Prediction, Predictor, Transfer
-from jaxgen.report.generalisation.settings import own
+from jaxgen.report.generalisation.settings import own, without_folder
 from jaxgen.results.records import Cell
 from jaxgen.study.cards import algorithm_title, sentence_title
 from jaxgen.study.presets import observes_codes, preset, setups_of
@@ -221,7 +221,8 @@ def encoding_of(cell: Cell) -> str:
         return ""
     if encoding := cell.records[0].encoding:
         return encoding
-    return getattr(preset(cell.records[0].algorithm, cell.environment), "encoding", "one_hot")
+    config = preset(without_folder(cell.records[0].algorithm), cell.environment)
+    return getattr(config, "encoding", "one_hot")
 
 
 # What differences say

@@ -58,9 +58,9 @@ def figure_title(environment: str) -> str:
 
 
 def algorithm_title(name: str) -> str:
-    """An algorithm's name in figures and sentences; overrides behind an @ stay as they are."""
-    algorithm, sign, overrides = name.partition("@")
-    return algorithm.upper() + sign + overrides
+    """An algorithm's name in figures and sentences; what follows an @ or a colon stays as it is."""
+    length = min(len(part) for part in (name.partition(sign)[0] for sign in "@:"))
+    return name[:length].upper() + name[length:]
 
 
 def sentence_title(environment: str) -> str:
