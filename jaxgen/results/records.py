@@ -340,7 +340,7 @@ def environment_order(name: str) -> tuple[int, str]:
 
 def algorithm_order(name: str) -> tuple[int, str]:
     """Sort key of an algorithm's name: dqn, then ``dqn+``, ``dqn-onehot``, ``dqn@gamma=.9``."""
-    # A space sorts before all of these signs: the algorithm of a folder (ppo:old) leads its presets.
+    # A space sorts before all other signs, so that ppo of a folder (ppo:old) leads its presets.
     return _order(ALGORITHM_CARDS, re.split("[-+@:]", name)[0], name.replace(":", " "))
 
 

@@ -360,8 +360,16 @@ def test_nothing_at_all_is_reported_as_nothing():
 
 def test_one_run_is_a_report(undrawn):
     text = to_text(sections(study([make_record()])))
-    assert "1 trained runs: 1 arms, n = 1 seeds each" in text and not P_VALUE.search(text)
-    assert "No arms for this question were run." in text
+    assert "1 trained run: 1 arm, 1 seed each" in text and not P_VALUE.search(text)
+
+
+def test_only_questions_that_were_asked_are_answered(unpictured):
+    """Of baseline and dr alone: what their data give, and nothing about gar or weight decay."""
+    text = to_text(sections(study(arm("baseline", BASE[:3]), arm("dr", DR[:3]))))
+    asked = [question for question in words.QUESTIONS if question.title in text]
+    assert asked == [words.DATA]
+    for absent in ("GAR", "gar's gain", "No arms", "predict generalisation"):
+        assert absent not in text
 
 
 # Scores
@@ -521,7 +529,7 @@ def test_aliases_are_listed_and_enter_nothing(unpictured):
     assert not any(algorithm == "es" and "gar" in label for algorithm, label in compared)
     ranking = as_dicts(tables(found)["CartPole: arms by mean A"])
     assert ("es", "gar") not in [(row["algorithm"], row["technique"]) for row in ranking]
-    assert "es gar" not in paragraph(found, "Missing")
+    assert "Missing, by what" not in to_text(sections(found))
 
 
 def test_the_setting_with_most_runs_is_kept_and_the_others_are_named():
@@ -570,8 +578,8 @@ def test_leader_and_its_company_are_named():
     assert names == [["dr"], ["baseline"], ["reg"]]
     text = words.ranking_words(cells, "A_ood")
     assert text.startswith("On CartPole, ppo gar has the highest mean A_ood: 0.505 [")
-    assert "over 20 seeds" in text and "not to be told from it: 1 (ppo dr)." in text
-    assert "behind it: 1;" in text
+    assert "over 20 seeds" in text and "distinguished from it: 1 (ppo dr)." in text
+    assert "Behind it: 1." in text
     assert re.search(r"Not compared, for too few .*: ppo reg\.", text)
 
 
@@ -596,7 +604,7 @@ def test_company_is_corrected_for_the_number_of_arms():
         arm("gar", DR[:6] + 0.2), arm("dr", DR[:6]), arm("reg", DR[:6] + 0.1, seeds=range(6))
     )
     assert [c.arm for c in leader(cells, "A_ood").tied] == ["reg", "dr"]
-    assert "no test of so many arms can tell" in words.ranking_words(cells, "A_ood")
+    assert "no test can distinguish any of so many arms" in words.ranking_words(cells, "A_ood")
     alone = cells_of(arm("gar", DR[:6] + 0.2), arm("dr", DR[:6]))
     assert [c.arm for c in leader(alone, "A_ood").behind] == ["dr"]
     assert "no test" not in words.ranking_words(alone, "A_ood")
@@ -863,8 +871,8 @@ ABSENT = comparison(0.0, None, None, difference=None, reason="no runs of gar")
         (NONE, Verdict.NONE,
          "No difference larger than 0.05: PPO on CartPole (+0.005 [-0.005, +0.025], 20 pairs)."),
         (UNDECIDED, Verdict.UNDECIDED,
-         "Not decided by these data: PPO on CartPole (+0.040 [+0.030, +0.060], 0.042 would have "
-         "been found with 80 % power, 20 pairs)."),
+         "Not decided by these data: PPO on CartPole (+0.040 [+0.030, +0.060], smallest "
+         "detectable difference 0.042, 20 pairs)."),
         (FEW, Verdict.FEW,
          "Described only, for fewer than 6 pairs of seeds: PPO on CartPole (+0.200, 5 pairs)."),
         (FAILED, Verdict.FAILED, "Neither arm learned: PPO on CartPole ("),
@@ -1138,7 +1146,7 @@ def test_damaged_runs_are_named_and_left_out(reported, tmp_path, capsys):
     assert report.main([str(root)]) == 0
     err = capsys.readouterr().err
     assert err.startswith("left aside: ") and str(broken) in err
-    assert "1 trained runs" in (root / "report" / "report.md").read_text()
+    assert "1 trained run:" in (root / "report" / "report.md").read_text()
 
 
 def test_pictures_of_a_report_are_images_and_its_page_is_whole(reported):

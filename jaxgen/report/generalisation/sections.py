@@ -84,11 +84,12 @@ def _opening(findings: Findings, best: str, foretold: str) -> Section:
         blocks.append("!!! QUICK RUNS ARE AMONG THESE: NOT A RESULT !!!")
     seeds = sorted({len(cell.records) for cell in findings.cells})
     runs = sum(len(cell.records) for cell in findings.cells)
-    span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    span = words.counted(seeds[-1], "seed")
+    span = span if len(seeds) == 1 else f"{seeds[0]} to {span}"
     arms = words.counted(len(findings.cells), "arm")
     blocks.append(
-        f"{words.counted(runs, 'trained run')}: {arms}, n = {span} seeds each. Scores are those of "
-        "the greedy final policy: 0 is random play, 1 the ceiling. A: over all levels of shift; "
+        f"{words.counted(runs, 'trained run')}: {arms}, {span} each. Scores are those of the "
+        "greedy final policy: 0 is random play, 1 the ceiling. A: over all levels of shift; "
         f"{PRIMARY}: levels .75 and 1, on which none of these arms trains. Square "
         f"brackets are 95 % bootstrap intervals over seeds, from {MIN_SEEDS} seeds on; differences "
         "are by seed."
