@@ -559,7 +559,7 @@ def test_decomposition_table_carries_its_warning_and_no_p_value():
     assert (row["difference"], row["measures"], row["n pairs"]) == ("gar - dr", "agreement", "3")
     assert re.fullmatch(r"[+-]0\.\d{3} \+- 0\.\d{3}", row["A_ood"])
     assert "n = 3 is descriptive only" in " ".join(table.notes)
-    many = find(make_study(("cartpole",), ("ppo",), range(6)), "cartpole: what the data")
+    many = find(make_study(("cartpole",), ("ppo",), tuple(range(6))), "cartpole: what the data")
     assert not any("descriptive" in note for note in many.notes)
 
 

@@ -44,7 +44,7 @@ def sections(findings: Findings, draw: bool = True) -> list[Section]:
     """The document; ``draw``: with its figures, or with their captions alone."""
     if not findings.cells:
         return [Section(TITLES[1], ["No finished run is here, so there is nothing to report."])]
-    illustrate = _picture if draw else _caption
+    illustrate, making = _picture if draw else _caption, findings.making or {}
     environments = list(dict.fromkeys(cell.environment for cell in findings.cells))
     by_environment = [
         [cell for cell in findings.cells if cell.environment == name] for name in environments
@@ -62,7 +62,7 @@ def sections(findings: Findings, draw: bool = True) -> list[Section]:
         *([_prediction(findings, foretold, illustrate)] if findings.predictions else []),
         *_settings(findings, illustrate),
         _limits(findings),
-        *([_making(findings.making)] if (findings.making or {}).get("programs") else []),
+        *([_making(making)] if making.get("programs") else []),
         Section("All arms", [cell_table(findings.cells)], folded=True),
     ]
 
