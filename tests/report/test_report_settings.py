@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from test_report import BASE, DR, arm, as_dicts, cells_of, noise, one, study, tables
 
+from jaxgen.report import figures, style
 from jaxgen.report.document import to_text
 from jaxgen.report.generalisation import words
 from jaxgen.report.generalisation.evidence import Verdict, compare, missing_arms
@@ -165,3 +166,20 @@ def test_presets_and_settings_have_a_section_of_their_own():
     title = "DQN on the grid, baseline: presets and settings"
     table = as_dicts(tables(findings_of(records))[title])
     assert [row["algorithm"] for row in table] == ["dqn", "dqn-gamma95", "dqn-onehot"]
+
+
+def test_budgets_that_differ_are_named_at_the_lines(monkeypatch):
+    drawn: list[list[str]] = []
+
+    def keep(title: str, named: Any) -> None:
+        drawn.append([name for name, _ in named])
+
+    def drawn_with(steps: int) -> list[str]:
+        records = [make_record(), make_record("ppo-published", total_steps=steps)]
+        sections(findings_of(records))
+        return drawn[-1]
+
+    monkeypatch.setattr(figures, "shift", keep)
+    monkeypatch.setattr(style, "to_png", lambda _: b"png")
+    assert drawn_with(50_000) == ["ppo", "ppo-published"]
+    assert drawn_with(100_000) == ["ppo, 50k steps", "ppo-published, 100k steps"]

@@ -32,6 +32,7 @@ from jaxgen.report.generalisation.tables import (
     transfer_tables,
 )
 from jaxgen.report.generalisation.words import place
+from jaxgen.report.shown import budget
 from jaxgen.results.records import Cell, algorithm_order, arm_order, levels_of
 from jaxgen.study.cards import algorithm_title, figure_title, sentence_title
 from jaxgen.study.presets import counting_populations, observes_codes
@@ -288,7 +289,11 @@ def _setting_blocks(
     environment, algorithm, arm = key
     title = f"{place(algorithm, environment)}, {arm}"
     name = "_".join(key).replace(":", "-")
-    lines = [(cell.algorithm, cell) for cell in cells]
+    budgets = [budget([cell]) for cell in cells]
+    lines = [
+        (cell.algorithm + (f", {steps}" if len(set(budgets)) > 1 else ""), cell)
+        for cell, steps in zip(cells, budgets, strict=True)
+    ]
     blocks: list[Block] = [
         _setting_words(cells),
         settings_table(title, cells),

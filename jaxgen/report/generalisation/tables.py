@@ -207,13 +207,14 @@ def settings_table(title: str, cells: Sequence[Cell]) -> Table:
 
     rows = [
         (cell.algorithm, str(len(cell.records)), _learned(cell), str(cell.num_diverged),
-         *(at_zero(cell, mode) for mode in ("greedy", "sampled")), score_text(cell, "A"),
-         score_text(cell, PRIMARY))
+         _env_steps(cell), *(at_zero(cell, mode) for mode in ("greedy", "sampled")),
+         score_text(cell, "A"), score_text(cell, PRIMARY))
         for cell in cells
     ]  # fmt: skip
     return Table(
         f"{title}: presets and settings",
-        ("algorithm", "n", "learned", "diverged", "J(0), greedy", "J(0), sampled", "A", PRIMARY),
+        ("algorithm", "n", "learned", "diverged", "env steps", "J(0), greedy", "J(0), sampled", "A",
+         PRIMARY),
         rows,
         ("J(0): mean return at level 0 of the runs that did not diverge; the two ways of acting "
          "are compared here and nowhere else.",),
