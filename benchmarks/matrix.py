@@ -1,6 +1,6 @@
 """Wall time of the default matrix, cold and warm, and where it goes.
 
-Each run is the command of the README in a process of its own with an empty results folder: cold
+Each run is the default command in a process of its own with an empty results folder: cold
 with an empty compilation cache, warm with the one that the cold run left.
 """
 

@@ -1,4 +1,4 @@
-"""Writes the tables of the committed records into the README, between its markers."""
+"""Writes the tables of the committed records into benchmarks/README.md, between its markers."""
 
 import argparse
 import sys
@@ -13,7 +13,7 @@ import roofline
 import train_throughput
 from harness import HERE, by_case, read_records, readable, table
 
-README = HERE.parent / "README.md"
+PAGE = HERE / "README.md"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 
@@ -74,20 +74,20 @@ SECTIONS = {
 
 
 def updated(text: str, folder: Path) -> str:
-    """The README's text with fresh tables.
+    """The page's text with fresh tables.
 
     Raises ValueError if a marker is missing.
     """
     if BEGIN not in text or END not in text:
-        raise ValueError(f"{README} lacks the marker {BEGIN} or {END}")
+        raise ValueError(f"{PAGE} lacks the marker {BEGIN} or {END}")
     before, rest = text.split(BEGIN)
     return f"{before}{BEGIN}\n{tables(folder)}\n{END}{rest.split(END)[1]}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Rewrite the README."""
+    """Rewrite the page."""
     argparse.ArgumentParser("readme.py", description=__doc__).parse_args(argv)
-    README.write_text(updated(README.read_text(), HERE / "results"))
+    PAGE.write_text(updated(PAGE.read_text(), HERE / "results"))
     return 0
 
 

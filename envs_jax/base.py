@@ -14,6 +14,7 @@ argument, so that one compiled program serves all variation levels.
 on top; a `Task` (`jaxgen.types`) holds the table from a level to parameters.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,7 +24,11 @@ from jax.core import Tracer
 
 from jaxgen.types import Array, Discrete, EnvSpec, PyTree, Task
 
-__all__ = ["Environment", "Task", "check_levels"]
+__all__ = ["Environment", "ParameterTask", "Task", "check_levels"]
+
+
+TEXT_WIDTH, LINE_HEIGHT, MAX_NUMBERS = 200, 16, 6
+"""Pixels of the drawing of a state in numbers, and the most numbers of each of its arrays."""
 
 
 def check_levels(levels: Any) -> Array:
@@ -40,6 +45,12 @@ def check_levels(levels: Any) -> Array:
                 "0 for the training environment and 1 for the largest shift"
             )
     return jnp.asarray(levels, jnp.float32)
+
+
+def _numbers(leaf: Any) -> str:
+    """The first numbers of an array as text."""
+    values = np.asarray(leaf).ravel()
+    return " ".join(f"{value:.4g}" for value in values[:MAX_NUMBERS])
 
 
 class Environment:
@@ -68,8 +79,21 @@ class Environment:
         raise NotImplementedError
 
     def render(self, state: PyTree, params: PyTree) -> Any:
-        """Draw one state as an RGB array ``[H, W, 3]`` uint8 (numpy)."""
-        raise ValueError(f"{self.name} cannot be drawn: its environment has no render")
+        """Draw one state as an RGB array ``[H, W, 3]`` uint8 (numpy): its numbers, as text.
+
+        Subclasses draw pictures.
+        """
+        del params
+        from PIL import Image, ImageDraw
+
+        leaves = jax.tree_util.tree_leaves_with_path(state)
+        lines = [
+            f"{jax.tree_util.keystr(path, simple=True, separator='.')} {_numbers(leaf)}"
+            for path, leaf in leaves
+        ]
+        sheet = Image.new("RGB", (TEXT_WIDTH, LINE_HEIGHT * (len(lines) + 1)), "white")
+        ImageDraw.Draw(sheet).multiline_text((8, 8), "\n".join(lines), "black")
+        return np.asarray(sheet)
 
     # gymnax 1.x surface
 
@@ -111,3 +135,42 @@ class Environment:
         )
         info = {"terminated": terminated, "truncated": truncated, "final_observation": final_obs}
         return obs, next_state, reward, terminated, truncated, info
+
+
+class ParameterTask:
+    """A task whose levels are a table of parameters: nothing is generated, and nothing refreshed.
+
+    Args:
+      environment: what is played.
+      params_at: levels float32 ``[*S]`` -> the environment's parameters, leaves ``[*S]``.
+      ceiling: the best return that can be had, the same at every level. Scores are fractions of the
+        way to it from random play; where nobody knows it, any fixed number above all returns makes
+        arms comparable with each other, but not with other environments.
+    """
+
+    refresh_steps: int | None = None
+
+    def __init__(
+        self, environment: Environment, params_at: Callable[[Any], PyTree], ceiling: float
+    ):
+        self.environment, self.spec = environment, environment.spec
+        self._params_at, self._ceiling = params_at, float(ceiling)
+
+    def training_params(self, key: Array, levels: Array) -> PyTree:
+        """Parameters of the training variations: levels ``[V]`` -> params ``[V]``."""
+        del key  # Nothing is generated.
+        return self._params_at(levels)
+
+    def evaluation(self, key: Array, levels: Array, num_episodes: int) -> tuple[PyTree, Array]:
+        """Params ``[K]`` and reset words ``[K, E, W]``; episode e starts alike at every level."""
+        words = jax.random.bits(key, (num_episodes, self.environment.reset_words), "uint32")
+        return self._params_at(levels), jnp.broadcast_to(words, (levels.shape[0], *words.shape))
+
+    def ceiling(self, params: PyTree, words: Array) -> Array:
+        """The best return of every episode, float32 ``[K, E]``."""
+        del params
+        return jnp.full(words.shape[:-1], self._ceiling, jnp.float32)
+
+    def fingerprints(self, params: PyTree) -> None:
+        """None: no instances are generated, so there is nothing to overlap."""
+        del params

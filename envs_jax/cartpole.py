@@ -3,11 +3,10 @@
 import math
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs_jax.base import Environment, check_levels
+from envs_jax.base import Environment, ParameterTask, check_levels
 from jaxgen.types import Array, Discrete, EnvSpec, Numbers
 
 MASS_POLE = 0.1
@@ -147,36 +146,13 @@ def _accelerations(
     return push - polemass_length * theta_acc * cos / total_mass, theta_acc
 
 
-class CartPoleTask:
-    """CartPole at any variation level; nothing is generated, so nothing is refreshed."""
+class CartPoleTask(ParameterTask):
+    """CartPole at any variation level, where the pole can be balanced for 500 steps at each."""
 
     spec = CartPole.spec
-    refresh_steps: int | None = None
 
     def __init__(self) -> None:
-        self.environment = CartPole()
-
-    def training_params(self, key: Array, levels: Array) -> CartPoleParams:
-        """Dynamics of the training variations: levels ``[V]`` -> params ``[V]``."""
-        del key  # Nothing is generated.
-        return cartpole_params(levels)
-
-    def evaluation(
-        self, key: Array, levels: Array, num_episodes: int
-    ) -> tuple[CartPoleParams, Array]:
-        """Params ``[K]`` and reset words ``[K, E, 2]``; episode e starts alike at every level."""
-        params = cartpole_params(levels)
-        words = jax.random.bits(key, (num_episodes, CartPole.reset_words), "uint32")
-        return params, jnp.broadcast_to(words, (params.gravity.shape[0], *words.shape))
-
-    def ceiling(self, params: CartPoleParams, words: Array) -> Array:
-        """500 for every episode, float32 ``[K, E]``: the pole can be balanced at every level."""
-        del params
-        return jnp.full(words.shape[:-1], MAX_STEPS, jnp.float32)
-
-    def fingerprints(self, params: CartPoleParams) -> None:
-        """None: no instances are generated, so there is nothing to overlap."""
-        del params
+        super().__init__(CartPole(), cartpole_params, MAX_STEPS)
 
 
 def describe_level(task: CartPoleTask, level: float, num_episodes: int) -> str:

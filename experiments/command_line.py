@@ -2,14 +2,19 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from envs_jax import unavailable
-from jaxgen.running.flags import add_running
+from jaxgen.running.command import configure
+from jaxgen.running.flags import INSTEAD, add_running
 from jaxgen.study.cards import ALGORITHM_CARDS, environment_card, environment_names
 from jaxgen.study.cards.base import Listing
+from jaxgen.study.plugins import load_plugin
 from jaxgen.study.presets import algorithm_names
 from jaxgen.study.product import Study, make_study
+from jaxgen.study.settings import parse_settings, with_settings
 from jaxgen.study.spec import Evaluation
+from jaxgen.system.config_file import flags_of, text_of, words_of
 from jaxgen.system.errors import BadInput
 from jaxgen.system.values import whole
 from jaxgen.techniques import SUITES
@@ -23,17 +28,93 @@ Results lie in --out; the same command goes on where it was interrupted.
 """
 
 
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line; argparse names what is allowed."""
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; argparse names what is allowed.
+
+    The words of ``--config`` come before those of the command line, which count where both say
+    something.
+
+    Raises:
+      BadInput: a file cannot be read as a study.
+    """
+    early, _ = _early().parse_known_args(argv)
+    if early.config:
+        others = {"seeds", "num_seeds"} if early.seeds or early.num_seeds else ()
+        argv = [*words_of(early.config, file_flags(_parser()), without=others), *argv]
+    args = _parser().parse_args(argv)
+    args.out = args.out or ("results-quick" if args.quick else "results")
+    args.plugin = [path.resolve() for path in args.plugin]
+    args.config = args.config and args.config.resolve()
+    return args
+
+
+def load_plugins(args: argparse.Namespace) -> None:
+    """Load the plug-ins of a command line, so that their names are known.
+
+    Raises:
+      BadInput: one of them cannot be loaded.
+    """
+    if args.plugin and not (args.list or args.analyze or args.status or args.print_config):
+        # One of them may start JAX.
+        configure(args)
+    for path in args.plugin:
+        load_plugin(path)
+
+
+def worker_argv(argv: Sequence[str], args: argparse.Namespace) -> list[str]:
+    """The words of a command line for another process, which may start in another folder."""
+    plugins = ["--plugin", *map(str, args.plugin)] if args.plugin else []
+    config = [f"--config={args.config}"] if args.config else []
+    return [*argv, *plugins, *config]
+
+
+def config_text(args: argparse.Namespace) -> str:
+    """The file that asks for what a command line asks for."""
+    values = vars(args) | {"config": None}
+    if args.num_seeds is None:
+        values["seeds"] = list(args.seeds or DEFAULT_SEEDS)
+    return text_of(argparse.Namespace(**values), file_flags(_parser()))
+
+
+def file_flags(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    """The flags that a file may set: all that say what to run, and how."""
+    return flags_of(parser._action_groups[2:], without=("config", "print_config", *INSTEAD))
+
+
+def _early() -> argparse.ArgumentParser:
+    """A parser of what decides which words a file adds."""
+    parser = argparse.ArgumentParser("matrix.py", add_help=False, allow_abbrev=False)
+    _add_files(parser)
+    _add_seeds(parser)
+    return parser
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="matrix.py", description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    _add_study(parser.add_argument_group(
-        "what to run (default: CartPole and the grid, everything)"
-    ))  # fmt: skip
+    group = parser.add_argument_group("what to run (default: CartPole and the grid, everything)")
+    _add_study(group)
+    _add_files(group)
+    group.add_argument("--print-config", action="store_true",
+                       help="print the file for --config that asks for the same, and stop")
     add_running(parser)
-    return parser.parse_args(argv)
+    return parser
+
+
+def _add_seeds(group: argparse._ActionsContainer) -> None:
+    seeds = group.add_mutually_exclusive_group()
+    seeds.add_argument("--seeds", nargs="+", type=int, metavar="S", help="default: 0 1 2")
+    seeds.add_argument("--num-seeds", type=int, metavar="N", help="seeds 0 .. N-1")
+
+
+def _add_files(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--plugin", nargs="+", type=Path, default=[], metavar="FILE.py",
+                       help="Python files with environments, algorithms or techniques of your own")
+    group.add_argument("--config", type=Path, metavar="FILE",
+                       help="flags as a file of JSON or YAML, e.g. num_seeds: 5; those of the "
+                            "command line count more")
 
 
 def _add_study(group: argparse._ArgumentGroup) -> None:
@@ -41,8 +122,8 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
                        help="arms: controls = six with the control arms; specified = four; "
                             "rigorous = controls and the offered arms")
     group.add_argument("--algo", "--algo-only", nargs="+", metavar="NAME",
-                       default=list(ALGORITHM_CARDS),
-                       help=f"algorithms: {', '.join(algorithm_names())}")
+                       help=f"algorithms: {', '.join(algorithm_names())} (default: "
+                            f"{', '.join(ALGORITHM_CARDS)})")
     group.add_argument("--technique", nargs="+", metavar="NAME",
                        help="arms instead of a suite's, composed with + (gar+reg); behind an @, a "
                             "hyper-parameter of its own (gar@learning_rate=0.001@hidden=32x32)")
@@ -53,9 +134,11 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--all", action="store_true",
                        help=f"{', '.join(_listed_names())}, but for those that need something "
                             "that is not installed (some take hours on a CPU)")
-    seeds = group.add_mutually_exclusive_group()
-    seeds.add_argument("--seeds", nargs="+", type=int, metavar="S", help="default: 0 1 2")
-    seeds.add_argument("--num-seeds", type=int, metavar="N", help="seeds 0 .. N-1")
+    group.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE",
+                       help="hyper-parameters of every arm, e.g. learning_rate=1e-3 "
+                            "hidden=128x128; alternatives are arms side by side: "
+                            "learning_rate=1e-3,3e-4")
+    _add_seeds(group)
     group.add_argument("--total-steps", type=_whole, metavar="N",
                        help="budget of env steps of every run (ES: of its whole population)")
     group.add_argument("--eval-episodes", type=_whole, default=1000, metavar="N",
@@ -70,12 +153,19 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
 def _whole(text: str) -> int:
     """A whole number, 1e5 among them, for argparse."""
     try:
-        number = whole(float(text)) if "e" in text.lower() else int(text)
-    except (ValueError, OverflowError):
-        number = None
+        number = int(text)
+    except ValueError:
+        number = _from_float(text)
     if number is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not allowed; use a whole number")
     return number
+
+
+def _from_float(text: str) -> int | None:
+    try:
+        return whole(float(text))
+    except ValueError:
+        return None
 
 
 def study_of(args: argparse.Namespace) -> Study:
@@ -87,8 +177,9 @@ def study_of(args: argparse.Namespace) -> Study:
         raise BadInput(f"--num-seeds {args.num_seeds} is not allowed; use 1 or more")
     seeds = range(args.num_seeds) if args.num_seeds else args.seeds or DEFAULT_SEEDS
     episodes = min(args.eval_episodes, 50) if args.quick else args.eval_episodes
+    arms = with_settings(args.technique or SUITES[args.suite], parse_settings(args.set))
     return make_study(
-        environments, args.algo, args.technique or SUITES[args.suite], list(seeds),
+        environments, args.algo or list(ALGORITHM_CARDS), arms, list(seeds),
         evaluation=Evaluation(episodes=episodes, curve_episodes=20 if args.quick else 100,
                               probe=args.probe),
         total_steps=args.total_steps, quick=args.quick,

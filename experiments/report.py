@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import envs_jax  # noqa: F401  (registers what tables call the environments)
 from jaxgen.report.source import is_report, read_source, together, write_report
+from jaxgen.study.plugins import load_plugin
 from jaxgen.system.errors import BadInput
 from jaxgen.system.streams import lasting_streams
 
@@ -33,6 +34,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
                              "report (default: results)")
     parser.add_argument("--names", nargs="+", metavar="NAME",
                         help="what several of them are called (default: the names of the folders)")
+    parser.add_argument("--plugin", nargs="+", type=Path, default=[], metavar="FILE.py",
+                        help="Python files that say what environments of your own are called")
     parser.add_argument("-o", "--out", metavar="DIR",
                         help="where the report goes (default: report/ in the results folder, of "
                              "several report-NAME-NAME/ in the first one)")
@@ -47,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     paths = [Path(path) for path in args.results]
     try:
+        for plugin in args.plugin:
+            load_plugin(plugin)
         names = _names(paths, args.names)
         sources = [read_source(path) for path in paths]
         source = together(dict(zip(names, sources, strict=True))) if names else sources[0]

@@ -16,12 +16,32 @@ _HOMES = {
     "compute_grs": "api",
     "evaluate": "api",
     "train": "api",
+    "run_study": "api",
+    "configure": "system.platform",
+    "plot_degradation": "report.agents",
+    "plot_learning_curves": "report.agents",
     "preset": "study.presets",
+    "replace": "study.config",
     "make_study": "study.product",
     "make_technique": "techniques",
+    "Technique": "techniques",
+    "load_plugin": "study.plugins",
+    "register_algorithm": "study.cards",
+    "register_environment": "study.cards",
+    "register_technique": "techniques",
+    "AlgorithmCard": "study.cards.base",
+    "EnvironmentCard": "study.cards.base",
+    "Setup": "study.cards.base",
+    "TaskCard": "study.cards.base",
+    "Title": "study.cards.base",
 }
 
 __all__ = ["__version__", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion."""
+    return __all__
 
 
 def __getattr__(name: str) -> Any:

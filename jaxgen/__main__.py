@@ -1,10 +1,12 @@
-"""Look at an installation, at environments and at agents.
+"""Train, report, look at an installation, at environments and at agents.
 
-    python -m jaxgen doctor
-    python -m jaxgen levels starpilot --levels 0 0.5 1
-    python -m jaxgen watch results/best_models/ppo_cartpole_best.npz
+    jaxgen doctor
+    jaxgen matrix --quick --env cartpole
+    jaxgen report results-quick
+    jaxgen levels starpilot --levels 0 0.5 1
+    jaxgen watch results/best_models/ppo_cartpole_best.npz
 
-Training is done by experiments/matrix.py, or from Python: jaxgen.train.
+``python -m jaxgen`` is the same; ``matrix`` and ``report`` are the scripts in experiments/.
 """
 
 # Nothing is imported at the start that doctor may find missing, JAX and NumPy included.
@@ -13,12 +15,14 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import envs_jax
 from jaxgen.study import cards
 from jaxgen.study.cards.base import Listing, resolve
+from jaxgen.study.plugins import load_plugin
 from jaxgen.system import doctor, platform
 from jaxgen.system.options import computing
 from jaxgen.system.streams import lasting_streams
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
     from jaxgen.evaluation.agent import Agent
     from jaxgen.types import HostTask, Task
 
+SCRIPTS = {"matrix": "train the generalisation matrix", "report": "report what results say"}
+"""Commands that are scripts below ``experiments``, with flags of their own."""
 MAX_PICTURES = 32
 """Levels and columns of a contact sheet, at most."""
 MAX_EPISODES = 10
@@ -38,10 +44,12 @@ PLAY_STEPS = 20
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line; argparse names what is allowed."""
     parser = argparse.ArgumentParser(
-        prog="python -m jaxgen", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="jaxgen", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, what in SCRIPTS.items():
+        # For the list of commands alone: `main` has taken the words that begin so.
+        commands.add_parser(name, help=what)
     _add_doctor(commands.add_parser("doctor", help="check whether this machine can run jaxgen"))
     _add_levels(commands.add_parser("levels", help="draw what episodes of some levels begin with"))
     _add_watch(commands.add_parser("watch", help="let an agent play and write an animation"))
@@ -86,15 +94,44 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S",
                         help="of the evaluation episodes; 0: those of every study (default: 0)")
+    parser.add_argument("--plugin", nargs="+", type=Path, default=[], metavar="FILE.py",
+                        help="Python files with environments or algorithms of your own")
     parser.add_argument("--allow-known-bad", action="store_true",
                         help="start on a CPU with a jaxlib that is known to be wrong there")
+
+
+def _script(name: str) -> Path:
+    """A script of the checkout that this package was installed from."""
+    path = Path(__file__).resolve().parents[1] / "experiments" / f"{name}.py"
+    if not path.exists():
+        raise ValueError(
+            f"{name} needs the checkout of jaxgen, which is not around {Path(__file__).parent}; "
+            "clone it and install it with pip install -e ."
+        )
+    return path
+
+
+def _run_script(name: str, argv: Sequence[str]) -> int:
+    """Do what the script of this name does."""
+    root = str(_script(name).parents[1])
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    return import_module(f"experiments.{name}").main(argv)
 
 
 @lasting_streams()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0, 1 for a PROBLEM, 2 for bad input."""
-    args = parse(argv)
+    argv = list(sys.argv[1:] if argv is None else argv)
     try:
+        if argv[:1] and argv[0] in SCRIPTS:
+            return _run_script(argv[0], argv[1:])
+        args = parse(argv)
+        if getattr(args, "plugin", None):
+            # One of them may start JAX.
+            platform.configure(allow_known_bad=args.allow_known_bad)
+            for path in args.plugin:
+                load_plugin(path)
         return args.run(args)
     except (ValueError, OSError) as error:
         print(f"jaxgen: {error}", file=sys.stderr)

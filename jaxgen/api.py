@@ -1,8 +1,10 @@
 """Train and evaluate from Python: the same functions that the matrix runs."""
 
 import gc
+import time
 import warnings
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,8 +18,18 @@ from jaxgen.evaluation.scores import check_levels
 from jaxgen.evaluation.suite import Suite, make_suite
 from jaxgen.evaluation.tasks import check_task
 from jaxgen.nn.networks import check_readable
+from jaxgen.results import table
+from jaxgen.results.code import check_code
+from jaxgen.results.lock import locked
+from jaxgen.results.read import read_records
 from jaxgen.results.result import fault_of, trim_history
-from jaxgen.study.cards import ENVIRONMENT_CARDS
+from jaxgen.results.store import open_store
+from jaxgen.running import runner
+from jaxgen.running.console import Console
+from jaxgen.running.kinds.matrix import KIND as MATRIX
+from jaxgen.running.reporter import History
+from jaxgen.running.workers.units import expected_runs
+from jaxgen.study.cards import ENVIRONMENT_CARDS, environment_card
 from jaxgen.study.cards.base import Observed
 from jaxgen.study.config import SHIFT_LEVELS, Config, from_dict, replace, to_dict
 from jaxgen.study.presets import (
@@ -28,13 +40,13 @@ from jaxgen.study.presets import (
     setups_of,
     trained_name,
 )
-from jaxgen.study.product import check_seed, check_seeds, least_s0
+from jaxgen.study.product import Study, check_seed, check_seeds, least_s0
 from jaxgen.study.programs import program_key
 from jaxgen.study.spec import MODES, Evaluation
 from jaxgen.system import platform
 from jaxgen.system.errors import BadInput
 from jaxgen.system.options import computing
-from jaxgen.system.values import at_least, numbers
+from jaxgen.system.values import at_least, numbers, whole
 from jaxgen.techniques import Technique, canonical_name, make_technique
 from jaxgen.training.build import make_program
 from jaxgen.training.fit import fit, in_turns, needed_devices, padded
@@ -43,28 +55,33 @@ from jaxgen.training.loop import iterate
 from jaxgen.training.program import Program, stack_lanes
 from jaxgen.types import Array, Codes, HostTask, Task, is_host
 
+AnyTask = str | Task | HostTask
+"""A task, or its registry name."""
 
-@computing()
+
 def train(
-    task: Task | HostTask,
+    task: AnyTask,
     algorithm: str,
     technique: str = "baseline",
-    seeds: Iterable[int] = (0,),
+    seeds: int | Iterable[int] = (0,),
     config: Config | None = None,
+    progress: bool = False,
     **overrides: Any,
 ) -> list[Agent]:
     """Train one agent per seed, together in one compiled program as far as memory allows.
 
     Args:
-      task: environment and variations, e.g. ``envs_jax.make_task("cartpole")``.
+      task: environment and variations by registry name, e.g. ``"cartpole"``, or as an object, e.g.
+        ``envs_jax.make_task("cartpole")``.
       algorithm: registry name or preset: ppo, dqn, es, ...
       technique: baseline, reg, gar, dr or another one of `jaxgen.techniques.COMPONENTS`,
         composed with ``+``. ES knows no gradients to agree
         on: its gar arms are trained, and named, as the arms that they are aliases of.
-      seeds: training seeds, a sequence or an array; on a CPU agent i is the same, bit by bit,
-        whatever the others are.
+      seeds: training seeds, a sequence or an array, or how many: 3 are the seeds 0, 1 and 2. On a
+        CPU agent i is the same, bit by bit, whatever the others are.
       config: hyper-parameters of this algorithm; None: the preset of the task's environment. An
         environment of your own has none: pass that of one like it, ``preset("ppo", "cartpole")``.
+      progress: print how far the training is.
       **overrides: fields of the configuration, e.g. ``total_steps=10_000``.
 
     Returns:
@@ -76,31 +93,41 @@ def train(
         allowed, memory holds no lane, or jaxlib is one that computes wrong numbers on a CPU.
     """
     _check_platform()
-    check_task(task)
+    with computing():
+        return _train(_task(task), algorithm, technique, _seeds(seeds), config, progress, overrides)
+
+
+def _train(
+    task: Task | HostTask, algorithm: str, technique: str, seeds: Sequence[int],
+    config: Config | None, progress: bool, overrides: dict[str, Any],
+) -> list[Agent]:
     check_defined(canonical_name(technique), algorithm)
-    technique, seeds = trained_name(technique, algorithm), check_seeds(seeds)
+    technique = trained_name(technique, algorithm)
     config = _own_config(algorithm, task, config, overrides)
     base, arm = base_algorithm(algorithm), (config, make_technique(technique))
     program = _program(task, base, arm, len(seeds))
     label = f"{algorithm} on {task.spec.name}"
+    console = Console() if progress else None
     trained = [
         lane
         for turn in _turns(program, arm, seeds, label)
-        for lane in _train_together(program, arm, turn)
+        for lane in _train_together(program, arm, turn, console, label)
     ]
     spec = task.spec.stacked(config.num_frames)
     agents = []
-    for seed, (params, fault) in zip(seeds, trained, strict=True):
+    for seed, (params, history) in zip(seeds, trained, strict=True):
+        fault = fault_of(params, history)
         if fault:
             warnings.warn(f"{label} with seed {seed} diverged: {fault}", stacklevel=3)
-        agents.append(Agent(algorithm, technique, config, spec, params, seed, fault))
+        agents.append(
+            Agent(algorithm, technique, config, spec, params, seed, fault, history=history)
+        )
     return agents
 
 
-@computing()
 def evaluate(
     agent: Agent,
-    task: Task | HostTask,
+    task: AnyTask,
     shift_levels: Iterable[float] = SHIFT_LEVELS,
     *,
     mode: str = "greedy",
@@ -111,8 +138,8 @@ def evaluate(
 
     Args:
       agent: from `train` or `load_agent`.
-      task: its task.
-      shift_levels: variation levels in [0, 1], 0 first and increasing.
+      task: its task, by registry name or as an object.
+      shift_levels: variation levels in [0, 1], in any order.
       mode: greedy or sampled.
       episodes: per level, 2 or more, common to all agents.
       study_seed: chooses the episodes.
@@ -122,16 +149,17 @@ def evaluate(
         agent of another environment, or one whose training diverged.
     """
     _check_platform()
-    _check_agent(agent, task, mode)
-    evaluation, key = _asked(shift_levels, episodes), _evaluation_key(study_seed)
-    suite = make_suite(task, key, evaluation.levels, evaluation.episodes)
-    return _returns(agent, suite, mode)
+    with computing():
+        made = _task(task)
+        _check_agent(agent, made, mode)
+        levels, key = _levels(shift_levels), _evaluation_key(study_seed)
+        suite = make_suite(made, key, levels, at_least(2, "episodes", episodes))
+        return _returns(agent, suite, mode)
 
 
-@computing()
 def compute_grs(
     agent: Agent,
-    task: Task | HostTask,
+    task: AnyTask,
     shift_levels: Iterable[float] = SHIFT_LEVELS,
     *,
     mode: str = "greedy",
@@ -140,7 +168,8 @@ def compute_grs(
 ) -> dict[str, Any]:
     """Generalization Robustness Score of an agent, with all scores that belong beside it.
 
-    Arguments and errors as in `evaluate`; in addition the levels end with 1.
+    Arguments and errors as in `evaluate`; in addition the levels increase from 0 to 1. ``A_ood`` is
+    None unless .75 and 1 are among them.
 
     Returns:
       ``grs`` (literal), ``A``, ``A_id``, ``A_ood``, ``grs_n``, ``uplift``, ``gap``, ``s``,
@@ -148,11 +177,16 @@ def compute_grs(
       ``floor`` and ``ceiling`` at each of ``levels``.
     """
     _check_platform()
-    _check_agent(agent, task, mode)
-    evaluation = _asked(shift_levels, episodes, least_s0(task.spec.name))
-    check_levels(evaluation.levels)
-    references = make_references(task, evaluation, _evaluation_key(study_seed))
-    returns = _returns(agent, references.suite, mode).astype(np.float64)
+    with computing():
+        made = _task(task)
+        _check_agent(agent, made, mode)
+        levels = numbers("shift_levels", shift_levels)
+        episodes = at_least(0, "episodes", episodes)
+        evaluation = Evaluation(levels, episodes, min_s0=least_s0(made.spec.name))
+        evaluation.validate()
+        check_levels(evaluation.levels)
+        references = make_references(made, evaluation, _evaluation_key(study_seed))
+        returns = _returns(agent, references.suite, mode).astype(np.float64)
     return score_returns(evaluation, references, returns).to_dict() | {
         "levels": list(evaluation.levels),
         "returns": returns.mean(1).tolist(),
@@ -161,12 +195,44 @@ def compute_grs(
     }
 
 
+def run_study(
+    study: Study, out: str | Path = "results", *, plots: bool = True, quiet: bool = False
+) -> list[dict[str, Any]]:
+    """Train and evaluate what a folder lacks of a study, and write all tables and figures.
+
+    Args:
+      study: e.g. ``make_study(["cartpole"], ["ppo"], ["baseline", "dr"], seeds=[0, 1])``.
+      out: the results folder, which the command line reads as well; what is done there is kept, and
+        an interrupted study goes on.
+      plots: draw the figures.
+      quiet: print nothing but what matters.
+
+    Returns:
+      A row per run, level and mode, as in ``results.csv``: ``pandas.DataFrame(rows)``.
+
+    Raises:
+      ValueError: the folder holds something else, another process uses it, or memory holds no lane.
+    """
+    import envs_jax
+
+    _check_platform()
+    store = open_store(out)
+    plan = expected_runs(study)
+    with locked(store):
+        check_code(study, store)
+        runner.run_study(study, store, envs_jax.make_task, Console(quiet), MATRIX)
+        left_aside = MATRIX.derive(store, plan, plots).left_aside
+        records, _ = read_records(store)
+    for line in left_aside:
+        warnings.warn(f"left aside: {line}", stacklevel=2)
+    names = {name for name, _ in plan}
+    return table.rows(record for record in records if record.name in names)
+
+
 _programs: dict[Any, Program] = {}
 """Those that were made last, by what they are compiled for, so that other arms and seeds find what
 is compiled."""
 MAX_PROGRAMS = 8
-WATCHED = ("loss", "updates", "reward", "active")
-"""Metrics that tell whether a training diverged."""
 
 
 def _program(
@@ -194,33 +260,75 @@ def _turns(
 
 
 def _train_together(
-    program: Program, arm: tuple[Config, Technique], seeds: list[int]
-) -> list[tuple[np.ndarray, str | None]]:
-    """The parameters ``[D]`` at the end of the training of each seed, and why it diverged."""
+    program: Program, arm: tuple[Config, Technique], seeds: list[int], console: Console | None,
+    label: str,
+) -> list[tuple[np.ndarray, History]]:
+    """The parameters ``[D]`` at the end of the training of each seed, and its metrics."""
     padded_seeds = padded(seeds, program.capacity)
     lanes = stack_lanes([arm] * len(padded_seeds), padded_seeds)
     parts, carry = [], None
+    watch = None if console is None else _Watch(console, label, arm[0].total_steps * len(seeds))
     for step in iterate(program, lanes):
         carry, length = step.carry, step.segment.stop - step.segment.start
-        parts.append({
-            name: np.asarray(step.metrics[name])[:, :length]
-            for name in WATCHED if name in step.metrics
-        })  # fmt: skip
+        parts.append({name: np.asarray(x)[:, :length] for name, x in step.metrics.items()})
+        if watch is not None:
+            watch.step(float(parts[-1]["env_steps"][: len(seeds), -1].sum()))
     assert carry is not None, "a budget holds an iteration"
+    if watch is not None:
+        watch.end(len(seeds))
     params = np.asarray(program.learner.params(lanes, carry))
     histories = {name: np.concatenate([part[name] for part in parts], 1) for name in parts[0]}
-    trained = []
-    for lane, vector in enumerate(params[: len(seeds)]):
-        history = trim_history({name: values[lane] for name, values in histories.items()})
-        trained.append((vector, fault_of(vector, history)))
-    return trained
+    return [
+        (vector, trim_history({name: values[lane] for name, values in histories.items()}))
+        for lane, vector in enumerate(params[: len(seeds)])
+    ]
+
+
+class _Watch:
+    """A training that is told of; the first step compiles, and no rate is known until the next."""
+
+    def __init__(self, console: Console, label: str, total: int):
+        self._console, self._label, self._total = console, label, float(total)
+        self._began = time.perf_counter()
+        self._first: tuple[float, float] | None = None
+
+    def step(self, done: float) -> None:
+        """Say how many env steps of all lanes are done."""
+        now = time.perf_counter()
+        before, then = self._first = self._first or (done, now)
+        rate = (done - before) / (now - then) if now > then else 0.0
+        self._console.progress(self._label, done, self._total, rate)
+
+    def end(self, num_agents: int) -> None:
+        """Say that all of them are trained."""
+        seconds = time.perf_counter() - self._began
+        self._console.note(f"{self._label}: {num_agents} agents in {seconds:.0f} s")
+
+
+def _task(task: AnyTask) -> Task | HostTask:
+    """A task that was named, or given and checked."""
+    if isinstance(task, str):
+        import envs_jax
+
+        return envs_jax.make_task(task, **environment_card(task).task.options)
+    check_task(task)
+    return task
+
+
+def _seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
+    """The seeds themselves, where it was said how many."""
+    number = whole(seeds)
+    if number is None:
+        return check_seeds(seeds)  # pyright: ignore[reportArgumentType]
+    return check_seeds(range(at_least(1, "seeds", number)))
 
 
 def _check_platform() -> None:
-    """Raise ValueError for a jaxlib that is known to be wrong here; starts JAX.
+    """Raise ValueError for a jaxlib that is known to be wrong here; sets up JAX, and starts it.
 
     Lets go of compiled programs, before a search in this process has made too many.
     """
+    platform.configure_if_new()
     platform.confirm_backend(allow_known_bad=platform.known_bad_allowed)
     if platform.many_mappings():
         jax.clear_caches()
@@ -313,12 +421,15 @@ def _shows_images(environment: str) -> bool:
     return card is not None and card.task.observed is Observed.IMAGES
 
 
-def _asked(levels: Iterable[float], episodes: int, min_s0: float = Evaluation.min_s0) -> Evaluation:
-    """The evaluation that was asked for, checked."""
-    levels, episodes = numbers("shift_levels", levels), at_least(0, "episodes", episodes)
-    evaluation = Evaluation(levels, episodes, min_s0=min_s0)
-    evaluation.validate()
-    return evaluation
+def _levels(levels: Iterable[float]) -> tuple[float, ...]:
+    """Levels to be played, checked."""
+    checked = numbers("shift_levels", levels)
+    for level in checked:
+        if not 0 <= level <= 1:
+            raise BadInput(f"variation level {level!r} is outside [0, 1]; leave it out")
+    if not checked:
+        raise BadInput("shift_levels is empty; name a level, e.g. 0")
+    return checked
 
 
 def _evaluation_key(study_seed: int) -> Array:
@@ -331,7 +442,6 @@ def _check_agent(agent: Agent, task: Task | HostTask, mode: str) -> None:
             f"agent of type {type(agent).__name__} is not allowed; train returns a list with an "
             "agent for each seed: pass one of them"
         )
-    check_task(task)
     if mode not in MODES:
         raise BadInput(f"unknown mode {mode!r}; allowed: {', '.join(MODES)}")
     check_fits(agent, task)

@@ -1,4 +1,4 @@
-"""The benchmarks: turns, ratios, skipped peers, what is counted, and the README's tables."""
+"""The benchmarks: turns, ratios, skipped peers, what is counted, and the page's tables."""
 
 import argparse
 import json
@@ -354,8 +354,8 @@ def test_equal_work_is_asked_of_all():
     assert labels[-1] == "ppo starpilot, 1/4 rollout"
 
 
-def test_the_tables_of_the_readme_are_those_of_the_records():
-    text = (ROOT / "README.md").read_text()
+def test_the_tables_of_the_page_are_those_of_the_records():
+    text = (ROOT / "benchmarks" / "README.md").read_text()
     assert readme.updated(text, ROOT / "benchmarks" / "results") == text
     with pytest.raises(ValueError, match="lacks the marker"):
         readme.updated("nothing", ROOT / "benchmarks" / "results")

@@ -148,7 +148,7 @@ def test_words_that_cannot_be_read_are_refused(capsys, words):
     with pytest.raises(SystemExit) as error:
         main(words)
     assert error.value.code == 2
-    assert "usage: python -m jaxgen" in capsys.readouterr().err
+    assert "usage: jaxgen" in capsys.readouterr().err
 
 
 def test_doctor_works_where_nothing_is_installed(tmp_path):
@@ -580,6 +580,22 @@ def _numbers(line):
 def clip_time(num_frames):
     """Milliseconds of a clip: 15 frames a second, the last one for a second."""
     return sum((70, 70, 60)[i % 3] for i in range(num_frames - 1)) + 1000
+
+
+@pytest.mark.parametrize("words", [["matrix", "--list", "--env", "cartpole"], ["report", "--help"]])
+def test_the_scripts_are_commands_too(words, capsys):
+    try:
+        assert main(words) == 0
+    except SystemExit as stopped:
+        assert stopped.code == 0
+    out = capsys.readouterr().out
+    assert "ppo on cartpole" in out if "matrix" in words else "usage: report.py" in out
+
+
+def test_a_script_without_a_checkout_says_so(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("jaxgen.__main__.__file__", str(tmp_path / "jaxgen" / "__main__.py"))
+    assert main(["matrix", "--list"]) == 2
+    assert "matrix needs the checkout of jaxgen, which is not around" in capsys.readouterr().err
 
 
 def test_watching_cartpole(folder, here, capsys):

@@ -1,6 +1,6 @@
 """The card of CartPole."""
 
-from jaxgen.study.cards.base import EnvironmentCard, Expected, Listing, Setup, TaskCard, Title
+from jaxgen.study.cards.base import EnvironmentCard, Listing, Setup, TaskCard, Title
 from jaxgen.study.config import DQNConfig, ESConfig, PPOConfig
 
 CARD = EnvironmentCard(
@@ -18,7 +18,6 @@ CARD = EnvironmentCard(
                 num_envs=4, num_steps=32, num_epochs=10, num_minibatches=8, gamma=0.98,
             ),
             seconds=20.0,
-            expected=Expected((400, 500), (30, 35), (180, 240)),
         ),
         "dqn": Setup(
             DQNConfig(
@@ -30,7 +29,6 @@ CARD = EnvironmentCard(
                 encoding="raw", activation="tanh", reward_scale=0.01, adam_eps=1e-4,
             ),
             seconds=25.0,
-            expected=Expected((300, 500), (30, 35), (180, 240)),
         ),
         "es": Setup(
             ESConfig(
@@ -38,7 +36,6 @@ CARD = EnvironmentCard(
                 num_envs=50, num_steps=500, population=50, sigma=0.1,
             ),
             seconds=0.8,
-            expected=Expected((200, 400), (120, 120), None),
         ),
     },
 )

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from jaxgen.study.cards.base import (
     EnvironmentCard,
-    Expected,
     Limits,
     Listing,
     Observed,
@@ -40,7 +39,9 @@ STARPILOT = EnvironmentCard(
         missing=_missing,
     ),
     # Published agents of a million steps are only at s(0) = .02; the games take hours of a CPU.
-    limits=Limits(episodes=256, curve_episodes=32, min_s0=0.02, can_probe=False),
+    limits=Limits(
+        episodes=256, curve_episodes=32, quick_episodes=2, min_s0=0.02, can_probe=False
+    ),
     setups={
         # Seconds follow from measured parts (an image's way through the network and its gradient),
         # but for ppo-published, whose training was timed.
@@ -51,8 +52,8 @@ STARPILOT = EnvironmentCard(
                 gamma=0.999,
             ),
             seconds=1300.0,
+            quick={"num_envs": 2, "num_steps": 16, "num_epochs": 1, "num_minibatches": 2},
             variant_seconds={"ppo-published": 7000.0},
-            expected=Expected((15, 40), (7200, 14400), (43200, 86400)),
         ),
         "dqn": Setup(
             DQNConfig(
@@ -62,7 +63,7 @@ STARPILOT = EnvironmentCard(
                 target_interval=10_000, learning_starts=20_000,
             ),
             seconds=5000.0,
-            expected=Expected((15, 40), (7200, 14400), (43200, 86400)),
+            quick={"buffer_size": 3_000},
         ),
         "es": Setup(
             ESConfig(
@@ -71,17 +72,16 @@ STARPILOT = EnvironmentCard(
                 num_frames=4, num_envs=20, num_steps=1000, population=20, sigma=0.02,
             ),
             seconds=300.0,
-            expected=Expected((5, 15), (7200, 14400), None),
+            quick={"population": 4, "num_envs": 4, "num_steps": 100},
         ),
     },
 )
 
 
 def _like_starpilot(game: str) -> EnvironmentCard:
-    """A game that the specification says nothing of."""
-    setups = {name: setup._replace(expected=None) for name, setup in STARPILOT.setups.items()}
+    """A game by its name, with the setups of Starpilot."""
     task = replace(STARPILOT.task, fixed={"game": game})
-    return replace(STARPILOT, name=game, title=Title(game, game), task=task, setups=setups,
+    return replace(STARPILOT, name=game, title=Title(game, game), task=task,
                    listing=Listing.BY_NAME)  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """A trained policy that acts without knowing how it was configured."""
 
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -33,6 +34,9 @@ class Agent(NamedTuple):
     """Why its training diverged, in words; None: it did not, as far as is known."""
     run: str | None = None
     """Name of the run of a study that it is of."""
+    history: Mapping[str, np.ndarray] = {}
+    """Metrics of its training by name, ``[I]`` iterations each, ``env_steps``, ``reward`` and
+    ``loss`` among them; not saved, as those of a study's runs lie beside them."""
 
     @computing()
     def functions(self) -> Algorithm:

@@ -41,9 +41,11 @@ def save_agent(path: str | Path, agent: Agent) -> Path:
 
 def pack_agent(agent: Agent) -> bytes:
     """The bytes of an agent's file: ``params``, float32 ``[D]``, and ``meta``, all else as JSON."""
+    card = ALGORITHM_CARDS[agent.config.algorithm]
     meta = {
         "kind": archives.AGENT,
         "version": VERSION,
+        "module": card.make.partition(":")[0],
         "algorithm": agent.algorithm,
         "base": agent.config.algorithm,
         "technique": agent.technique,
@@ -112,8 +114,8 @@ def _config(path: Path, meta: dict[str, Any]) -> Config:
     card = ALGORITHM_CARDS.get(meta["base"])
     if card is None:
         raise BadInput(
-            f"{path} is an agent of {meta['base']}, an algorithm that is not registered here; "
-            "import the module that registers it first"
+            f"{path} is an agent of {meta['base']}, an algorithm that is not registered here; load "
+            f"the plug-in that registers it first ({meta.get('module', 'unknown')}.py)"
         )
     config = from_dict(card.config, meta["config"])
     absent = [f"{key} = {value!r}" for key, value in to_dict(config).items()

@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxgen.report.cells import alpha_of, count_words, experiment_cell, grid_of_arms
-from jaxgen.report.shown import budget, shown_cells
+from jaxgen.report.shown import (
+    alpha_of,
+    budget,
+    count_words,
+    experiment_cell,
+    grid_of_arms,
+    shown_cells,
+)
 from jaxgen.report.style import (
     ANY_TRAINING_LEVELS,
     BLUE,

@@ -15,7 +15,7 @@ from jaxgen.results.store import Store
 
 def write_outputs(
     store: Store, plan: Collection[tuple[str, int]] | None = None, plots: bool = True
-) -> list[str]:
+) -> tuple[list[Record], list[str]]:
     """Write every table and figure that the records allow.
 
     Args:
@@ -24,7 +24,7 @@ def write_outputs(
       plots: draw the figures too.
 
     Returns:
-      In words, the files that are damaged or in the way of others.
+      The records, and in words the files that are damaged or in the way of others.
     """
     records, damaged = read_records(store)
     store.write_text("results.csv", table.csv_text(table.rows(records)))
@@ -36,7 +36,7 @@ def write_outputs(
     in_the_way = copy_best(store, records)
     if plots and records:
         _draw(store, records, {name for name, _ in plan or ()})
-    return damaged + in_the_way
+    return records, damaged + in_the_way
 
 
 def _by_experiment(records: Iterable[Record]) -> Mapping[str, list[Record]]:

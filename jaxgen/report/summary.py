@@ -4,15 +4,14 @@ Runs that diverged are counted and named, aliases are shown but enter no differe
 sampled returns never share a table, settings are never pooled, and every table states its n.
 """
 
-import json
 from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
+from jaxgen.evaluation.scores import integrate
 from jaxgen.evaluation.statistics import MIN_PAIRS
 from jaxgen.report.differences import Difference, core_arms, decompose
 from jaxgen.report.document import Block, Section, Table, to_markdown, to_text
-from jaxgen.report.reading import reading
 from jaxgen.report.style import FLAG, QUICK_BANNER
 from jaxgen.results.read import missing_runs
 from jaxgen.results.records import (
@@ -24,8 +23,7 @@ from jaxgen.results.records import (
     levels_of,
     modes_of,
 )
-from jaxgen.study.cards.base import Expected
-from jaxgen.study.presets import expected_of
+from jaxgen.study.cards import sentence_title
 
 _PARTS_NOTE = (
     "gar - baseline = (dr - baseline) + (gar - dr), paired by the seeds that all arms share. Only "
@@ -60,10 +58,40 @@ def sections(
     names = sorted({cell.environment for cell in cells}, key=environment_order)
     return [
         _overview(present, plan),
-        Section("How to read this", reading(present)),
+        Section("How to read this", _reading(present)),
         *(_environment_section([c for c in cells if c.environment == name]) for name in names),
         *_missing_sections(present, plan),
     ]
+
+
+_READING = (
+    "J(v): mean return at variation level v; level 0 is the training environment. "
+    "s(v): J(v) scaled so that random play is 0 and the ceiling is 1. "
+    "A: integral of clip(s, 0, 1), absolute robustness. A_ood: mean s at .75 and 1, for arms that "
+    "train on neither. grs_n: integral of clip(s(v)/s(0), 0, 1), retention alone. "
+    "Literal grs: integral of J(v)/J(0), unclipped. About 1 is perfect, about .5 a linear decay, "
+    f"under .4 poor. Read it beside A, and never where it is flagged with {FLAG}: that policy did "
+    "not learn.",
+    "Values are mean +- standard deviation over n training seeds; [k] says that only k of the n "
+    "have a value. A diverged run has no value: it is counted, and is a failure of its arm.",
+)
+
+
+def _reading(records: Iterable[Record]) -> list[Block]:
+    """Explanations of the scores, as far as they apply."""
+    floors = ((r, r.result["references"]["floor"]) for r in records if not r.diverged)
+    literal = (
+        (record, integrate(levels_of([record]), floor) / floor[0])
+        for record, floor in floors
+        if floor[0] > 0
+    )
+    warnings = (
+        f"Uniform random play on {sentence_title(record.environment)} scores a literal grs of "
+        f"{grs:.2f}."
+        for record, grs in literal
+        if grs > 1
+    )
+    return [*_READING, *dict.fromkeys(warnings)]
 
 
 def _overview(records: list[Record], plan: Collection[tuple[str, int]] | None) -> Section:
@@ -101,82 +129,12 @@ def _environment_section(cells: list[Cell]) -> Section:
             "Runs of several settings are here (other budgets or configurations), marked as "
             "[setting, env steps]. They are never pooled and never compared."
         )
-    blocks += [_beside_specification(cells), _times(cells)]
     for mode in modes_of(records):
         blocks += [_scores_table(cells, mode), _returns_table(cells, mode)]
     blocks += [*_decomposition_tables(cells), _training_table(cells)]
     if any(record.result.get("layout_overlap") for record in records):
         blocks.append(_overlap_table(cells))
     return Section(cells[0].environment, blocks)
-
-
-def _beside_specification(cells: list[Cell]) -> Table:
-    return Table(
-        f"{cells[0].environment}: return at level 0 beside the specification (baseline, greedy)",
-        ("algorithm", "technique", "n", "env steps", "expected", "ours", "verdict"),
-        [_expected_row(cells, cell) for cell in cells if cell.arm == "baseline"],
-    )
-
-
-def _expected_row(cells: list[Cell], cell: Cell) -> tuple[str, ...]:
-    expected = expected_of(cell.algorithm, cell.environment)
-    returns = cell.curves()[:, :1].ravel()
-    return (
-        cell.algorithm,
-        _label(cells, cell),
-        str(len(cell.records)),
-        _env_steps(cell),
-        _range(expected.returns) if expected else "-",
-        _spread(returns, len(cell.records)),
-        _verdict(returns, expected) if expected and len(returns) else "-",
-    )
-
-
-def _verdict(returns: np.ndarray, expected: Expected) -> str:
-    # A mean is compared as it is printed, so that 399.96 is not "below" 400.0.
-    mean, (low, high) = float(_number(returns.mean())), expected.returns
-    return "below" if mean < low else "above" if mean > high else "within"
-
-
-def _times(cells: list[Cell]) -> Table:
-    return Table(
-        f"{cells[0].environment}: seconds beside the specification",
-        ("algorithm", "n runs", "compile", "train", "evaluate", "per run", "expected per run",
-         "expected with gar"),
-        [_time_row(cells, group) for group in _settings(cells)],
-        ("Ours: whole programs, all their arms and seeds, shared out evenly over their runs. "
-         "Expected: one run on one GPU in the system that this one replaces.",),
-    )  # fmt: skip
-
-
-def _time_row(cells: list[Cell], group: list[Cell]) -> tuple[str, ...]:
-    first = group[0]
-    expected = expected_of(first.algorithm, first.environment)
-    num_runs, seconds = _program_costs([record for cell in group for record in cell.records])
-    total = sum(seconds.values())
-    return (
-        first.algorithm + _setting_mark(cells, first),
-        str(num_runs),
-        *(f"{seconds.get(part, 0):.1f}" for part in ("compile", "train", "evaluate")),
-        f"{total / num_runs:.2f}" if num_runs else "-",
-        _duration(expected.seconds) if expected else "-",
-        _duration(expected.gar_seconds) if expected and expected.gar_seconds else "-",
-    )
-
-
-def _program_costs(records: list[Record]) -> tuple[int, dict[str, float]]:
-    """Lanes and summed seconds by part, each program counted once however many runs it trained."""
-    programs: dict[str, list[Record]] = {}
-    for record in records:
-        if record.provenance.get("seconds") and not record.alias_of:
-            identity = [record.provenance.get("program"), record.provenance["seconds"]]
-            programs.setdefault(json.dumps(identity, sort_keys=True), []).append(record)
-    num_runs, seconds = 0, {}
-    for group in programs.values():
-        num_runs += group[0].provenance.get("lanes", len(group))
-        for part, value in group[0].provenance["seconds"].items():
-            seconds[part] = seconds.get(part, 0.0) + value
-    return num_runs, seconds
 
 
 def _scores_table(cells: list[Cell], mode: str) -> Table:
@@ -253,10 +211,7 @@ def _references(records: list[Record], key: str) -> list[tuple[float, ...]]:
 
 
 def _decomposition_tables(cells: list[Cell]) -> list[Table]:
-    groups: dict[tuple[str, str], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault((cell.algorithm, cell.setting), []).append(cell)
-    lines = [row for group in groups.values() for row in _difference_rows(cells, group)]
+    lines = [row for group in _settings(cells) for row in _difference_rows(cells, group)]
     if not lines:
         return []
     notes = [_PARTS_NOTE] if "gar" in {cell.arm for cell in cells} else []
@@ -367,10 +322,10 @@ def _setting_mark(cells: list[Cell], cell: Cell) -> str:
 
 
 def _settings(cells: list[Cell]) -> list[list[Cell]]:
-    """Cells by algorithm and setting, whatever their overrides: programs are theirs together."""
+    """Cells by algorithm and setting: what may be compared."""
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
-        groups.setdefault((cell.records[0].algorithm, cell.setting), []).append(cell)
+        groups.setdefault((cell.algorithm, cell.setting), []).append(cell)
     return list(groups.values())
 
 
@@ -409,14 +364,3 @@ def _spread(values: Sequence[float] | np.ndarray, total: int, sign: str = "") ->
 
 def _small(values: Sequence[float]) -> str:
     return f"{np.mean(values):.2g}" if len(values) else "-"
-
-
-def _range(bounds: tuple[float, float]) -> str:
-    low, high = (f"{bound:g}" for bound in bounds)
-    return f"about {low}" if low == high else f"{low} to {high}"
-
-
-def _duration(bounds: tuple[float, float]) -> str:
-    low = bounds[0]
-    size, unit = (3600, "h") if low >= 3600 else (60, "min") if low >= 60 else (1, "s")
-    return f"{_range((low / size, bounds[1] / size))} {unit}"

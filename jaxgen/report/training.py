@@ -5,8 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxgen.report.cells import alpha_of, count_words, experiment_cell, grid_of_arms
-from jaxgen.report.shown import shown_cells
+from jaxgen.report.shown import (
+    alpha_of,
+    count_words,
+    experiment_cell,
+    grid_of_arms,
+    shown_cells,
+)
 from jaxgen.report.style import (
     BLUE,
     ORANGE,

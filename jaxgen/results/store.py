@@ -111,7 +111,7 @@ def scan(store: "Store", prefix: str = "", whole: bool = True) -> Scan:
     for run in sorted(folder.iterdir()) if folder.is_dir() else ():
         if run.name.startswith(".") or not run.name.startswith(prefix):
             continue
-        if not (NAME.fullmatch(run.name) and _RUN_DIR.fullmatch(run.name) and run.is_dir()):
+        if not _is_run(run):
             contents.damaged.append(DamagedFile(run, "it is no run; move it out of this folder"))
             continue
         try:
@@ -151,6 +151,12 @@ class Store:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed {seed!r} is not allowed; use a whole number from 0")
         return self.run_dir(run_name) / f"seed_{seed:04d}"
+
+    def run_names(self) -> list[str]:
+        """The names of the runs, in order, without copies under other names."""
+        folder = self.root / "runs"
+        entries = folder.iterdir() if folder.is_dir() else ()
+        return sorted(entry.name for entry in entries if _is_run(entry))
 
     def seeds(self, run_name: str) -> list[int]:
         """The finished seeds of a run, in order, whole or damaged."""
@@ -308,6 +314,12 @@ class Store:
         if hashlib.sha256(data).hexdigest() != result.get("history_sha256"):
             raise DamagedFile(path, "its content does not match the sha256 in result.json")
         return data
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder has the name of a run."""
+    named = NAME.fullmatch(folder.name) and _RUN_DIR.fullmatch(folder.name)
+    return bool(named) and folder.is_dir()
 
 
 def _seed_of(folder: Path) -> int | None:

@@ -91,7 +91,8 @@ def max_batch_lanes(session: Session, shared: GroupProgram, batch: Batch) -> int
     asked = min(len(batch.lanes), options.max_lanes or len(batch.lanes))
     capacity, example = shared.program.capacity, _example(batch.lanes[0][0])
     fit_result = fit(capacity, example, asked, options.memory_share)
-    session.reporter.note(f"{batch.label}: {fit_result}")
+    if fit_result.tight:
+        session.reporter.note(f"{batch.label}: {fit_result}")
     if fit_result.asked <= fit_result.fits or (options.max_lanes is None and fit_result.fits):
         return min(fit_result.asked, fit_result.fits)
     automatic = f"use --lanes-per-program auto (which takes {fit_result.fits})"

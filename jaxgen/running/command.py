@@ -107,6 +107,8 @@ def _run(command: Command) -> int:
 
         print(status_text(open_store(args.status, create=False)))
         return 0
+    if args.evaluate:
+        return _evaluate(command)
     study, how = command.make_study(args), launch_of(args)
     if not args.worker and (remark := command.remark(args)):
         print(remark)
@@ -122,10 +124,25 @@ def _run(command: Command) -> int:
         return _work(command, study, how)
     if how.isolated or how.launcher != "inline":
         return _launch(command, study, how)
-    platform.configure(args.device, args.devices, allow_known_bad=args.allow_known_bad)
+    configure(args)
     store = open_store(args.out)
     with locked(store):
         return _train(command, study, store)
+
+
+def configure(args: argparse.Namespace) -> None:
+    """Set up JAX as a command line asks for it; again, later: nothing.
+
+    Raises:
+      BadInput: flags exclude each other, or a value is not allowed.
+    """
+    devices, neighbours = args.devices, _neighbours(launch_of(args)) if args.worker else 1
+    if neighbours > 1:
+        # Each takes its share of a GPU as soon as it starts.
+        share = f"{MEMORY_SHARE / neighbours:.3f}"
+        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", share)
+        devices = devices or max(1, platform.num_cores() // neighbours)
+    platform.configure(args.device, devices, allow_known_bad=args.allow_known_bad)
 
 
 # In this process
@@ -139,9 +156,9 @@ def _train(command: Command, study: Study, store: Store) -> int:
 
     began, args = time.perf_counter(), command.args
     backend = platform.confirm_backend(args.device, args.allow_known_bad, args.devices)
-    console = Console(args.quiet)
+    console = Console(args.quiet, args.verbose)
     _check_code(command, study, store)
-    _greet(command, study, console, f"on {backend}")
+    _greet(command, study, store, console, f"on {backend}")
     write_plan(store, study)
     sinks = _sinks(args, store)
     try:
@@ -157,6 +174,24 @@ def _train(command: Command, study: Study, store: Store) -> int:
     return 0
 
 
+def _evaluate(command: Command) -> int:
+    """Let all agents of a folder play again."""
+    args = command.args
+    store = open_store(args.evaluate, create=False)
+    configure(args)
+    platform.confirm_backend(args.device, args.allow_known_bad, args.devices)
+    from jaxgen.running.evaluating import Asked, evaluate_store
+
+    asked = Asked(tuple(args.levels), args.episodes, args.per_episode)
+    asked.validate()
+    with locked(store):
+        found = evaluate_store(store, command.make_task, asked)
+    for line in found.left_aside:
+        print(f"left aside: {line}", file=sys.stderr)
+    print("\n".join([*found.lines, "", *found.files]))
+    return 0
+
+
 # In workers
 
 
@@ -169,7 +204,7 @@ def _launch(command: Command, study: Study, how: Launch) -> int:
     from jaxgen.running.workers.units import JOBS
 
     began, args = time.perf_counter(), command.args
-    console, store = Console(args.quiet), open_store(args.out)
+    console, store = Console(args.quiet, args.verbose), open_store(args.out)
     # What can be refused is refused before anything is discarded.
     sinks = _sinks(args, store)
     executor = None
@@ -206,7 +241,7 @@ def _coordinate(
     from jaxgen.running.workers.coordinate import coordinate
 
     where = "one program after the other" if how.isolated else f"{how.num_workers} {how.launcher}"
-    _greet(command, study, console, f"in workers ({where}), {len(units)} units")
+    _greet(command, study, store, console, f"in workers ({where}), {len(units)} units")
     with stop_flag() as should_stop:
         for line in coordinate(units, store, how, executor, words, console.view, should_stop):
             command.complain(line)
@@ -227,20 +262,17 @@ def _work(command: Command, study: Study, how: Launch) -> int:
 
     args = command.args
     store = open_store(args.out, create=False)
-    neighbours = how.num_workers if how.launcher == "local" else 1
-    if neighbours > 1:
-        # Each takes its share of a GPU as soon as it starts.
-        share = f"{MEMORY_SHARE / neighbours:.3f}"
-        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", share)
-    platform.configure(args.device, args.devices or _devices_of_a_worker(how),
-                       allow_known_bad=args.allow_known_bad)
+    configure(args)
+    neighbours = _neighbours(how)
     with locked(store, shared=True), stop_flag(patient=True) as should_stop:
         log = own_log(store, args.unit)
         backend = platform.confirm_backend(args.device, args.allow_known_bad, args.devices)
         # Of a machine's memory each takes its share too.
         options = _options(args, should_stop, 1 / neighbours if backend == "cpu" else 1.0)
-        session = Session(store, command.make_task, options, Console(args.quiet), command.kind, {},
-                          alone=False)  # fmt: skip
+        console = Console(args.quiet, args.verbose)
+        session = Session(
+            store, command.make_task, options, console, command.kind, {}, alone=False
+        )
         try:
             wrong = work(session, study, how, log, args.unit)
         except Interrupted as interrupted:
@@ -250,19 +282,24 @@ def _work(command: Command, study: Study, how: Launch) -> int:
     return FAILED if wrong else 0
 
 
-def _devices_of_a_worker(how: Launch) -> int | None:
-    """The cores of this machine, shared out among its workers."""
-    if how.launcher != "local":
-        return None
-    return max(1, platform.num_cores() // how.num_workers)
+def _neighbours(how: Launch) -> int:
+    """Workers with which one shares its machine, itself among them."""
+    return how.num_workers if how.launcher == "local" else 1
 
 
 # What all of them share
 
 
-def _greet(command: Command, study: Study, console: "Console", how: str) -> None:
+def _greet(
+    command: Command, study: Study, store: Store, console: "Console", how: str
+) -> None:
     args = command.args
-    console.note(f"{study.num_runs} runs ({study.num_trained} trained) {how}, into {args.out}")
+    done = 0 if args.fresh else study.num_trained - _num_missing(store, study)
+    aliases = study.num_runs - study.num_trained
+    copies = f", {aliases} aliases" if aliases else ""
+    before = f", {done} done before" if done else ""
+    todo = study.num_trained - done
+    console.note(f"{todo} runs to train{before}{copies}, {how}, into {args.out}")
     if study.left_out:
         console.note(f"not defined, left out: {', '.join(study.left_out)}")
     if args.quick:
@@ -349,16 +386,18 @@ def stop_flag(patient: bool = False) -> Iterator[Callable[[], bool]]:
 
 
 def _conclude(command: Command, study: Study, store: Store) -> None:
-    """Write all tables and figures, print the summary and where everything is."""
+    """Write all tables and figures, print what was found in short and where everything is."""
     from jaxgen.running.workers.units import expected_runs
 
     plan = expected_runs(study)
-    for line in command.kind.derive(store, plan, not command.args.no_plots):
+    derived = command.kind.derive(store, plan, not command.args.no_plots)
+    for line in derived.left_aside:
         print(f"left aside: {line}", file=sys.stderr)
-    print(store.path("experiment_summary.txt").read_text("utf-8"))
+    print("\n".join(derived.lines), end="\n\n")
     for name, what in (
-        ("experiment_summary.md", "tables"), ("results.csv", "a row per run, level and mode"),
-        ("plots", "figures"), ("best_models", "agents: jaxgen.load_agent"), ("runs", "raw results"),
+        ("experiment_summary.md", "all tables"), ("results.csv", "a row per run, level and mode"),
+        ("plots", "figures"), ("best_models", "agents: jaxgen.load_agent"),
+        ("runs", "raw results, with every agent"),
     ):
         if store.path(name).exists():
             print(f"  {what:32s} {store.path(name)}")

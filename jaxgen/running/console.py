@@ -11,21 +11,31 @@ import numpy as np
 from jaxgen.running.reporter import History, Lane
 from jaxgen.study.spec import RunSpec
 
-PLAIN_SECONDS = 15.0
-"""Seconds between progress lines where there is no terminal to redraw one on."""
+PLAIN_SECONDS, LONG_SECONDS = 15.0, 600.0
+"""Where there is no terminal to redraw a progress line on: the least time between two lines, each
+in another quarter of the work, and the time after which there is one in any case."""
 
 
 class Console:
-    """A `jaxgen.running.reporter.Reporter`; quiet keeps notes and drops the rest."""
+    """A `jaxgen.running.reporter.Reporter`.
 
-    def __init__(self, quiet: bool = False, stream: TextIO | None = None):
-        self._quiet = quiet
+    Args:
+      quiet: keep notes and drop the rest.
+      verbose: print a line for each arm at each point of the learning curves, too.
+      stream: where to; None: the standard output.
+    """
+
+    def __init__(
+        self, quiet: bool = False, verbose: bool = False, stream: TextIO | None = None
+    ):
+        self._quiet, self._verbose = quiet, verbose
         self._stream = sys.stdout if stream is None else stream
         self._live = self._stream.isatty()
         self._pending = 0
         """Lines on the screen that the next ones replace."""
         self._last = time.monotonic()
         self._headline = ""
+        self._quarter: tuple[str, int] | None = None
 
     def note(self, text: str) -> None:
         """Print a line."""
@@ -42,13 +52,21 @@ class Console:
             self._clear()
             print(line, end="", file=self._stream, flush=True)
             self._pending = 1
-        elif time.monotonic() - self._last >= PLAIN_SECONDS:
-            self._last = time.monotonic()
+        elif self._is_due(label, int(4 * env_steps / total)):
             print(line, file=self._stream, flush=True)
 
+    def _is_due(self, label: str, quarter: int) -> bool:
+        """Whether a plain line is to be printed; if so, it is remembered."""
+        seconds = time.monotonic() - self._last
+        is_new = (label, quarter) != self._quarter and seconds >= PLAIN_SECONDS
+        if is_new or seconds >= LONG_SECONDS:
+            self._last, self._quarter = time.monotonic(), (label, quarter)
+            return True
+        return False
+
     def curve(self, label: str, lanes: list[Lane], history: History) -> None:
-        """Print a log line for each arm."""
-        if not self._quiet:
+        """Print a log line for each arm, if that was asked for."""
+        if self._verbose and not self._quiet:
             for line in log_lines(lanes, history):
                 self.note(line)
 

@@ -10,6 +10,10 @@ NUM_WORKERS = 2
 """Workers unless ``--workers`` says how many."""
 
 
+INSTEAD = ("list", "analyze", "status", "evaluate", "levels", "episodes", "per_episode")
+"""Flags that ask for something else than a run, or say what of it."""
+
+
 def add_running(parser: argparse.ArgumentParser) -> None:
     """Add all flags of this module to a parser."""
     programs = parser.add_argument_group("how to run (changes no result)")
@@ -17,7 +21,15 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     _add_machine(programs)
     _add_output(programs)
     _add_workers(parser.add_argument_group("several processes (changes no result)"))
-    _add_instead(parser.add_mutually_exclusive_group())
+    instead = parser.add_argument_group("something else than a run")
+    _add_instead(instead.add_mutually_exclusive_group())
+    instead.add_argument("--levels", nargs="+", type=float, metavar="V",
+                         default=[0.0, 0.25, 0.5, 0.75, 1.0],
+                         help="of --evaluate, in [0, 1] (default 0 .25 .5 .75 1)")
+    instead.add_argument("--episodes", type=_positive, default=1000, metavar="N",
+                         help="of --evaluate, for each level (default 1000)")
+    instead.add_argument("--per-episode", action="store_true",
+                         help="with --evaluate: write the return of every episode, too")
 
 
 def _add_programs(group: argparse._ArgumentGroup) -> None:
@@ -39,7 +51,8 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--out", default="results", metavar="DIR", help="results folder")
+    group.add_argument("--out", metavar="DIR",
+                       help="results folder (default: results, with --quick results-quick)")
     group.add_argument("--fresh", action="store_true",
                        help="discard the study's runs in --out first")
     group.add_argument("--accept", action="store_true",
@@ -56,7 +69,9 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--wandb", nargs="?", const="offline", choices=("offline", "online"),
                        help="write Weights & Biases runs, a group per cell, into DIR/wandb "
                             "(offline unless online is given)")
-    group.add_argument("--quiet", action="store_true", help="print notes and the summary only")
+    group.add_argument("--quiet", action="store_true", help="print notes and results only")
+    group.add_argument("--verbose", action="store_true",
+                       help="print reward, loss and agreement of every arm as it trains")
     group.add_argument("--allow-known-bad", action="store_true",
                        help="start on a CPU with a jaxlib that is known to be wrong there")
 
@@ -86,6 +101,8 @@ def _add_instead(group: argparse._MutuallyExclusiveGroup) -> None:
                        help="write all tables and figures from the files in --out; never train")
     group.add_argument("--status", metavar="RESULTS",
                        help="print what is done, running, failed and missing in a results folder")
+    group.add_argument("--evaluate", metavar="RESULTS",
+                       help="let all agents of a results folder play --levels again; never train")
 
 
 def _lanes(text: str) -> int | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from jaxgen.study.cards import ALGORITHM_CARDS, ENVIRONMENT_CARDS
-from jaxgen.study.cards.base import AlgorithmCard, Expected, Observed, Setup
+from jaxgen.study.cards.base import AlgorithmCard, Observed, Setup
 from jaxgen.study.config import Config, replace
 from jaxgen.system.errors import BadInput
 from jaxgen.techniques import COMPONENTS, canonical_name, make_technique
@@ -48,7 +48,8 @@ def preset(algorithm: str, environment: str) -> Config:
     if environment not in setups:
         raise BadInput(
             f"{algorithm} has no configuration for environment {environment!r}; "
-            f"allowed: {', '.join(setups) or 'none, as envs_jax is not imported'}"
+            f"allowed: {', '.join(setups) or 'none, as envs_jax is not imported'}; one of your own "
+            f"gets it from its card: setups={{{card.name!r}: Setup({card.config.__name__}(...))}}"
         )
     config, overrides = setups[environment].config, dict(card.variants.get(algorithm, {}))
     if "network" in overrides and config.network == "mlp":
@@ -72,12 +73,6 @@ def seconds_per_million(algorithm: str, environment: str) -> float:
     """Seconds of training per million env steps of a lane, on two CPU cores."""
     setup = setups_of(base_algorithm(algorithm))[environment]
     return setup.variant_seconds.get(algorithm, setup.seconds)
-
-
-def expected_of(algorithm: str, environment: str) -> Expected | None:
-    """Expectations of the specification; it has none for named presets."""
-    setup = setups_of(algorithm).get(environment)
-    return setup.expected if setup else None
 
 
 def observes_codes(environment: str) -> bool:

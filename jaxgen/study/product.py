@@ -12,13 +12,22 @@ from typing import Any
 from jaxgen.study.arms import Arm, is_possible, parse_arm, technique_of
 from jaxgen.study.cards import ENVIRONMENT_CARDS, environment_card
 from jaxgen.study.config import Config, replace
-from jaxgen.study.presets import algorithm_card, check_defined, is_defined, preset
+from jaxgen.study.presets import (
+    algorithm_card,
+    base_algorithm,
+    check_defined,
+    is_defined,
+    preset,
+    setups_of,
+)
 from jaxgen.study.programs import program_key
 from jaxgen.study.spec import Evaluation, RunSpec
 from jaxgen.system.errors import BadInput
 from jaxgen.system.files import MAX_NAME
 from jaxgen.system.values import items, whole
 
+QUICK_ITERATIONS, QUICK_IMAGES = 12, 3
+"""Iterations of a quick run, and of one that reads images."""
 MAX_SEED = 2**31 - 1
 """Seeds stay below; the upper half of the folds belongs to evaluation."""
 
@@ -57,7 +66,8 @@ class Study:
 
     groups: tuple[Group, ...]
     left_out: tuple[str, ...] = ()
-    """Algorithm and technique of arms that the algorithm does not have."""
+    """Algorithm and technique of arms that the algorithm does not have, and algorithm and
+    environment where it has no configuration."""
 
     @property
     def lanes(self) -> list[tuple[RunSpec, int]]:
@@ -101,22 +111,35 @@ def make_study(
     evaluation.validate()
     if evaluation.levels[-1] != 1.0:
         raise BadInput(f"levels {evaluation.levels!r} must end with 1 for the scores of a study")
-    left_out = tuple(
-        f"{algorithm} {name}"
-        for algorithm in algorithms
-        for name in arms
-        if not _has(algorithm, name)
-    )
+    places = [
+        (environment, algorithm)
+        for environment in environments
+        for algorithm in _configured(environment, algorithms)
+    ]
+    left_out = (
+        *(f"{algorithm} {name}" for algorithm in algorithms for name in arms
+          if not _has(algorithm, name)),
+        *(f"{algorithm} on {environment}" for environment in environments
+          for algorithm in algorithms if (environment, algorithm) not in places),
+    )  # fmt: skip
     groups = [
         group
-        for environment in environments
-        for algorithm in algorithms
+        for environment, algorithm in places
         for group in _make_groups(
             _first_spec(environment, algorithm, evaluation, total_steps, quick, study_seed),
             by_algorithm[algorithm], seeds,
         )
     ]
     return Study(tuple(groups), left_out)
+
+
+def _configured(environment: str, algorithms: Sequence[str]) -> list[str]:
+    """The algorithms that have a configuration for an environment; BadInput: none of them has."""
+    environment_card(environment)
+    configured = [name for name in algorithms if environment in setups_of(base_algorithm(name))]
+    if not configured:
+        preset(algorithms[0], environment)
+    return configured
 
 
 def _arms_of(algorithm: str, names: Sequence[str]) -> list[Arm]:
@@ -151,7 +174,8 @@ def _first_spec(
     task = environment_card(environment).task
     options = dict(task.options)
     if quick:
-        config, options = _quick(algorithm, config), options | dict(task.quick)
+        config = _quick(algorithm, environment, config)
+        options, evaluation = options | dict(task.quick), _quicker(evaluation, environment)
     if total_steps is not None:
         config = replace(config, {"total_steps": total_steps})
     config.validate()
@@ -231,12 +255,22 @@ def least_s0(environment: str) -> float:
     return Evaluation.min_s0 if least is None else least
 
 
-def _quick(algorithm: str, config: Config) -> Config:
+def _quick(algorithm: str, environment: str, config: Config) -> Config:
     """Cut the work to seconds: enough to see every part move, not enough to learn."""
-    changes = {"total_steps": 12 * config.steps_per_iteration}
+    own = setups_of(base_algorithm(algorithm))[environment].quick
+    config = replace(config, own)
+    iterations = QUICK_IMAGES if config.network != "mlp" else QUICK_ITERATIONS
+    changes = {"total_steps": iterations * config.steps_per_iteration}
     changes |= algorithm_card(algorithm).facts.quick(config)
     changes["total_steps"] = min(config.total_steps, changes["total_steps"])
     return replace(config, changes)
+
+
+def _quicker(evaluation: Evaluation, environment: str) -> Evaluation:
+    """An evaluation with fewer episodes, where each of them takes long."""
+    most = environment_card(environment).limits.quick_episodes
+    fewer = {name: min(getattr(evaluation, name), most) for name in ("episodes", "curve_episodes")}
+    return dataclasses.replace(evaluation, **fewer)
 
 
 def _check_axis(kind: str, names: Sequence[str]) -> None:

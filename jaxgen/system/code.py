@@ -21,7 +21,10 @@ NUMERIC = ("jaxgen.algorithms", "jaxgen.nn", "envs_jax")
 @cache
 def digest(module: str) -> str | None:
     """Eight hexadecimal digits of the code of a module and of those that it imports, as far as
-    they lie in its own package or in `NUMERIC` ones; None: its source is not at hand."""
+    they lie in its own package, beside it where it has none, or in `NUMERIC` ones.
+
+    None: its source is not at hand.
+    """
     if _tree(module) is None:
         return None
     names, new = {module}, [module]
@@ -31,6 +34,12 @@ def digest(module: str) -> str | None:
         new += further
     text = "\n".join(ast.unparse(tree) for name in sorted(names) if (tree := _tree(name)))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def forget() -> None:
+    """Read all modules again: one of them has changed on the disk and was imported anew."""
+    digest.cache_clear()
+    _tree.cache_clear()
 
 
 @cache
@@ -88,4 +97,15 @@ def _imported(module: str, first: str) -> Iterator[str]:
             names = [source, *(f"{source}.{alias.name}" for alias in node.names)]
         else:
             continue
-        yield from (name for name in names if name.startswith(followed) and _source(name))
+        yield from (
+            name for name in names
+            if (name.startswith(followed) or _is_beside(name, first)) and _source(name)
+        )
+
+
+def _is_beside(module: str, first: str) -> bool:
+    """Whether two modules without packages lie in one folder."""
+    if "." in module or "." in first:
+        return False
+    files = _source(module), _source(first)
+    return all(files) and files[0].parent == files[1].parent  # pyright: ignore

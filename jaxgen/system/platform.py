@@ -11,6 +11,7 @@ import re
 import resource
 import shlex
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +41,7 @@ MAPPINGS_SHARE = 0.7
 known_bad_allowed = False
 """Whether `configure` was told to go on with any jaxlib."""
 
+_warned = False
 _ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1
 """Parameters of glibc's mallopt."""
 _DEVICE_FLAG = "--xla_force_host_platform_device_count"
@@ -92,6 +94,25 @@ def configure(
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     machine = f"{platform.machine()} {cpu_model()} {_cpu_info('flags')} {_version('jaxlib')}"
     return configure_cache(cache_dir, machine)
+
+
+def configure_if_new() -> None:
+    """Set up JAX as the command line does, unless it has started; one warning where it has, and
+    computes on a CPU with other bits, or on a single core."""
+    global _warned
+    if not jax_started():
+        configure(allow_known_bad=known_bad_allowed)
+    elif not _warned and _VECTORS_FLAG not in os.environ.get("XLA_FLAGS", ""):
+        import jax
+
+        _warned = True
+        if jax.default_backend() == "cpu":
+            warnings.warn(
+                "JAX has started before jaxgen could set it up: agents differ in bits from those "
+                "of the command line, and train on one core; call jaxgen.configure() first, before "
+                "anything computes",
+                stacklevel=4,
+            )
 
 
 def confirm_backend(

@@ -4,7 +4,9 @@ Nothing here imports JAX; `jaxgen.algorithms.gradients` applies a technique.
 """
 
 import dataclasses
+import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from itertools import combinations
@@ -84,6 +86,8 @@ class Technique:
         return self
 
 
+REGISTRY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,63}")
+"""Names of environments, algorithms and components: parts of the names of files."""
 STATIC_FIELDS = ("rule", "augment")
 """Fields of a technique that decide which program is compiled; the others are numbers."""
 NUMBERS = {
@@ -170,6 +174,45 @@ def canonical_name(name: str) -> str:
                 f"both change {', '.join(both)}; name one of the two"
             )
     return "+".join(sorted(parts, key=lambda part: (part == "reg", part)))
+
+
+def register_technique(name: str, technique: Technique, replace: bool = False) -> None:
+    """Make a component known, to be used alone or composed with others.
+
+    Args:
+      name: the component's.
+      technique: what it changes of the baseline.
+      replace: take the place of another one of the same name.
+
+    Raises:
+      BadInput: the name cannot be one, or another component has it.
+    """
+    if not replace:
+        check_new("technique", name, technique, COMPONENTS)
+    if "+" in name:
+        raise BadInput(f"technique {name!r} is not allowed as a name: + joins two of them; use -")
+    COMPONENTS[name] = technique
+
+
+def check_new(kind: str, name: str, entry: Any, known: Mapping[str, Any]) -> None:
+    """Raise BadInput unless ``entry`` can be registered under a name.
+
+    Args:
+      kind: of what is registered, in a word.
+      name: the name, which becomes a part of the names of files.
+      entry: what would be registered; the same again is allowed.
+      known: what is registered, by name.
+    """
+    if not isinstance(name, str) or not REGISTRY_NAME.fullmatch(name):
+        raise BadInput(
+            f"{kind} {name!r} is not allowed as a name; use letters, digits, '-', '+' and '_', "
+            "beginning with a letter"
+        )
+    if name in known and known[name] != entry:
+        raise BadInput(
+            f"{kind} {name!r} is registered already; give yours another name, or replace=True to "
+            "take its place"
+        )
 
 
 def make_technique(name: str) -> Technique:

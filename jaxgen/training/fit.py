@@ -74,6 +74,11 @@ class Fit(NamedTuple):
     hopeless: bool = False
     """Whether memory does not hold a program without any lane."""
 
+    @property
+    def tight(self) -> bool:
+        """Whether the lanes take more than a quarter of what is free."""
+        return 4 * self.needed > self.free
+
     def __str__(self) -> str:
         needed, free = (f"{number / 2**30:.1f} GB" for number in (self.needed, self.free))
         of_each = "" if self.num_places == 1 else " of each device"

@@ -6,6 +6,7 @@ from functools import cache
 from itertools import combinations
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -166,8 +167,7 @@ def check_iteration(iteration: Iteration, task: Any) -> dict[str, Any]:
         assert (made[choice].shape, made[choice].dtype) == ((*lead, *actions.shape), actions.dtype)
     assert (made["vector"].ndim, made["vector"].dtype) == (1, jnp.float32)
     assert made["halves"][PRIMARY].shape == (2, 3, *made["vector"].shape)
-    for leaf in jax.tree.leaves(made["rollout"]):
-        assert leaf.shape[:3] == (shape.num_steps, *lead)
+    chex.assert_tree_shape_prefix(made["rollout"], (shape.num_steps, *lead))
     assert set(made["metrics"]) >= METRICS
     for metric in made["metrics"].values():
         assert (metric.shape, metric.dtype) == ((), jnp.float32)
@@ -195,16 +195,16 @@ def test_an_algorithm_of_traced_floats_does_not_leak_them(name):
 
 
 def test_every_arm_trains(name):
-    """All arms as lanes of one program: finite parameters that moved, and all their metrics."""
+    """All arms as lanes of one program: a finite state, parameters that moved, all metrics."""
     ours = reference(name)
     program = traced(name).program
     params = program.learner.params
     before, after = (np.asarray(params(ours.lanes, c)) for c in (ours.first, ours.carry))
     assert after.shape[0] == NUM_LANES == len(ARMS)
-    assert np.isfinite(after).all()
+    chex.assert_tree_all_finite(ours.carry.state)
     assert (np.abs(after - before).max(axis=1) > 1e-3).all()
-    for metric in (*METRICS, "reward", "episodes", "env_steps"):
-        assert ours.metrics[metric].shape == (NUM_LANES, NUM_ITERATIONS)
+    metrics = [ours.metrics[name] for name in (*METRICS, "reward", "episodes", "env_steps")]
+    chex.assert_shape(metrics, (NUM_LANES, NUM_ITERATIONS))
     assert np.isfinite(ours.metrics["loss"][:, 2:]).all()
     assert (ours.metrics["updates"][:, 2:] > 0).all()
     assert (np.diff(ours.metrics["env_steps"], axis=1) > 0).all()

@@ -140,7 +140,8 @@ def test_starts_are_uniform():
 
 
 def test_returns_of_known_policies():
-    """SCIENCE 5, through one trace for all levels; a level frozen at compile time fails here."""
+    """Returns of a reference simulation, through one trace for all levels; a level that is frozen
+    at compile time fails here."""
     num_envs, traces = 1024, []
     policies = (
         lambda obs, draw: (draw >> 31).astype(jnp.int32),

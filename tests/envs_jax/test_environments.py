@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import cast
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,14 +108,13 @@ def test_shapes_and_types(subject):
     after, stepped, reward, terminated, truncated = subject.advance(
         state, subject.actions(5, NUM_ENVS), subject.params
     )
-    for observed in (obs, after):
-        assert observed.shape == (5, NUM_ENVS, *spec.obs_shape)
-        assert observed.dtype == spec.obs_dtype
+    chex.assert_shape([obs, after], (5, NUM_ENVS, *spec.obs_shape))
+    chex.assert_type([obs, after], spec.obs_dtype)
+    chex.assert_tree_all_finite((obs, after, state, stepped, reward))
     assert types(state) == types(stepped)
     assert not any(leaf.weak_type for leaf in jax.tree.leaves((state, after, reward)))
-    assert reward.dtype == jnp.float32
-    assert terminated.dtype == truncated.dtype == bool
-    assert reward.shape == terminated.shape == truncated.shape == (5, NUM_ENVS)
+    chex.assert_type([reward, terminated, truncated], [jnp.float32, bool, bool])
+    chex.assert_shape([reward, terminated, truncated], (5, NUM_ENVS))
     assert spec.name == subject.name == subject.environment.name
 
 

@@ -190,7 +190,7 @@ def shares(level: float, num_slots: int, evaluation: bool = False) -> tuple[int,
     ],
 )
 def test_the_slots_of_a_level(num_slots, expected, evaluation):
-    """SCIENCE 6: easy seen; half unseen; easy unseen; half hard; hard."""
+    """In this order: easy seen; half unseen; easy unseen; half hard; hard."""
     assert [shares(level, num_slots, evaluation) for level in LEVELS] == expected
 
 
@@ -200,7 +200,7 @@ def ranges(mixture: list[Mixture]) -> set[tuple[int, int]]:
 
 @pytest.mark.parametrize("num_levels", [1, 200, 5000, 500_000])
 def test_ranges_of_levels_do_not_overlap(num_levels):
-    """SCIENCE 6: unseen training levels from [200, 10^6), or after the seen ones if these are more;
+    """Unseen training levels from [200, 10^6), or after the seen ones if these are more;
     evaluation's from [10^6, 2 x 10^6). Seen levels are played in both."""
     task = ProcgenTask(num_levels=num_levels)
     training = set().union(*(ranges(task.mixture(level, 8, False)) for level in LEVELS))
@@ -493,7 +493,8 @@ def test_without_procgen_it_says_what_to_do(monkeypatch, version, remedy):
 
 
 def test_kinds_follow_the_levels():
-    """(R_min, R_max) of starpilot is (2.5, 64) on easy and (1.5, 35) on hard (SCIENCE 6)."""
+    """(R_min, R_max) of starpilot is (2.5, 64) on easy and (1.5, 35) on hard
+    (Cobbe et al. 2020, appendix C)."""
     kinds = ProcgenTask().kinds((0.0, 0.25, 0.75, 1.0), 4)
     assert kinds.names == ("easy seen", "easy unseen", "hard unseen")
     np.testing.assert_array_equal(
@@ -506,7 +507,7 @@ def test_kinds_follow_the_levels():
 
 @needs_procgen
 def test_returns_of_the_random_policy():
-    """SCIENCE 6: 1.5 on easy levels and .84 on hard ones, measured; through the real path."""
+    """1.5 on easy levels and .84 on hard ones, measured apart; here through the real path."""
     task: Any = ProcgenTask()
     suite = make_host_episodes(task, jax.random.key(0), (0.0, 1.0), 256)
     easy, hard = random_host_returns(task.spec, suite)

@@ -78,7 +78,7 @@ def test_scores_must_exist_and_be_finite(scores):
 @pytest.mark.parametrize(
     "statistic, expected",
     [
-        # SCIENCE 4, for the mean of 3, 5, 10, 20 normal scores; and as simulated for the IQM.
+        # As simulated apart, for 3, 5, 10, 20 normal scores; the page of results quotes both.
         (st.mean, {3: 0.74, 5: 0.82, 10: 0.90, 20: 0.92}),
         (st.interquartile_mean, {3: 0.74, 5: 0.895, 10: 0.93, 20: 0.94}),
     ],

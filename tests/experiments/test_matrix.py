@@ -15,11 +15,18 @@ import pytest
 
 from envs_jax import procgen_games, unavailable
 from experiments import matrix
+from jaxgen.report.brief import HEADER
 from jaxgen.report.style import QUICK_BANNER
 from jaxgen.results import store
 from jaxgen.results.best import CHOICES
 from jaxgen.results.store import open_store
-from jaxgen.running.console import PLAIN_SECONDS, Console, log_lines, progress_line
+from jaxgen.running.console import (
+    LONG_SECONDS,
+    PLAIN_SECONDS,
+    Console,
+    log_lines,
+    progress_line,
+)
 from jaxgen.study.estimate import describe_plan, estimated_seconds
 from jaxgen.study.product import make_study
 from jaxgen.study.spec import RunSpec
@@ -319,11 +326,15 @@ def test_a_run_without_a_terminal_prints_plain_lines(quick):
     out = quick[1].stdout
     assert "\r" not in out
     assert "\x1b" not in out
-    lines = [line for line in out.splitlines() if " Step " in line]
-    arms = {line.split(" (n=2): Step ")[0] for line in lines}
-    assert arms == {"es cartpole baseline", "es cartpole dr"}
-    assert "6 of 6 planned runs are here. 2 of the runs here are aliases, 0 diverged." in out
-    assert out.splitlines()[-1].startswith("Finished in ")
+    assert " Step " not in out
+    assert out.startswith("4 runs to train, 2 aliases, on cpu, into ")
+    lines = out.splitlines()
+    (title,) = (i for i, line in enumerate(lines) if line.startswith("CartPole (greedy, mean "))
+    assert lines[title + 1].split() == [*HEADER]
+    arms = [line.split()[:3] for line in lines[title + 2 : title + 4]]
+    assert arms == [["es", "baseline", "2"], ["es", "dr", "2"]]
+    assert lines[title + 4].startswith("  es: A_ood, dr - baseline ")
+    assert len(lines) < 20 and lines[-1].startswith("Finished in ")
 
 
 @pytest.fixture
@@ -342,10 +353,11 @@ def test_analyse_writes_what_the_files_allow_and_says_what_is_missing(capsys, pa
     before = identities(partial)
     assert matrix.main([*QUICK, "--analyze", "--out", str(partial)]) == 0
     out = capsys.readouterr().out
-    assert "5 of 6 planned runs are here." in out
-    missing = out[out.index("MISSING") :]
     name = sorted(partial.glob("runs/*_dr-*"))[0].name
-    assert "1 planned runs" in missing
+    assert f"MISSING: 1 of 6 runs, of {name}\n" in out
+    summary = (partial / "experiment_summary.txt").read_text()
+    assert "5 of 6 planned runs are here." in summary
+    missing = summary[summary.index("MISSING") :]
     assert [line.split() for line in missing.splitlines() if name in line] == [[name, "1"]]
     assert identities(partial) == before
     whole = {k for k in files_of(quick[0]) if not k.startswith("runs/")}
@@ -368,8 +380,7 @@ def test_analyse_of_an_empty_store(capsys, tmp_path):
     open_store(tmp_path)
     assert matrix.main([*QUICK, "--analyze", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "0 of 6 planned runs are here." in out
-    assert "6 planned runs" in out[out.index("MISSING") :]
+    assert "MISSING: 6 of 6 runs, of es_cartpole_" in out
     assert (tmp_path / "results.csv").read_text().count("\n") == 1
     assert not (tmp_path / "plots").exists()
 
@@ -383,8 +394,8 @@ def test_the_same_command_in_this_process_finds_everything_done(capsys, quick, t
     assert matrix.main([*QUICK, "--quiet", "--no-plots", "--out", str(root)]) == 0
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     out = capsys.readouterr().out
-    assert " Step " not in out
-    assert "EXPERIMENT SUMMARY" in out
+    assert out.startswith("0 runs to train, 4 done before, 2 aliases, on cpu, into ")
+    assert "CartPole (greedy, mean over n seeds, QUICK RUNS: NOT A RESULT)" in out
     assert identities(root) == before
     assert not (root / "plots").exists()
 
@@ -499,6 +510,17 @@ def test_elsewhere_a_plain_line_is_printed_now_and_then(monkeypatch):
         console.progress("a", now[0], 100, 1)
     expected = [progress_line("a", PLAIN_SECONDS * k, 100, 1) for k in (1, 2)]
     assert stream.getvalue().splitlines() == expected
+
+
+def test_long_silence_is_broken_and_arms_are_told_of_on_request(monkeypatch):
+    now, stream = [0.0], io.StringIO()
+    monkeypatch.setattr("jaxgen.running.console.time.monotonic", lambda: now[0])
+    console = Console(verbose=True, stream=stream)
+    for now[0] in (LONG_SECONDS, LONG_SECONDS + PLAIN_SECONDS, 2 * LONG_SECONDS):
+        console.progress("a", 1, 100, 1)
+    assert stream.getvalue().splitlines() == [progress_line("a", 1, 100, 1)] * 2
+    console.curve("a", PPO.lanes, history())
+    assert stream.getvalue().splitlines()[2:] == lines_of()
 
 
 def test_quiet_keeps_notes_only():

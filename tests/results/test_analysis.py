@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,6 @@ from jaxgen.results.histories import MAX_POINTS, history_json
 from jaxgen.results.read import missing_runs
 from jaxgen.results.records import Record, alias_records, check_records, group_cells, levels_of
 from jaxgen.results.table import ADDED, CSV_COLUMNS, csv_text, curves_text, read_csv, rows
-from jaxgen.study.cards import ALGORITHM_CARDS, ENVIRONMENT_CARDS, environment_names
-from jaxgen.study.cards.base import Listing
-from jaxgen.study.presets import expected_of
 from synthetic_records import LEVELS, make_record, make_study, run_name
 
 
@@ -393,8 +389,6 @@ def test_alias_is_shown_and_marked():
     table = as_dicts(find(records, "cartpole: scores, greedy"))
     assert [row["technique"] for row in table] == ["baseline", "gar (= baseline)"]
     assert "1 of the runs here are aliases" in summary(records)
-    # Its seconds are those of the arm that was trained, and are counted once.
-    assert as_dicts(find(records, "cartpole: seconds"))[0]["n runs"] == "1"
 
 
 def test_greedy_and_sampled_returns_never_share_a_table():
@@ -452,55 +446,6 @@ def test_columns_of_text_tables_line_up():
 def test_text_is_the_same_whatever_the_order_of_the_records():
     records = make_study(seeds=(0, 1))
     assert summary(records) == summary(reversed(records))
-
-
-def test_expectation_of_the_specification_stands_beside_ours():
-    records = [
-        make_record("ppo", s=flat(1.0)),
-        make_record("dqn", s=flat(0.5)),
-        make_record("es", s=flat(0.9)),
-    ]
-    table = as_dicts(find(records, "cartpole: return at level 0"))
-    assert [(row["expected"], row["ours"], row["verdict"]) for row in table] == [
-        ("400 to 500", "500.0", "within"),
-        ("300 to 500", "261.2", "below"),
-        ("200 to 400", "452.2", "above"),
-    ]
-    assert table[0]["env steps"] == "49920 of 50000"
-    seconds = as_dicts(find(records, "cartpole: seconds"))
-    assert [(row["expected per run"], row["expected with gar"]) for row in seconds] == [
-        ("30 to 35 s", "3 to 4 min"),
-        ("30 to 35 s", "3 to 4 min"),
-        ("about 2 min", "-"),
-    ]
-
-
-def test_expectations_cover_the_study():
-    """Each algorithm in each of the study's environments, and no game that is played by name."""
-    listed = environment_names(Listing.DEFAULT, Listing.ON_REQUEST)
-    cells = {(a, e): expected_of(a, e) for a in ALGORITHM_CARDS for e in ENVIRONMENT_CARDS}
-    assert {e for (_, e), expected in cells.items() if expected} == set(listed)
-    for algorithm, environment in product(ALGORITHM_CARDS, listed):
-        expected = cells[algorithm, environment]
-        assert expected is not None
-        assert expected.returns[0] <= expected.returns[1]
-        assert expected.seconds[0] <= expected.seconds[1]
-
-
-def test_seconds_of_a_program_are_counted_once_and_shared_out():
-    # One program of 50 s trained three runs: 16.67 s each; a second one of 50 s, two lanes.
-    records = [make_record(seed=i) for i in range(3)]
-    again = {**records[0].provenance, "program": "second", "lanes": 2}
-    records.append(make_record(seed=3)._replace(provenance=again))
-    (row,) = as_dicts(find(records[:3], "cartpole: seconds"))
-    assert (row["n runs"], row["train"], row["per run"]) == ("3", "36.0", "16.67")
-    (row,) = as_dicts(find(records, "cartpole: seconds"))
-    assert (row["n runs"], row["train"], row["per run"]) == ("5", "72.0", "20.00")
-
-
-def test_runs_without_provenance_have_no_time():
-    (row,) = as_dicts(find([make_record()._replace(provenance={})], "cartpole: seconds"))
-    assert row["per run"] == "-"
 
 
 def test_summary_says_what_is_missing():

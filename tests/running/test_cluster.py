@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -540,6 +541,11 @@ def test_the_status_of_a_folder(study, tmp_path, capsys):
     assert len(lines) == 2 + 4
     assert lines[-1].split()[1:] == ["3", "-", "3", "-", "4"]
     assert identities(tmp_path) == before
+    # Copies beside them are no runs.
+    result = next(tmp_path.glob("runs/*/seed_*/result.json"))
+    shutil.copytree(result.parent, f"{result.parent}.bak")
+    shutil.copytree(result.parents[1], f"{result.parents[1]} (copy)")
+    assert status_text(store).splitlines() == lines
 
 
 def test_a_worker_that_is_silent_is_not_said_to_run(study, tmp_path):

@@ -7,7 +7,7 @@ from jaxgen.results.lock import locked
 from jaxgen.results.store import Store, open_store
 from jaxgen.running import runner
 from jaxgen.running.batch import Trainer
-from jaxgen.running.kinds.base import Kind
+from jaxgen.running.kinds.base import Derived, Kind
 from jaxgen.running.progress import Progress
 from jaxgen.running.session import Options
 from jaxgen.system import checkpoint
@@ -23,9 +23,9 @@ def finish(trainer: Trainer, state: Progress) -> None:
     checkpoint.remove(trainer.batch.checkpoint_path(store))
 
 
-def derive(store: Store, plan: object, plots: bool) -> list[str]:
+def derive(store: Store, plan: object, plots: bool) -> Derived:
     store.write_text("toy.txt", f"{plots}\n")
-    return []
+    return Derived([], [])
 
 
 def test_a_kind_decides_what_is_made_of_a_batch(tmp_path):
@@ -36,7 +36,7 @@ def test_a_kind_decides_what_is_made_of_a_batch(tmp_path):
     with locked(store), kept_programs():
         runner.run_study(study, store, make_task, Recorder(), toy, Options())
     assert asked == ["ppo_cartpole"]
-    assert toy.derive(store, None, False) == []
+    assert toy.derive(store, None, False) == Derived([], [])
     written = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
     assert written <= {"store.json", "runs", "checkpoints"} | {"toy.txt"}
     for spec, seed in study.lanes:

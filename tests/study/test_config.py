@@ -25,8 +25,9 @@ from jaxgen.study.presets import algorithm_names, base_algorithm, preset, setups
 
 VARIANTS = [name for card in ALGORITHM_CARDS.values() for name in card.variants]
 
-# SCIENCE, section 0: total env steps, learning rate, hidden layers and the rest of each cell.
-# ES has a budget of its own: 1 M population steps on CartPole, 5 M on the grid.
+# As specified where experiments/SPECIFICATION.md names no difference: total env steps, learning
+# rate, hidden layers and the rest of each cell. ES has a budget of its own: 1 M population steps on
+# CartPole, 8 M on the grid.
 SPECIFIED: dict[tuple[str, str], dict[str, Any]] = {
     ("dqn", "cartpole"): {
         "total_steps": 50_000, "learning_rate": 1e-4, "hidden": (64, 64), "batch_size": 64,
@@ -62,7 +63,8 @@ SPECIFIED: dict[tuple[str, str], dict[str, Any]] = {
     },
 }
 
-# SCIENCE, section 7: the details of each algorithm.
+# The usual details of each algorithm (Schulman et al. 2017, Mnih et al. 2015), and the specified
+# schedule of epsilon.
 DETAILS: dict[str, dict[str, Any]] = {
     "ppo": {
         "adam_eps": 1e-5, "gae_lambda": 0.95, "clip": 0.2, "entropy": 0.01, "max_grad_norm": 0.5,
@@ -97,7 +99,7 @@ def test_every_preset_is_specified():
 
 
 def test_the_published_preset_has_the_published_settings():
-    """SCIENCE, section 6; 64 environments become 3 x 21."""
+    """Those of Cobbe et al. 2020; 64 environments become 3 x 21."""
     config: Any = preset("ppo-published", "starpilot")
     published = {
         "num_envs": 21, "num_steps": 256, "num_minibatches": 8, "num_epochs": 3, "clip": 0.2,

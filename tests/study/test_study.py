@@ -135,6 +135,15 @@ def test_a_spec_is_json_with_its_technique_as_numbers():
     assert content["evaluation"]["episodes"] == 1000
 
 
+def test_quick_runs_that_read_images_are_smaller_in_all_that_takes_time():
+    algorithms = ["ppo", "ppo-published", "dqn", "es"]
+    study = make_study(["starpilot"], algorithms, ["baseline"], [0], quick=True)
+    for group in study.groups:
+        assert group.config.total_steps < 1_000
+        evaluation = group.specs[0].evaluation
+        assert (evaluation.episodes, evaluation.curve_episodes) == (2, 2)
+
+
 def test_quick_is_small_valid_and_marked():
     for group in study_of("controls", quick=True).groups:
         config = group.config
@@ -178,7 +187,7 @@ def test_seeds_are_read_once_however_many_they_are():
 
 
 REFUSED = [
-    ({"environments": ["pong"]}, "environment 'pong'; allowed: cartpole, minigrid"),
+    ({"environments": ["pong"]}, "environment 'pong' is unknown; use one of cartpole, minigrid"),
     ({"environments": []}, "no environment given"),
     ({"environments": ["cartpole", "cartpole"]}, "environment 'cartpole' is given twice"),
     ({"algorithms": ["sac"]}, "unknown algorithm 'sac'; allowed: ppo, dqn, es"),

@@ -11,6 +11,16 @@ if TYPE_CHECKING:
     from jaxgen.running.batch import Trainer
     from jaxgen.running.progress import Progress
 
+
+class Derived(NamedTuple):
+    """What was derived from results, in words."""
+
+    lines: list[str]
+    """What a study found, for a screen."""
+    left_aside: list[str]
+    """Files that are damaged, or in the way of others."""
+
+
 Plan = Collection[tuple[str, int]]
 """(run name, seed) of every run that is expected."""
 
@@ -26,6 +36,5 @@ class Kind(NamedTuple):
     """
     lost: Callable[[Store, Group], tuple[Lane, str] | None]
     """(store, group whose runs are done) -> a lane that has to be trained again, and why."""
-    derive: Callable[[Store, Plan | None, bool], list[str]]
-    """(store, plan or None, whether to draw) -> writes everything that follows from the results;
-    returns the damaged files in words."""
+    derive: Callable[[Store, Plan | None, bool], Derived]
+    """(store, plan or None, whether to draw) -> writes everything that follows from the results."""

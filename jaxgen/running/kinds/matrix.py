@@ -6,7 +6,7 @@ What computes is imported when it is needed: plans and tables need no JAX.
 from typing import TYPE_CHECKING
 
 from jaxgen.results.store import Store
-from jaxgen.running.kinds.base import Kind, Plan
+from jaxgen.running.kinds.base import Derived, Kind, Plan
 from jaxgen.running.reporter import Lane
 from jaxgen.study.product import Group
 
@@ -29,11 +29,13 @@ def lost(store: Store, group: Group) -> tuple[Lane, str] | None:
     return lost_best(store, group)
 
 
-def derive(store: Store, plan: Plan | None, plots: bool) -> list[str]:
-    """Write tables, summaries and, if asked for, figures; returns the damaged files in words."""
+def derive(store: Store, plan: Plan | None, plots: bool) -> Derived:
+    """Write tables, summaries and, if asked for, figures; say in short what was found."""
+    from jaxgen.report.brief import brief
     from jaxgen.report.outputs import write_outputs
 
-    return write_outputs(store, plan, plots=plots)
+    records, left_aside = write_outputs(store, plan, plots=plots)
+    return Derived(brief(records, plan), left_aside)
 
 
 KIND = Kind(finish, lost, derive)

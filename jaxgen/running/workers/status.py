@@ -105,18 +105,17 @@ def _kind_of(
 
 def _done(store: Store) -> list[RunKey]:
     """Runs that have a result, whole or not."""
-    results = (store.root / "runs").glob("*/seed_*/result.json")
-    return [(path.parts[-3], int(path.parts[-2].removeprefix("seed_"))) for path in results]
+    return [(name, seed) for name in store.run_names() for seed in store.seeds(name)]
 
 
 def _aliases(store: Store) -> dict[str, str]:
     """Runs that are others by another name, with these."""
     aliases = {}
-    for path in (store.root / "runs").glob("*/spec.json"):
+    for name in store.run_names():
         # A damaged one is written again by the next start.
         with suppress(DamagedFile):
-            if trained := store.read_spec(path.parent.name).get("alias_of"):
-                aliases[path.parent.name] = trained
+            if trained := store.read_spec(name).get("alias_of"):
+                aliases[name] = trained
     return aliases
 
 

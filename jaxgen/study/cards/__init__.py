@@ -1,12 +1,13 @@
 """Environments and algorithms by registry name.
 
 The algorithms of `jaxgen` are registered here; importing ``envs_jax`` registers its environments.
-Tests and plug-ins register theirs at run time; a card replaces another one of the same name.
+Plug-ins register theirs at run time.
 """
 
 from jaxgen.study.cards import dqn, es, ppo
 from jaxgen.study.cards.base import AlgorithmCard, EnvironmentCard, Listing
 from jaxgen.system.errors import BadInput
+from jaxgen.techniques import check_new
 
 ENVIRONMENT_CARDS: dict[str, EnvironmentCard] = {}
 """Cards by registry name, in the order in which tables show them."""
@@ -14,13 +15,33 @@ ALGORITHM_CARDS: dict[str, AlgorithmCard] = {}
 """Cards by registry name, in the order in which tables show them."""
 
 
-def register_environment(card: EnvironmentCard) -> None:
-    """Make an environment known by its name."""
+def register_environment(card: EnvironmentCard, replace: bool = False) -> None:
+    """Make an environment known by its name.
+
+    Args:
+      card: the environment.
+      replace: take the place of another one of the same name.
+
+    Raises:
+      BadInput: the name cannot be one, or another environment has it.
+    """
+    if not replace:
+        check_new("environment", card.name, card, ENVIRONMENT_CARDS)
     ENVIRONMENT_CARDS[card.name] = card
 
 
-def register_algorithm(card: AlgorithmCard) -> None:
-    """Make an algorithm known by its name, and its variants by theirs."""
+def register_algorithm(card: AlgorithmCard, replace: bool = False) -> None:
+    """Make an algorithm known by its name, and its variants by theirs.
+
+    Arguments and errors as of `register_environment`.
+    """
+    if not replace:
+        others = {
+            name: other for other in ALGORITHM_CARDS.values()
+            for name in (other.name, *other.variants)
+        }  # fmt: skip
+        for name in (card.name, *card.variants):
+            check_new("algorithm", name, card, others)
     ALGORITHM_CARDS[card.name] = card
 
 
@@ -48,13 +69,14 @@ def environment_card(name: str) -> EnvironmentCard:
     raise BadInput(
         f"environment {name!r} is unknown; use one of {usual}"
         + (f", or of the others {others}" if others else "")
+        + "; one of your own is known once its plug-in is loaded (--plugin FILE.py)"
     )
 
 
 def figure_title(environment: str) -> str:
     """The name of an environment in figures; its name where it is not registered."""
     card = ENVIRONMENT_CARDS.get(environment)
-    return card.title.figure if card else environment
+    return card and card.title.figure or environment
 
 
 def algorithm_title(name: str) -> str:
@@ -66,4 +88,4 @@ def algorithm_title(name: str) -> str:
 def sentence_title(environment: str) -> str:
     """The name of an environment in sentences; its name where it is not registered."""
     card = ENVIRONMENT_CARDS.get(environment)
-    return card.title.sentence if card else environment
+    return card and card.title.sentence or environment

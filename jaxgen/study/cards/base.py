@@ -19,11 +19,11 @@ NO_LIMIT = 2**31 - 1
 
 
 class Title(NamedTuple):
-    """Names of an environment."""
+    """Names of an environment; its registry name where they are empty."""
 
-    figure: str
+    figure: str = ""
     """A short name for figures and tables."""
-    sentence: str
+    sentence: str = ""
     """The name within a sentence, after "on"."""
 
 
@@ -47,17 +47,6 @@ class Observed(Enum):
     IMAGES = "images"
 
 
-class Expected(NamedTuple):
-    """Expectations of the specification for one experiment; ranges are (low, high)."""
-
-    returns: tuple[float, float]
-    """Return at level 0."""
-    seconds: tuple[float, float]
-    """Time of one baseline experiment on one GPU, in the system that this one replaces."""
-    gar_seconds: tuple[float, float] | None
-    """The same with GAR, about six times as long; None where GAR is an alias."""
-
-
 class Setup(NamedTuple):
     """An algorithm on an environment."""
 
@@ -67,7 +56,8 @@ class Setup(NamedTuple):
     """Seconds of training per million env steps of a lane, on two CPU cores."""
     variant_seconds: Mapping[str, float] = {}
     """The same of named presets that take another time."""
-    expected: Expected | None = None
+    quick: Overrides = {}
+    """Changes to the configuration, beside the budget, that cut a quick run to seconds."""
 
 
 class Limits(NamedTuple):
@@ -77,6 +67,8 @@ class Limits(NamedTuple):
     """Evaluation episodes per level, at most."""
     curve_episodes: int = NO_LIMIT
     """Episodes per point of a learning curve, at most."""
+    quick_episodes: int = NO_LIMIT
+    """Episodes of both kinds in a quick run, at most."""
     min_s0: float | None = None
     """Least s(0) of a policy that learned; None: the usual one."""
     can_probe: bool = True
@@ -107,8 +99,8 @@ class EnvironmentCard:
     """An environment by its registry name."""
 
     name: str
-    title: Title
     task: TaskCard
+    title: Title = Title()
     setups: Mapping[str, Setup] = field(default_factory=dict)
     """Setups by the name of the algorithm."""
     limits: Limits = Limits()
