@@ -2,9 +2,12 @@
 
     python experiments/report.py results
 
-From files alone; partial results are allowed. Writes report.md, a self-contained report.html,
-figures, a table of all arms (CSV and LaTeX), and results.csv.gz with making.json, from which the
-same command makes the same report again.
+    python experiments/report.py results-old results-new --names old new
+
+The second compares the folders too: the same arm, by seed. From files alone; partial results are
+allowed. Writes report.md, a self-contained report.html, figures, tables of all arms (CSV and
+LaTeX), and results.csv.gz with making.json, from which the same command makes the same report
+again.
 """
 
 import argparse
@@ -15,8 +18,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import envs_jax  # noqa: F401  (registers what tables call the environments)
-from jaxgen.report.source import is_report, read_source, write_report
+from jaxgen.report.source import is_report, read_source, together, write_report
 from jaxgen.study.plugins import load_plugin
+from jaxgen.system.errors import BadInput
 from jaxgen.system.streams import lasting_streams
 
 
@@ -25,13 +29,16 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="report.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("results", nargs="?", default="results", metavar="RESULTS",
-                        help="a results folder, a results.csv or .csv.gz, or the folder of a "
+    parser.add_argument("results", nargs="*", default=["results"], metavar="RESULTS",
+                        help="results folders, a results.csv or .csv.gz, or the folder of a "
                              "report (default: results)")
+    parser.add_argument("--names", nargs="+", metavar="NAME",
+                        help="what several of them are called (default: the names of the folders)")
     parser.add_argument("--plugin", nargs="+", type=Path, default=[], metavar="FILE.py",
                         help="Python files that say what environments of your own are called")
     parser.add_argument("-o", "--out", metavar="DIR",
-                        help="where the report goes (default: report/ in the results folder)")
+                        help="where the report goes (default: report/ in the results folder, of "
+                             "several report-NAME-NAME/ in the first one)")
     parser.add_argument("--page", metavar="FILE",
                         help="write the markdown there, in place of DIR/report.md")
     return parser.parse_args(argv)
@@ -41,12 +48,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0, or 2 for bad input."""
     args = parse(argv)
-    path = Path(args.results)
+    paths = [Path(path) for path in args.results]
     try:
         for plugin in args.plugin:
             load_plugin(plugin)
-        source = read_source(path)
-        files = write_report(source, args.out or _folder_of(path), args.page)
+        names = _names(paths, args.names)
+        sources = [read_source(path) for path in paths]
+        source = together(dict(zip(names, sources, strict=True))) if names else sources[0]
+        files = write_report(source, args.out or _folder_of(paths[0], names), args.page)
     except (ValueError, OSError) as error:
         print(f"report.py: {error}", file=sys.stderr)
         return 2
@@ -57,11 +66,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _folder_of(path: Path) -> Path:
+def _names(paths: Sequence[Path], names: Sequence[str] | None) -> list[str]:
+    """What several sources are called; nothing where there is one."""
+    if len(paths) == 1 and not names:
+        return []
+    names = list(names or (path.resolve().name for path in paths))
+    if len(names) != len(paths):
+        raise BadInput(f"--names has {len(names)} names for {len(paths)} results; give each one")
+    if len(set(names)) < len(names):
+        raise BadInput(f"names {', '.join(names)} are not different; tell them apart by --names")
+    return names
+
+
+def _folder_of(path: Path, names: Sequence[str]) -> Path:
     """The default folder of a report: beside what it is made of, or over the last one."""
-    if is_report(path):
+    if is_report(path) and not names:
         return path
-    return (path if path.is_dir() else path.parent) / "report"
+    return (path if path.is_dir() else path.parent) / "-".join(["report", *names])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import numpy as np
 from jaxgen.report.differences import decompose
 from jaxgen.results.read import missing_runs
 from jaxgen.results.records import Cell, Record, environment_order, group_cells
-from jaxgen.study.arms import technique_of
 from jaxgen.study.cards import figure_title
 
 HEADER = ("algorithm", "arm", "n", "learned", "J(0)", "J(1)", "A", "A_ood")
@@ -55,20 +54,18 @@ def _row(cell: Cell) -> tuple[str, ...]:
 
 def _differences(cells: list[Cell]) -> list[str]:
     """A line for each algorithm and setting of which something learned and arms can be compared."""
-    groups: dict[tuple[str, str, str], dict[str, Cell]] = {}
+    groups: dict[tuple[str, str], dict[str, Cell]] = {}
     for cell in cells:
-        tail = cell.arm.removeprefix(technique_of(cell.arm))
-        groups.setdefault((cell.algorithm, tail, cell.setting), {})[cell.arm] = cell
+        groups.setdefault((cell.algorithm, cell.setting), {})[cell.arm] = cell
     lines = []
-    for (algorithm, tail, _), arms in groups.items():
-        plain = {name.removesuffix(tail): cell for name, cell in arms.items()}
+    for (algorithm, _), arms in groups.items():
         parts = [
             f"{found.label} {_signed(found.values['A_ood'])} ({MEANINGS[found.label]})"
-            for found in decompose(plain, names=("A_ood",))
+            for found in decompose(arms, names=("A_ood",))
             if found.label in MEANINGS and len(found.values.get("A_ood", ()))
         ]
         if parts and any(cell.num_valid() for cell in arms.values()):
-            lines.append(f"  {algorithm}{tail}: A_ood, {', '.join(parts)}")
+            lines.append(f"  {algorithm}: A_ood, {', '.join(parts)}")
     return lines
 
 

@@ -22,11 +22,7 @@ class Difference(NamedTuple):
 
 
 def core_arms(suffix: str) -> tuple[str, str, str]:
-    """The names of baseline, dr and gar with a suffix.
-
-    It is "", or "+reg", with which the baseline is reg, and behind it the overrides that all three
-    share, such as "@learning_rate=0.001".
-    """
+    """The names of baseline, dr and gar with a suffix: "", or "+reg", whose baseline is reg."""
     base = suffix[1:] if suffix.startswith("+") else f"baseline{suffix}"
     return base, f"dr{suffix}", f"gar{suffix}"
 
@@ -41,7 +37,7 @@ def decompose(
     gar-shuffle follow: a claim about the agreement needs gar to be better than those as well.
 
     Args:
-        arms: name -> cell, of one algorithm, environment and setting.
+        arms: technique -> cell, of one algorithm with its overrides, environment and setting.
         suffix: as `core_arms` takes it.
         names: scores to compare.
     """

@@ -1,10 +1,8 @@
-"""Documents of sections, paragraphs, tables and pictures, as text, markdown, HTML or LaTeX."""
+"""Documents of sections, paragraphs, tables and pictures, as text or markdown.
 
-import base64
-import csv
-import html
-import io
-import re
+`jaxgen.report.page` makes HTML of them.
+"""
+
 import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -40,6 +38,8 @@ class Section(NamedTuple):
 
     title: str
     blocks: Sequence[Block]
+    folded: bool = False
+    """A page shows its heading alone, until a reader opens it."""
 
 
 def to_text(sections: Sequence[Section]) -> str:
@@ -58,33 +58,6 @@ def to_markdown(sections: Sequence[Section], pictures: str = "figures") -> str:
         blocks.append(f"{'##' if level else '#'} {section.title}")
         blocks += [_markdown_block(block, pictures) for block in section.blocks]
     return "\n\n".join(blocks) + "\n"
-
-
-def to_html(sections: Sequence[Section]) -> str:
-    """One self-contained page: pictures are in it, nothing is loaded from elsewhere."""
-    parts = []
-    for level, section in enumerate(sections):
-        tag = "h2" if level else "h1"
-        parts.append(f"<{tag}>{_escape(section.title)}</{tag}>")
-        parts += map(_html_block, section.blocks)
-    return _PAGE.format(title=_escape(sections[0].title), body="\n".join(parts))
-
-
-def to_csv(table: Table) -> str:
-    """The cells of a table as they are printed."""
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([table.header, *table.rows])
-    return stream.getvalue()
-
-
-def to_latex(table: Table) -> str:
-    """A ``tabular`` in the style of the booktabs package, the title as a comment."""
-    lines = [" & ".join(map(_latex_text, row)) + r" \\" for row in (table.header, *table.rows)]
-    return "\n".join([
-        f"% {table.title}",
-        rf"\begin{{tabular}}{{{'l' * len(table.header)}}}",
-        r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}", "",
-    ])  # fmt: skip
 
 
 def _text_block(block: Block) -> str:
@@ -121,75 +94,3 @@ def _markdown_table(table: Table) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", r"\|")
-
-
-def _html_block(block: Block) -> str:
-    if isinstance(block, Table):
-        return _html_table(block)
-    if isinstance(block, Picture):
-        data, caption = base64.b64encode(block.png).decode(), _escape(block.caption)
-        return (
-            f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
-    return f"<p>{_escape(block)}</p>"
-
-
-def _html_table(table: Table) -> str:
-    def row(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{_escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    body = "\n".join(row(cells, "td") for cells in table.rows)
-    notes = "\n".join(f'<p class="note">{_escape(note)}</p>' for note in table.notes)
-    return (
-        f'<div class="wide"><table><caption>{_escape(table.title)}</caption>\n'
-        f"<thead>{row(table.header, 'th')}</thead>\n<tbody>{body}</tbody></table></div>\n{notes}"
-    )
-
-
-def _escape(text: str) -> str:
-    """HTML of a text, with markdown's `code` and **bold**."""
-    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
-    return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}",
-}  # fmt: skip
-
-
-def _latex_text(text: str) -> str:
-    escaped = "".join(_LATEX.get(letter, letter) for letter in text)
-    return escaped.replace("+-", r"$\pm$")
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #222;
-       font: 16px/1.5 system-ui, sans-serif; }}
-h1, h2 {{ line-height: 1.2; margin-top: 2.5rem; }}
-.wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-size: .85rem; margin: 1rem 0 .3rem; }}
-caption {{ text-align: left; font-weight: 600; padding-bottom: .3rem; }}
-th, td {{ text-align: left; padding: .15rem .8rem .15rem 0; white-space: nowrap;
-         font-variant-numeric: tabular-nums; }}
-th {{ border-bottom: 2px solid #444; }}
-td {{ border-bottom: 1px solid #ddd; }}
-.note, figcaption {{ color: #555; font-size: .85rem; margin: .2rem 0; }}
-figure {{ margin: 1.5rem 0; }}
-img {{ max-width: 100%; }}
-code {{ font-size: .9em; }}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""

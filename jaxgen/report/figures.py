@@ -11,38 +11,45 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxgen.report.shown import (
+    alpha_of,
+    budget,
+    count_words,
+    experiment_cell,
+    grid_of_arms,
+    shown_cells,
+)
 from jaxgen.report.style import (
+    ANY_TRAINING_LEVELS,
     BLUE,
-    FLAG,
+    CEILING,
     GREY,
-    MANY_SEEDS,
-    ORANGE,
+    LEVEL_LIMITS,
+    RANDOM_PLAY,
     RED,
+    TRAINING_LEVELS,
     Style,
     arm_styles,
     default_look,
     finish,
     legend_below,
     level_axis,
-    mean_curve,
-    smooth,
-    steps_axis,
+    panels,
+    spread,
+    spread_words,
     subplots,
-    thinned,
 )
 from jaxgen.results.records import (
     HEADLINE_MODE,
     Array,
     Cell,
-    History,
     Record,
     algorithm_order,
     arm_order,
     environment_order,
-    group_cells,
     levels_of,
 )
-from jaxgen.study.cards import figure_title
+from jaxgen.study.cards import algorithm_title, figure_title
 from jaxgen.techniques import SUITES
 
 if TYPE_CHECKING:
@@ -50,70 +57,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# Learning curves
-
-
-@default_look()
-def learning_curves(records: Iterable[Record]) -> "Figure":
-    """Reward, loss and, where there is one, epsilon of one experiment against env steps.
-
-    Training reward is smoothed; the greedy evaluations at level 0 are drawn on top. Thin lines
-    are seeds, thick lines means over the seeds that did not diverge. Of several settings one is
-    shown, as in `grs_heatmap`.
-
-    Raises:
-        ValueError: no record, or records of several experiments.
-    """
-    cell, title = _experiment_cell(records)
-    runs = [(record, record.load_history()) for record in cell.records]
-    panels = [("reward", "return at training levels"), ("loss", "loss"), ("epsilon", "epsilon")]
-    panels = [panel for panel in panels if any(panel[0] in history for _, history in runs)]
-    figure, axes = subplots(1, max(1, len(panels)), width=4.2, height=3.4)
-    for axis, (name, label) in zip(axes.flat, panels, strict=False):
-        _draw_training(axis, cell, runs, name)
-        axis.set(xlabel="environment steps", ylabel=label)
-        steps_axis(axis)
-    _draw_evaluations(axes.flat[0], cell, runs)
-    legend_below(figure, axes.flat[:1])
-    finish(figure, f"{title}: training", cell.quick)
-    return figure
-
-
-def _draw_training(axis: "Axes", cell: Cell, runs: list[tuple[Record, History]], name: str) -> None:
-    curves, window = [], 1
-    for record, history in runs:
-        if name not in history or not len(history["env_steps"]):
-            continue
-        window = 1 if name == "epsilon" else max(1, len(history["env_steps"]) // 40)
-        steps = np.asarray(history["env_steps"], np.float64)
-        values = smooth(np.asarray(history[name], np.float64), window)
-        if record.diverged:
-            axis.plot(*thinned(steps, values), ":", lw=1, color=RED, zorder=3)
-            continue
-        axis.plot(*thinned(steps, values), lw=0.7, alpha=_alpha(len(runs)), color=BLUE)
-        curves.append((steps, values))
-    if curves:
-        smoothed = f", mean of the last {window} iterations" if window > 1 else ""
-        label = f"training: seeds and their mean ({_count(cell)}{smoothed})"
-        axis.plot(*thinned(*mean_curve(curves)), lw=1.8, color=BLUE, label=label)
-    if cell.num_diverged:
-        label = f"diverged, not in the mean ({cell.num_diverged})"
-        axis.plot([], [], ":", lw=1, color=RED, label=label)
-
-
-def _draw_evaluations(axis: "Axes", cell: Cell, runs: list[tuple[Record, History]]) -> None:
-    curves = [
-        (np.asarray(h["eval_env_steps"], np.float64), np.asarray(h["eval_return"], np.float64))
-        for record, h in runs
-        if not record.diverged and len(h.get("eval_env_steps", ()))
-    ]
-    if not curves:
-        return
-    for steps, values in curves:
-        axis.plot(steps, values, ".", ms=3, color=ORANGE, alpha=_alpha(len(curves)))
-    label = f"greedy evaluation at v = 0: seeds and their mean ({_count(cell)})"
-    axis.plot(*mean_curve(curves), "D--", ms=3.5, lw=1, color=RED, label=label)
-
+MAX_OFFSET = 0.01
+"""Largest distance of a point from its level, as a share of the axis."""
 
 # Return against level
 
@@ -122,18 +67,18 @@ def _draw_evaluations(axis: "Axes", cell: Cell, runs: list[tuple[Record, History
 def grs_curve(records: Iterable[Record], mode: str = HEADLINE_MODE) -> "Figure":
     """J(v) and s(v) of one experiment, with floor, ceiling and the training levels.
 
-    Of several settings one is shown, as in `grs_heatmap`.
+    Of several settings one is shown, as in `shown_cells`.
 
     Raises:
         ValueError: no record, or records of several experiments.
     """
-    cell, title = _experiment_cell(records)
+    cell, title = experiment_cell(records)
     figure, ((left, right),) = subplots(1, 2, width=4.6, height=3.9)
     _draw_references(left, cell.records)
     right.axhline(1, color=GREY, lw=1, ls="--")
     right.axhline(0, color=GREY, lw=1, ls=":")
     levels = np.array(levels_of(cell.records))
-    label = f"seeds and their mean ({_count(cell)}): {_score_text(cell, mode)}"
+    label = f"seeds and their mean ({count_words(cell)}): {_score_text(cell, mode)}"
     _draw_seeds(left, levels, cell.curves(mode), label)
     _draw_seeds(right, levels, cell.normalised_curves(mode), label)
     left.set(ylabel=f"J(v): mean return ({mode})")
@@ -151,15 +96,14 @@ def _draw_seeds(axis: "Axes", levels: Array, curves: Array, label: str) -> None:
         axis.text(0.5, 0.5, "no run finished", color=RED, ha="center", transform=axis.transAxes)
         return
     if len(curves) > 1:
-        axis.plot(levels, curves.T, lw=0.8, color=BLUE, alpha=_alpha(len(curves)))
+        axis.plot(levels, curves.T, lw=0.8, color=BLUE, alpha=alpha_of(len(curves)))
     axis.plot(levels, curves.mean(axis=0), "o-", lw=2, ms=5, color=BLUE, label=label)
 
 
 def _score_text(cell: Cell, mode: str) -> str:
     if not cell.finished:
         return "failed"
-    head, area = _retention_text(cell, mode), _mean_text(cell, "A", mode)
-    return f"{head}, A {area}, literal grs {_literal_text(cell, mode)}"
+    return f"A {_mean_text(cell, 'A', mode)}, {_retention_text(cell, mode)}"
 
 
 # All cells
@@ -169,33 +113,44 @@ def _score_text(cell: Cell, mode: str) -> str:
 def grs_heatmap(records: Iterable[Record], mode: str = HEADLINE_MODE) -> "Figure":
     """Algorithm x arm, a panel per environment: colour is A, text the scores and n.
 
-    Where several settings of a cell are here, the one with most seeds, then most env steps,
-    is shown; full runs go before quick ones.
+    Of several settings of an algorithm one is shown, as in `shown_cells`.
 
     Raises:
         ValueError: no record.
     """
-    cells = _shown_cells(records)
+    cells = shown_cells(records)
     environments = sorted({cell.environment for cell in cells}, key=environment_order)
-    algorithms = sorted({cell.algorithm for cell in cells}, key=algorithm_order)
+    rows = [
+        sorted({cell.algorithm for cell in cells if cell.environment == name}, key=algorithm_order)
+        for name in environments
+    ]
     arms = sorted({c.arm for c in cells} | set(SUITES["controls"]), key=arm_order)
-    height = max(2.3, 0.75 * len(algorithms) + 0.75)
-    figure, axes = subplots(len(environments), 1, 1.45 * len(arms) + 1.6, height)
+    heights = [max(2.3, 0.75 * len(names) + 0.75) for names in rows]
+    figure, axes = subplots(
+        len(environments), 1, 1.45 * len(arms) + 1.6, float(np.mean(heights)),
+        gridspec_kw={"height_ratios": heights},
+    )  # fmt: skip
     image: Any = None
-    for axis, environment in zip(axes.flat, environments, strict=True):
+    for axis, environment, algorithms in zip(axes.flat, environments, rows, strict=True):
         grid = {(c.algorithm, c.arm): c for c in cells if c.environment == environment}
         table = [[grid.get((algorithm, arm)) for arm in arms] for algorithm in algorithms]
         image = _draw_heatmap(axis, table, mode)
         axis.set_title(figure_title(environment), loc="left", fontweight="bold")
-        axis.set_xticks(range(len(arms)), [arm.replace("@", "\n@") for arm in arms])
-        axis.set_yticks(range(len(algorithms)), [name.upper() for name in algorithms])
+        axis.set_xticks(range(len(arms)), arms)
+        axis.set_yticks(range(len(algorithms)), [_row_title(row) for row in table])
     figure.colorbar(image, ax=axes, label="A", shrink=0.8, aspect=30)
-    note = (
-        f"{mode}; colour: A, absolute robustness; hatched: alias, no evidence of its own; "
-        f"{FLAG}: a seed did not learn"
-    )
+    note = f"{mode}; bold and colour: A, absolute robustness"
+    if any(cell.alias_of for cell in cells):
+        note += "; hatched: alias, no evidence of its own"
     finish(figure, "Generalisation scores", any(c.quick for c in cells), note)
     return figure
+
+
+def _row_title(row: Sequence[Cell | None]) -> str:
+    """An algorithm, each override on a line of its own, and its budget."""
+    cells = [cell for cell in row if cell]
+    lines = algorithm_title(cells[0].algorithm).replace("@", "\n@")
+    return f"{lines}\n{budget(cells)}"
 
 
 def _draw_heatmap(axis: "Axes", table: list[list[Cell | None]], mode: str) -> Any:
@@ -224,11 +179,10 @@ def _cell_text(cell: Cell | None, mode: str) -> tuple[str, str]:
     """Headline and the lines below it."""
     if cell is None:
         return "missing", ""
-    count = _count(cell) + (f" (of {cell.alias_of})" if cell.alias_of else "")
+    count = count_words(cell) + (f" (of {cell.alias_of})" if cell.alias_of else "")
     if not cell.finished:
         return "failed", count
-    area, literal = _mean_text(cell, "A", mode), _literal_text(cell, mode)
-    return _retention_text(cell, mode), f"A {area}\nliteral {literal}\n{count}"
+    return f"A {_mean_text(cell, 'A', mode)}", f"{_retention_text(cell, mode)}\n{count}"
 
 
 @default_look()
@@ -236,86 +190,96 @@ def degradation(records: Iterable[Record], environment: str, mode: str = HEADLIN
     """Return against level of every arm of an environment, one panel per algorithm.
 
     Lines are means over seeds, whiskers the range of the seeds, of `MANY_SEEDS` or more their
-    middle half. Aliases are not drawn. Of several settings one is shown, as in `grs_heatmap`.
+    middle half. Aliases are not drawn. Of several settings one is shown, as in `shown_cells`.
 
     Raises:
         ValueError: no record of the environment.
     """
     chosen = [record for record in records if record.environment == environment]
-    cells = [cell for cell in _shown_cells(chosen) if not cell.alias_of]
+    cells = [cell for cell in shown_cells(chosen) if not cell.alias_of]
     algorithms = sorted({cell.algorithm for cell in cells}, key=algorithm_order)
-    width = 3.4 if len(algorithms) > 1 else 5.4
-    figure, axes = subplots(1, len(algorithms), width, height=3.9, sharey=True)
-    styles = arm_styles(cell.arm for cell in cells)
-    for axis, algorithm in zip(axes.flat, algorithms, strict=True):
+    width = 3.6 if len(algorithms) > 1 else 5.4
+    figure, axes = panels(len(algorithms), width, height=3.9, sharey=True)
+    for axis, algorithm in zip(axes, algorithms, strict=True):
         group = [cell for cell in cells if cell.algorithm == algorithm]
-        _draw_references(axis, [record for cell in group for record in cell.records])
-        # Side by side within a tenth of the axis, however many they are.
-        step = min(0.018, 0.11 / len(group))
-        for i, cell in enumerate(group):
-            _draw_arm(axis, cell, mode, styles[cell.arm], (i - (len(group) - 1) / 2) * step)
-        axis.set_title(f"{algorithm.upper()} ({_counts(group)})")
-        level_axis(axis, ())
-    axes.flat[0].set_ylabel(f"mean return ({mode})")
-    legend_below(figure, figure.axes, f"means over seeds, whiskers: {_whiskers(cells)}")
+        title = algorithm_title(algorithm).replace("@", "\n@")
+        axis.set_title(f"{title}\n{budget(group)} ({_counts(group)})", fontsize=10)
+        _draw_arms(axis, [(cell.arm, cell) for cell in group], mode)
+    axes[0].set_ylabel(f"mean return ({mode})")
+    seeds = spread_words(len(cell.finished) for cell in cells)
+    legend_below(figure, figure.axes, f"means over seeds, whiskers: {seeds}")
     title = f"{figure_title(environment)}: return under shift"
     finish(figure, title, any(cell.quick for cell in cells))
     return figure
 
 
-def _draw_arm(axis: "Axes", cell: Cell, mode: str, style: Style, offset: float) -> None:
+@default_look()
+def shift(title: str, named: Sequence[tuple[str, Cell]], mode: str = HEADLINE_MODE) -> "Figure":
+    """Return against level of some cells by names of their own, in one panel."""
+    figure, ((axis,),) = subplots(1, 1, 6.4, 3.9)
+    _draw_arms(axis, named, mode)
+    axis.set_ylabel(f"mean return ({mode})")
+    cells = [cell for _, cell in named]
+    seeds = spread_words(len(cell.finished) for cell in cells)
+    legend_below(figure, figure.axes, f"means over seeds, whiskers: {seeds}")
+    finish(figure, title, any(cell.quick for cell in cells))
+    return figure
+
+
+def _draw_arms(axis: "Axes", named: Sequence[tuple[str, Cell]], mode: str) -> None:
+    """Lines of several cells, so little beside each other that each point stays at its level."""
+    _draw_references(axis, [record for _, cell in named for record in cell.records])
+    styles = arm_styles(name for name, _ in named)
+    widest = 2 * MAX_OFFSET * (LEVEL_LIMITS[1] - LEVEL_LIMITS[0])
+    step = widest / max(len(named) - 1, 6)
+    for i, (name, cell) in enumerate(named):
+        _draw_arm(axis, name, cell, mode, styles[name], (i - (len(named) - 1) / 2) * step)
+    trained_on = {level for _, cell in named for level in cell.records[0].training_levels}
+    level_axis(axis, trained_on, TRAINING_LEVELS if len(named) == 1 else ANY_TRAINING_LEVELS)
+
+
+def _draw_arm(
+    axis: "Axes", name: str, cell: Cell, mode: str, style: Style, offset: float
+) -> None:
     curves = cell.curves(mode)
     if not len(curves):
         return
     mean = curves.mean(axis=0)
     levels = np.array(levels_of(cell.records)) + offset
-    low, high = np.percentile(curves, (25, 75) if len(curves) >= MANY_SEEDS else (0, 100), axis=0)
+    low, high = spread(curves)
     # The mean may lie outside the middle half, or by rounding outside the range.
-    spread = np.maximum(0, [mean - low, high - mean])
-    axis.errorbar(levels, mean, spread, color=style.color, marker=style.marker, ls=style.line,
-                  ms=4.5, lw=1.3, elinewidth=0.8, label=cell.arm)  # fmt: skip
+    ends = np.maximum(0, [mean - low, high - mean])
+    axis.errorbar(levels, mean, ends, color=style.color, marker=style.marker, ls=style.line,
+                  ms=4.5, lw=1.3, elinewidth=0.8, label=name)  # fmt: skip
 
 
-def _whiskers(cells: Sequence[Cell]) -> str:
-    many = {len(cell.finished) >= MANY_SEEDS for cell in cells}
-    names = {True: "middle half of the seeds", False: "range of the seeds"}
-    if len(many) > 1:
-        return f"{names[True]} (of fewer than {MANY_SEEDS}: their range)"
-    return names[many.pop()]
+@default_look()
+def shift_grid(
+    records: Iterable[Record], environment: str, mode: str = HEADLINE_MODE
+) -> "Figure":
+    """Return against level of every arm of an environment, a small panel with its seeds for each.
+
+    Rows are algorithms, columns techniques. Of several settings one is shown, as in `shown_cells`.
+
+    Raises:
+        ValueError: no record of the environment.
+    """
+    chosen = shown_cells(record for record in records if record.environment == environment)
+    cells = [cell for cell in chosen if not cell.alias_of]
+    figure, axes = grid_of_arms(cells)
+    for cell, axis in axes:
+        _draw_references(axis, cell.records)
+        label = "seeds and their mean"
+        _draw_seeds(axis, np.array(levels_of(cell.records)), cell.curves(mode), label)
+        level_axis(axis, cell.records[0].training_levels)
+        axis.set_xlabel("")
+    legend_below(figure, figure.axes)
+    title = f"{figure_title(environment)}: mean return ({mode}) against variation level"
+    finish(figure, title, any(cell.quick for cell in cells))
+    return figure
 
 
 # Parts
-
-
-def _experiment_cell(records: Iterable[Record]) -> tuple[Cell, str]:
-    """The cell to show, and what it is."""
-    records = list(records)
-    experiments = sorted({record.experiment for record in records})
-    if len(experiments) != 1:
-        raise ValueError(f"this figure needs records of one experiment; got {experiments}")
-    cell = _shown_cells(records)[0]
-    alias = f" (alias of {cell.alias_of})" if cell.alias_of else ""
-    settings = len({record.name for record in records})
-    setting = f" [run {cell.digest}, 1 of {settings} settings]" if settings > 1 else ""
-    environment = figure_title(cell.environment)
-    return cell, f"{cell.algorithm.upper()} on {environment}, {cell.arm}{alias}{setting}"
-
-
-def _shown_cells(records: Iterable[Record]) -> list[Cell]:
-    """One cell for each (environment, algorithm, arm)."""
-    cells = group_cells(records)
-    if not cells:
-        raise ValueError("this figure needs at least one record; got none")
-    largest = {
-        (cell.environment, cell.algorithm, cell.arm): cell.name
-        for cell in sorted(cells, key=_prominence)
-    }
-    return [cell for cell in cells if cell.name in largest.values()]
-
-
-def _prominence(cell: Cell) -> tuple[bool, int, int]:
-    steps = cell.records[0].result["env_steps"]["requested"]
-    return not cell.quick, len(cell.records), steps
 
 
 def _draw_references(axis: "Axes", records: Sequence[Record]) -> None:
@@ -323,19 +287,14 @@ def _draw_references(axis: "Axes", records: Sequence[Record]) -> None:
     if not finished:
         return
     levels, references = levels_of(finished), finished[0].result["references"]
-    axis.plot(levels, references["ceiling"], color=GREY, lw=1, ls="--", label="ceiling")
-    axis.plot(levels, references["floor"], color=GREY, lw=1, ls=":", label="random play")
+    axis.plot(levels, references["ceiling"], color=GREY, lw=1, ls="--", label=CEILING)
+    axis.plot(levels, references["floor"], color=GREY, lw=1, ls=":", label=RANDOM_PLAY)
 
 
 def _retention_text(cell: Cell, mode: str) -> str:
     if not cell.num_valid(mode):
         return "did not learn"
     return f"grs_n {_mean_text(cell, 'grs_n', mode)}"
-
-
-def _literal_text(cell: Cell, mode: str) -> str:
-    flagged = not all(cell.scores("grs_valid", mode).values())
-    return _mean_text(cell, "grs", mode) + (f" {FLAG}" if flagged else "")
 
 
 def _mean_text(cell: Cell, name: str, mode: str) -> str:
@@ -348,17 +307,8 @@ def _mean_score(cell: Cell | None, name: str, mode: str) -> float:
     return float(np.mean(values)) if values else np.nan
 
 
-def _count(cell: Cell) -> str:
-    failed = f", {cell.num_diverged} diverged" if cell.num_diverged else ""
-    return f"n = {len(cell.records)}{failed}"
-
-
 def _counts(cells: Sequence[Cell]) -> str:
     counts = sorted({len(cell.records) for cell in cells})
     failed = sum(cell.num_diverged for cell in cells)
     text = f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "")
     return text + (f", {failed} diverged" if failed else "")
-
-
-def _alpha(num_seeds: int) -> float:
-    return float(np.clip(1.5 / num_seeds, 0.12, 0.5))

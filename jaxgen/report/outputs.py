@@ -1,10 +1,11 @@
 """Everything that is derived from finished runs: tables, histories, figures, summaries."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from jaxgen.report import summary
+from jaxgen.report.shown import figure_sets
 from jaxgen.results import histories, table
 from jaxgen.results.best import copy_best
 from jaxgen.results.read import read_records
@@ -34,27 +35,33 @@ def write_outputs(
         store.write_json(f"metrics/{experiment}_history.json", histories.history_json(group))
     in_the_way = copy_best(store, records)
     if plots and records:
-        _draw(store, records, by_experiment)
+        _draw(store, records, {name for name, _ in plan or ()})
     return records, damaged + in_the_way
 
 
-def _by_experiment(records: list[Record]) -> Mapping[str, list[Record]]:
+def _by_experiment(records: Iterable[Record]) -> Mapping[str, list[Record]]:
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in check_records(records):
         groups[record.experiment].append(record)
     return groups
 
 
-def _draw(store: Store, records: list[Record], groups: Mapping[str, list[Record]]) -> None:
-    from jaxgen.report import figures, style
+def _draw(store: Store, records: list[Record], planned: Collection[str]) -> None:
+    """Draw figures of each setting apart; of quick runs those of a whole environment alone."""
+    from jaxgen.report import figures, style, training
 
     def write(name: str, figure: Any) -> None:
         store.write_bytes(f"plots/{name}.png", style.to_png(figure))
 
-    for experiment, group in groups.items():
-        write(f"{experiment}_learning_curves", figures.learning_curves(group))
-        if not all(record.diverged for record in group):
-            write(f"{experiment}_grs_curve", figures.grs_curve(group))
-    write("grs_heatmap", figures.grs_heatmap(records))
-    for environment in sorted({record.environment for record in records}):
-        write(f"{environment}_degradation", figures.degradation(records, environment))
+    for suffix, chosen in figure_sets(records, planned).items():
+        write(f"grs_heatmap{suffix}", figures.grs_heatmap(chosen))
+        trained = [record for record in chosen if not record.alias_of]
+        for name in dict.fromkeys(record.environment for record in trained):
+            write(f"{name}_degradation{suffix}", figures.degradation(trained, name))
+            write(f"{name}_shift_grid{suffix}", figures.shift_grid(trained, name))
+            write(f"{name}_learning_grid{suffix}", training.learning_grid(trained, name))
+        full = [record for record in chosen if not record.quick]
+        for name, group in _by_experiment(full).items():
+            write(f"{name}_learning_curves{suffix}", training.learning_curves(group))
+            if not all(record.diverged for record in group):
+                write(f"{name}_grs_curve{suffix}", figures.grs_curve(group))

@@ -7,16 +7,20 @@ report is made from the same rows, so that it can be rebuilt from the one file t
 import gzip
 import json
 import os
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxgen.report.document import Picture, to_csv, to_html, to_latex, to_markdown
+from jaxgen.report.document import Picture, to_markdown
+from jaxgen.report.generalisation.evidence import base_of_record
 from jaxgen.report.generalisation.findings import findings_of
+from jaxgen.report.generalisation.glossary import TIPS
+from jaxgen.report.generalisation.paper import arms_csv, arms_latex
 from jaxgen.report.generalisation.sections import TITLES, sections
-from jaxgen.report.generalisation.tables import cell_table
+from jaxgen.report.page import to_html
 from jaxgen.results.read import read_records
 from jaxgen.results.records import Cell, Record, group_cells
 from jaxgen.results.store import MARKER, open_store
@@ -88,6 +92,54 @@ def _read(path: Path, parse: Callable[[str], Any]) -> Any:
 def is_report(path: Path) -> bool:
     """The folder is one that `write_report` left, not a results folder where rows lie too."""
     return (path / ROWS).exists() and not (path / MARKER).exists()
+
+
+def together(sources: Mapping[str, Source]) -> Source:
+    """One source of several: ppo of the one that is called old is the algorithm ``ppo:old``.
+
+    Raises:
+        BadInput: a name that cannot stand in an algorithm's.
+    """
+    for name in sources:
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise BadInput(f"the name {name!r} is not allowed; use letters, digits, ., - and _")
+    records = [
+        _named(record, name)
+        for name, source in sources.items()
+        for record in read_csv(source.text, source.curves)
+    ]
+    parts = [source.making or {} for source in sources.values()]
+    programs = {
+        f"{program}:{name}": total
+        for name, part in zip(sources, parts, strict=True)
+        for program, total in part.get("programs", {}).items()
+    }
+    platforms = {json.dumps(each): each for part in parts for each in part.get("platforms", ())}
+    making = {
+        "folders": list(sources),
+        "commands": list(dict.fromkeys(c for part in parts for c in part.get("commands", ()))),
+        "platforms": list(platforms.values()),
+        "programs": programs,
+    }
+    curves = curves_text(records) if any(source.curves for source in sources.values()) else ""
+    damaged = [line for source in sources.values() for line in source.damaged]
+    return Source(csv_text(rows(records)), curves, making, damaged)
+
+
+def _named(record: Record, folder: str) -> Record:
+    """A record whose algorithm and run are named with a folder."""
+    old, new = record.algorithm, f"{record.algorithm}:{folder}"
+
+    def renamed(name: str | None) -> str | None:
+        return name and new + name.removeprefix(old)
+
+    run = record.result["run"] | {"algorithm": new}
+    run |= {key: renamed(run[key]) for key in ("name", "experiment")}
+    spec = {
+        **record.spec,
+        "algorithm": new, "alias_of": renamed(record.alias_of), "base": base_of_record(record),
+    }  # fmt: skip
+    return record._replace(spec=spec, result={**record.result, "run": run})
 
 
 def making_of(records: Sequence[Record]) -> dict[str, Any]:
@@ -165,7 +217,6 @@ def write_report(source: Source, folder: str | Path, page: str | Path | None = N
     document = sections(findings)
     markdown = folder / "report.md" if page is None else Path(page)
     pictures = Path(os.path.relpath(folder / "figures", markdown.parent)).as_posix()
-    table = cell_table([*findings.cells, *findings.presets])
     making = None if source.making is None else json.dumps(source.making, indent=1) + "\n"
     # The rows come first: they tell that the folder is a report's, however this ends.
     files = {
@@ -176,10 +227,10 @@ def write_report(source: Source, folder: str | Path, page: str | Path | None = N
             folder / "figures" / f"{block.name}.png": block.png
             for section in document for block in section.blocks if isinstance(block, Picture)
         },
-        folder / "report.html": to_html(document),
+        folder / "report.html": to_html(document, TIPS),
         markdown: to_markdown(document, pictures),
-        folder / "arms.csv": to_csv(table),
-        folder / "arms.tex": to_latex(table),
+        folder / "arms.csv": arms_csv(findings.cells),
+        folder / "arms.tex": arms_latex(findings.cells),
     }  # fmt: skip
     _check_replaceable(folder, files)
     if page is not None:

@@ -3,7 +3,7 @@
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -31,6 +31,14 @@ FLAG = "!"
 DPI = 150
 MANY_SEEDS = 6
 """Seeds from which on whiskers show the middle half of the seeds, not their range."""
+CEILING, RANDOM_PLAY = "ceiling", "random play"
+TRAINING_LEVELS, ANY_TRAINING_LEVELS = "training levels", "levels that an arm trains on"
+NOT_ARMS = (CEILING, RANDOM_PLAY, TRAINING_LEVELS, ANY_TRAINING_LEVELS)
+"""Labels that stand behind all arms in a legend."""
+LEVEL_LIMITS = (-0.06, 1.06)
+"""Ends of an axis of variation levels."""
+MAX_COLUMNS = 4
+"""Panels beside each other in a figure with a panel per algorithm."""
 MAX_DRAWN = 1000
 """Points drawn of a series; a panel is not wider than that in pixels."""
 
@@ -108,18 +116,58 @@ def smooth(values: Array, window: int) -> Array:
     return np.divide(totals, counts, out=np.full(len(values), np.nan), where=counts > 0)
 
 
-def mean_curve(curves: list[tuple[Array, Array]]) -> tuple[Array, Array]:
-    """Mean over seeds at the steps of the longest; ends where the first seed ends."""
+Curve = tuple[Array, Array]
+"""Steps, and values at them."""
+
+
+def stacked_curves(curves: Sequence[Curve]) -> Curve:
+    """Values of all seeds [seeds, points] at the steps of the longest, as far as all of them go."""
     steps = max((steps for steps, _ in curves), key=len)
     steps = steps[steps <= min(at[-1] for at, _ in curves)]
-    stacked = np.stack([np.interp(steps, at, values) for at, values in curves])
+    return steps, np.stack([np.interp(steps, at, values) for at, values in curves])
+
+
+def mean_curve(curves: Sequence[Curve]) -> Curve:
+    """Mean over seeds at the steps of the longest; ends where the first seed ends."""
+    steps, stacked = stacked_curves(curves)
     counts = np.isfinite(stacked).sum(axis=0)
     total = np.where(np.isfinite(stacked), stacked, 0).sum(axis=0)
     mean = np.divide(total, counts, out=np.full(len(steps), np.nan), where=counts > 0)
     return steps, mean
 
 
-def thinned(steps: Array, values: Array) -> tuple[Array, Array]:
+def evaluations(history: Mapping[str, Array]) -> Curve | None:
+    """The greedy return at level 0 during a training; None where there is none.
+
+    The last evaluation may follow the one before it at once. That one is left out: two points at
+    nearly the same step look like a hook.
+    """
+    names = ("eval_env_steps", "eval_return")
+    steps, values = (np.asarray(history.get(name, ()), np.float64) for name in names)
+    if len(steps) > 2 and steps[-1] - steps[-2] < np.median(np.diff(steps)) / 2:
+        steps, values = (np.delete(array, -2) for array in (steps, values))
+    return (steps, values) if len(steps) else None
+
+
+def spread(values: Array) -> tuple[Array, Array]:
+    """Low and high ends over seeds [seeds, points]: of `MANY_SEEDS` or more their middle half."""
+    shares = (25, 75) if len(values) >= MANY_SEEDS else (0, 100)
+    low, high = np.full((2, values.shape[1]), np.nan)
+    known = np.isfinite(values).any(axis=0)
+    low[known], high[known] = np.nanpercentile(values[:, known], shares, axis=0)
+    return low, high
+
+
+def spread_words(counts: Iterable[int]) -> str:
+    """What `spread` shows of so many seeds."""
+    many = {count >= MANY_SEEDS for count in counts}
+    names = {True: "middle half of the seeds", False: "range of the seeds"}
+    if len(many) > 1:
+        return f"{names[True]} (of fewer than {MANY_SEEDS}: their range)"
+    return names[many.pop()]
+
+
+def thinned(steps: Array, values: Array) -> Curve:
     """A series thinned to about `MAX_DRAWN` points at most."""
     stride = max(1, len(steps) // MAX_DRAWN)
     return steps[::stride], values[::stride]
@@ -132,13 +180,15 @@ def arm_styles(arms: Iterable[str]) -> dict[str, Style]:
     return STYLES | extra
 
 
-def level_axis(axis: "Axes", training_levels: Sequence[float]) -> None:
+def level_axis(
+    axis: "Axes", training_levels: Iterable[float], label: str = TRAINING_LEVELS
+) -> None:
     """An axis of variation levels, with those of training marked."""
-    axis.set(xlabel="variation level v", xlim=(-0.06, 1.06))
+    axis.set(xlabel="variation level v", xlim=LEVEL_LIMITS)
     axis.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
     for i, level in enumerate(sorted(set(training_levels))):
-        label = "training levels" if i == 0 else None
-        axis.axvline(level, color=ORANGE, lw=6, alpha=0.25, zorder=0, label=label)
+        axis.axvline(level, color=ORANGE, lw=6, alpha=0.25, zorder=0,
+                     label=None if i else label)  # fmt: skip
 
 
 def steps_axis(axis: "Axes") -> None:
@@ -162,13 +212,24 @@ def subplots(
     return figure, axes
 
 
+def panels(
+    number: int, width: float, height: float, **kwargs: Any
+) -> tuple["Figure", list["Axes"]]:
+    """A figure with so many panels, at most `MAX_COLUMNS` beside each other."""
+    columns = max(1, min(number, MAX_COLUMNS))
+    figure, axes = subplots(max(1, -(-number // columns)), columns, width, height, **kwargs)
+    for axis in axes.flat[max(1, number) :]:
+        axis.remove()
+    return figure, list(axes.flat[: max(1, number)])
+
+
 def legend_below(figure: "Figure", axes: Iterable["Axes"], title: str | None = None) -> None:
     """One legend for several axes, each label once: arms in their order, then the others."""
     handles: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    labels = sorted(handles, key=lambda label: arm_order(label)[0])
+    labels = sorted(handles, key=lambda label: (label in NOT_ARMS, arm_order(label)[0]))
     widest = 0.08 * max(map(len, labels), default=0) + 0.7
     columns = int(np.clip(figure.get_figwidth() / widest, 1, 4))
     figure.legend(

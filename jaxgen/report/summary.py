@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
+from jaxgen.evaluation.scores import integrate
+from jaxgen.evaluation.statistics import MIN_PAIRS
 from jaxgen.report.differences import Difference, core_arms, decompose
 from jaxgen.report.document import Block, Section, Table, to_markdown, to_text
 from jaxgen.report.style import FLAG, QUICK_BANNER
@@ -21,8 +23,12 @@ from jaxgen.results.records import (
     levels_of,
     modes_of,
 )
-from jaxgen.study.arms import technique_of
+from jaxgen.study.cards import sentence_title
 
+_PARTS_NOTE = (
+    "gar - baseline = (dr - baseline) + (gar - dr), paired by the seeds that all arms share. Only "
+    "gar - dr can support a claim about the agreement, since gar trains on more variations too."
+)
 _COMPARED = ("A_ood", "A")
 """Scores of which differences between arms are shown, the primary one first."""
 
@@ -52,9 +58,9 @@ def sections(
     names = sorted({cell.environment for cell in cells}, key=environment_order)
     return [
         _overview(present, plan),
-        Section("How to read this", list(_READING)),
+        Section("How to read this", _reading(present)),
         *(_environment_section([c for c in cells if c.environment == name]) for name in names),
-        _missing_section(present, plan),
+        *_missing_sections(present, plan),
     ]
 
 
@@ -63,22 +69,36 @@ _READING = (
     "s(v): J(v) scaled so that random play is 0 and the ceiling is 1. "
     "A: integral of clip(s, 0, 1), absolute robustness. A_ood: mean s at .75 and 1, for arms that "
     "train on neither. grs_n: integral of clip(s(v)/s(0), 0, 1), retention alone. "
-    "Literal grs: integral of J(v)/J(0), unclipped, as specified.",
-    "Reading bands of the specification for the literal grs: about 1 is perfect, about .5 a "
-    "linear decay, under .4 poor. Warning: uniform random play on CartPole scores a literal "
-    "1.40, since a longer pole falls slower. Read it beside A, and never where it is flagged "
-    f"with {FLAG}: that policy did not learn.",
+    "Literal grs: integral of J(v)/J(0), unclipped. About 1 is perfect, about .5 a linear decay, "
+    f"under .4 poor. Read it beside A, and never where it is flagged with {FLAG}: that policy did "
+    "not learn.",
     "Values are mean +- standard deviation over n training seeds; [k] says that only k of the n "
     "have a value. A diverged run has no value: it is counted, and is a failure of its arm.",
 )
 
 
+def _reading(records: Iterable[Record]) -> list[Block]:
+    """Explanations of the scores, as far as they apply."""
+    floors = ((r, r.result["references"]["floor"]) for r in records if not r.diverged)
+    literal = (
+        (record, integrate(levels_of([record]), floor) / floor[0])
+        for record, floor in floors
+        if floor[0] > 0
+    )
+    warnings = (
+        f"Uniform random play on {sentence_title(record.environment)} scores a literal grs of "
+        f"{grs:.2f}."
+        for record, grs in literal
+        if grs > 1
+    )
+    return [*_READING, *dict.fromkeys(warnings)]
+
+
 def _overview(records: list[Record], plan: Collection[tuple[str, int]] | None) -> Section:
     failed = [f"{r.name} seed {r.seed}" for r in records if r.diverged]
     aliases = sum(r.alias_of is not None for r in records)
-    num_quick = sum(r.quick for r in records)
     blocks: list[Block] = []
-    if num_quick:
+    if num_quick := sum(r.quick for r in records):
         blocks.append(f"{QUICK_BANNER} ({num_quick} of {len(records)} runs are quick)")
     expected = "" if plan is None else f" of {len(plan)} planned"
     absent = sum(map(len, missing_runs(records, plan or ()).values()))
@@ -90,22 +110,20 @@ def _overview(records: list[Record], plan: Collection[tuple[str, int]] | None) -
     return Section("Experiment summary", blocks)
 
 
-def _missing_section(records: list[Record], plan: Collection[tuple[str, int]] | None) -> Section:
-    if plan is None:
-        return Section("Missing", ["No plan was given, so what is missing is not known."])
-    missing = missing_runs(records, plan)
+def _missing_sections(
+    records: list[Record], plan: Collection[tuple[str, int]] | None
+) -> list[Section]:
+    missing = missing_runs(records, plan or ())
     if not missing:
-        return Section("Missing", ["Nothing: every planned run is here."])
+        return []
     lines = [(name, ", ".join(map(str, seeds))) for name, seeds in missing.items()]
-    total = sum(map(len, missing.values()))
-    return Section("Missing", [Table(f"{total} planned runs", ("run", "seeds"), lines)])
+    title = f"{sum(map(len, missing.values()))} planned runs"
+    return [Section("Missing", [Table(title, ("run", "seeds"), lines)])]
 
 
 def _environment_section(cells: list[Cell]) -> Section:
     records = [record for cell in cells for record in cell.records]
-    blocks: list[Block] = []
-    if any(cell.quick for cell in cells):
-        blocks.append(QUICK_BANNER)
+    blocks: list[Block] = [QUICK_BANNER] if any(cell.quick for cell in cells) else []
     if any(_several_settings(cells, cell) for cell in cells):
         blocks.append(
             "Runs of several settings are here (other budgets or configurations), marked as "
@@ -113,7 +131,7 @@ def _environment_section(cells: list[Cell]) -> Section:
         )
     for mode in modes_of(records):
         blocks += [_scores_table(cells, mode), _returns_table(cells, mode)]
-    blocks += [_decomposition_table(cells), _training_table(cells)]
+    blocks += [*_decomposition_tables(cells), _training_table(cells)]
     if any(record.result.get("layout_overlap") for record in records):
         blocks.append(_overlap_table(cells))
     return Section(cells[0].environment, blocks)
@@ -192,18 +210,23 @@ def _references(records: list[Record], key: str) -> list[tuple[float, ...]]:
     return list(dict.fromkeys(curves))
 
 
-def _decomposition_table(cells: list[Cell]) -> Table:
+def _decomposition_tables(cells: list[Cell]) -> list[Table]:
     lines = [row for group in _settings(cells) for row in _difference_rows(cells, group)]
-    return Table(
+    if not lines:
+        return []
+    notes = [_PARTS_NOTE] if "gar" in {cell.arm for cell in cells} else []
+    fewest = min(len(cell.records) for cell in cells)
+    if fewest < MIN_PAIRS:
+        notes.append(
+            f"Means and standard deviations, no tests: n = {fewest} is descriptive only. At 3 "
+            "seeds a nominal 95 % bootstrap interval covers the mean only about 74 % of the time."
+        )
+    return [Table(
         f"{cells[0].environment}: what the data and what the agreement add (greedy, by seed)",
         ("algorithm", "difference", "measures", "n pairs", *_COMPARED),
         lines,
-        ("gar - baseline = (dr - baseline) + (gar - dr), differences paired by the seeds that "
-         "all arms share. Only gar - dr can support a claim about the agreement; gar - baseline "
-         "alone cannot, since gar also trains on more variations.",
-         "Means and standard deviations, no tests: n = 3 is descriptive only, as at 3 seeds a "
-         "nominal 95 % bootstrap interval covers the mean only about 74 % of the time."),
-    )  # fmt: skip
+        tuple(notes),
+    )]  # fmt: skip
 
 
 def _difference_rows(cells: list[Cell], group: list[Cell]) -> list[tuple[str, ...]]:
@@ -213,13 +236,12 @@ def _difference_rows(cells: list[Cell], group: list[Cell]) -> list[tuple[str, ..
     if len(arms) < len(group):
         blanks = ("-",) * len(_COMPARED)
         return [(group[0].algorithm, "none" + mark, "an arm is here twice", "0", *blanks)]
-    overrides = dict.fromkeys(name.removeprefix(technique_of(name)) for name in arms)
     return [
         _difference_row(group[0].algorithm, mark, difference)
-        for tail in overrides
-        for suffix in (tail, f"+reg{tail}")
+        for suffix in ("", "+reg")
         for difference in decompose(arms, suffix, _COMPARED)
         if len(arms.keys() & set(core_arms(suffix))) > 1
+        and set(difference.label.split(" - ")) <= {cell.arm for cell in cells}
     ]
 
 

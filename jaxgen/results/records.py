@@ -37,11 +37,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxgen.study.arms import arm_name, technique_of
+from jaxgen.study.arms import arm_name, overrides_of, technique_of
 from jaxgen.study.cards import ALGORITHM_CARDS, ENVIRONMENT_CARDS
 from jaxgen.system.errors import BadInput
 from jaxgen.system.files import SCHEMA
-from jaxgen.techniques import STUDIED
+from jaxgen.techniques import STUDIED, make_technique
 
 Array = NDArray[np.float64]
 History = Mapping[str, np.ndarray]
@@ -96,6 +96,14 @@ class Record(NamedTuple):
         return self.spec.get("arm") or arm_name(self.technique, overrides)
 
     @property
+    def configured(self) -> str:
+        """The algorithm with the run's own hyper-parameters, as in ``ppo@hidden=32x32``.
+
+        Arms of one such name differ in the technique alone.
+        """
+        return self.algorithm + overrides_of(self.arm)
+
+    @property
     def alias_of(self) -> str | None:
         """Run name of which this run is a copy: shown, never counted as evidence."""
         return self.spec.get("alias_of")
@@ -116,9 +124,18 @@ class Record(NamedTuple):
 
     @property
     def training_levels(self) -> tuple[float, ...]:
-        """The levels trained on, each once; empty for an alias, which is another arm's training."""
+        """The levels trained on, each once; empty for an alias, which is another arm's training.
+
+        Rows of a results.csv do not say them: there they are those of the technique of this name,
+        if it is known here.
+        """
         levels = self.spec.get("levels") or self.spec.get("technique_values", {}).get("levels")
-        return () if self.alias_of else tuple(sorted(set(levels or ())))
+        if not levels:
+            try:
+                levels = make_technique(self.technique).levels
+            except BadInput:
+                levels = ()
+        return () if self.alias_of else tuple(sorted(set(levels)))
 
     @property
     def quick(self) -> bool:
@@ -169,7 +186,9 @@ class Cell(NamedTuple):
 
     environment: str
     algorithm: str
+    """The name with the overrides, see `Record.configured`."""
     arm: str
+    """The technique: what is compared within an algorithm."""
     setting: str
     records: tuple[Record, ...]
 
@@ -187,8 +206,8 @@ class Cell(NamedTuple):
     def alias_of(self) -> str | None:
         """The arm of which this cell is a copy."""
         name = self.records[0].alias_of
-        place = f"{self.algorithm}_{self.environment}_"
-        return name and name.rsplit("-", 1)[0].removeprefix(place)
+        place = f"{self.records[0].algorithm}_{self.environment}_"
+        return name and technique_of(name.removeprefix(place).rsplit("-", 1)[0])
 
     @property
     def quick(self) -> bool:
@@ -308,7 +327,7 @@ def group_cells(records: Iterable[Record]) -> list[Cell]:
     for record in check_records(records):
         groups.setdefault(record.name, []).append(record)
     return [
-        Cell(first.environment, first.algorithm, first.arm, first.setting, tuple(group))
+        Cell(first.environment, first.configured, first.technique, first.setting, tuple(group))
         for group in groups.values()
         for first in group[:1]
     ]
@@ -320,8 +339,9 @@ def environment_order(name: str) -> tuple[int, str]:
 
 
 def algorithm_order(name: str) -> tuple[int, str]:
-    """Sort key of an algorithm's name: a variant (``dqn-onehot``, ``dqn+``) follows its base."""
-    return _order(ALGORITHM_CARDS, re.split("[-+]", name)[0], name)
+    """Sort key of an algorithm's name: dqn, then ``dqn+``, ``dqn-onehot``, ``dqn@gamma=.9``."""
+    # A space sorts before all other signs, so that ppo of a folder (ppo:old) leads its presets.
+    return _order(ALGORITHM_CARDS, re.split("[-+@:]", name)[0], name.replace(":", " "))
 
 
 def arm_order(name: str) -> tuple[int, str]:
@@ -337,8 +357,8 @@ def _order(known: Iterable[str], key: str, name: str) -> tuple[int, str]:
 def _sort_key(record: Record) -> tuple:
     return (
         environment_order(record.environment),
-        algorithm_order(record.algorithm),
-        arm_order(record.arm),
+        algorithm_order(record.configured),
+        arm_order(record.technique),
         record.name,
         record.seed,
     )

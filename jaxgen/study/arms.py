@@ -34,9 +34,19 @@ def arm_name(technique: str, overrides: Mapping[str, Any]) -> str:
     return "@".join([technique, *(f"{key}={_text(value)}" for key, value in overrides.items())])
 
 
+def without_overrides(name: str) -> str:
+    """What stands before the overrides in a name: a technique, or an algorithm in a report."""
+    return name.partition("@")[0]
+
+
 def technique_of(name: str) -> str:
     """The technique in an arm's name."""
-    return name.partition("@")[0]
+    return without_overrides(name)
+
+
+def overrides_of(name: str) -> str:
+    """The overrides in an arm's name, each behind its @; "" where there are none."""
+    return name[len(technique_of(name)) :]
 
 
 def parse_arm(name: str, config: type[Config]) -> Arm:

@@ -287,11 +287,11 @@ def test_a_quick_run_writes_everything(quick):
           for end in (".npz", "_scores.json")),
         "best_models/best_scores.json",
         "plots/grs_heatmap.png", "plots/cartpole_degradation.png",
+        "plots/cartpole_shift_grid.png", "plots/cartpole_learning_grid.png",
         *(f"metrics/{name}_history.json" for name in experiments),
-        *(f"plots/{name}_learning_curves.png" for name in experiments),
-        *(f"plots/{name}_grs_curve.png" for name in experiments),
     }  # fmt: skip
     assert expected <= names
+    assert len([name for name in names if name.startswith("plots/")]) == 4
     assert len([name for name in names if name.endswith("result.json")]) == 4
     assert list((root / "checkpoints").iterdir()) == []
     for place in ("experiment_summary.md", "results.csv", "plots", "best_models", "runs"):

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxgen.report import figures, style
-from jaxgen.report.figures import degradation, grs_curve, grs_heatmap, learning_curves
+from jaxgen.report import figures, style, training
+from jaxgen.report.figures import degradation, grs_curve, grs_heatmap, shift, shift_grid
 from jaxgen.report.generalisation import pictures
+from jaxgen.report.shown import figure_sets
 from jaxgen.report.style import QUICK_BANNER, STYLES, arm_styles, save, smooth, to_png
+from jaxgen.report.training import learning_curves, learning_grid
 from jaxgen.results.records import group_cells
+from jaxgen.results.table import csv_text, read_csv, rows
 from jaxgen.techniques import COMPONENTS, STUDIED, SUITES
-from synthetic_records import make_record, make_study
+from synthetic_records import make_record, make_study, with_overrides
 
 ROOT = Path(__file__).parents[2]
 TECHNIQUES = SUITES["controls"]
@@ -171,7 +174,7 @@ def test_mode_is_named_and_chosen():
 
 def test_curve_of_a_policy_that_did_not_learn_says_so():
     text = words(grs_curve([make_record(s=[0.0] * 5)]))
-    assert "did not learn" in text and "literal grs 1.40 !" in text
+    assert "A 0.00, did not learn" in text and "literal" not in text
 
 
 def test_curve_of_diverged_runs_says_so(tmp_path):
@@ -208,9 +211,11 @@ def test_heatmap_has_a_cell_for_each_algorithm_and_technique(tmp_path):
     figure = grs_heatmap(make_study(seeds=(0, 1)))
     panels = [axis for axis in figure.axes if axis.images]
     assert [axis.get_title("left") for axis in panels] == ["CartPole", "Grid"]
-    for axis in panels:
+    for axis, steps in zip(panels, ("50k", "1M"), strict=True):
         assert [x.get_text() for x in axis.get_xticklabels()] == list(TECHNIQUES)
-        assert [y.get_text() for y in axis.get_yticklabels()] == ["PPO", "DQN", "ES"]
+        assert [y.get_text() for y in axis.get_yticklabels()] == [
+            f"{name}\n{steps} steps" for name in ("PPO", "DQN", "ES")
+        ]
         assert len(axis.texts) == 2 * 18
     save(figure, tmp_path / "grs_heatmap.png")
 
@@ -230,9 +235,10 @@ def test_heatmap_names_what_is_null_missing_failed_and_an_alias():
             make_record("es", technique="gar", s=[0.5] * 5),
         ])
     )  # fmt: skip
-    assert "did not learn" in texts and "A 0.00\nliteral 1.40 !\nn = 1" in texts
+    assert texts[:2] == ["A 0.00", "did not learn\nn = 1"]
     assert "failed" in texts and "n = 1, 1 diverged" in texts
-    assert "grs_n 1.00" in texts and "A 0.50\nliteral 1.02\nn = 1 (of baseline)" in texts
+    assert "A 0.50" in texts and "grs_n 1.00\nn = 1 (of baseline)" in texts
+    assert not any("literal" in text for text in texts)
     assert texts.count("missing") == 12 - 3
 
 
@@ -246,10 +252,11 @@ def test_degradation_draws_every_trained_arm_of_every_algorithm(tmp_path):
     records = make_study(seeds=(0, 1, 2))
     figure = degradation(records, "cartpole")
     assert [axis.get_title() for axis in figure.axes] == [
-        "PPO (n = 3)", "DQN (n = 3)", "ES (n = 3)"
+        f"{name}\n50k steps (n = 3)" for name in ("PPO", "DQN", "ES")
     ]  # fmt: skip
     assert [len(axis.containers) for axis in figure.axes] == [6, 6, 4]
-    assert legend_labels(figure) == [*TECHNIQUES, "ceiling", "random play"]
+    others = ["ceiling", "random play", "levels that an arm trains on"]
+    assert legend_labels(figure) == [*TECHNIQUES, *others]
     save(figure, tmp_path / "degradation.png")
 
 
@@ -272,7 +279,7 @@ def test_equal_seeds_whose_mean_rounds_outside_their_range_are_drawn():
 def test_degradation_counts_what_diverged_and_survives_an_arm_without_a_run():
     records = [make_record(diverged=True), make_record(technique="gar")]
     figure = degradation(records, "cartpole")
-    assert figure.axes[0].get_title() == "PPO (n = 1, 1 diverged)"
+    assert figure.axes[0].get_title() == "PPO\n50k steps (n = 1, 1 diverged)"
     assert len(figure.axes[0].containers) == 1
 
 
@@ -280,6 +287,127 @@ def test_degradation_counts_what_diverged_and_survives_an_arm_without_a_run():
 def test_figure_of_nothing_is_an_error(draw):
     with pytest.raises(ValueError, match="at least one record"):
         draw()
+
+
+def test_a_point_stays_at_its_level_however_many_arms_there_are():
+    records = [make_record(technique=name) for name in COMPONENTS if name != "es-gar"]
+    (axis,) = degradation(records, "cartpole").axes
+    levels = np.array([0, 0.25, 0.5, 0.75, 1])
+    width = np.ptp(axis.get_xlim())
+    drawn = np.array([bars[0].get_xdata() for bars in axis.containers])
+    assert len(drawn) == len(records) and len(np.unique(drawn[:, 0])) == len(records)
+    assert np.abs(drawn - levels).max() <= 0.01 * width + 1e-9
+
+
+def marked(axis) -> list[float]:
+    """Levels that are shaded."""
+    return sorted(x.get_xdata()[0] for x in lines(axis) if x.get_linewidth() == 6)
+
+
+def test_degradation_marks_the_levels_that_any_arm_of_a_panel_trains_on():
+    records = [make_record(), make_record(technique="dr"), make_record("dqn")]
+    assert [marked(axis) for axis in degradation(records, "cartpole").axes] == [[0, 0.25, 0.5], [0]]
+
+
+def test_rows_of_a_table_have_the_levels_of_the_technique_of_their_name():
+    named = [make_record(technique="gar"), make_record(technique="unheard-of")]
+    first, second = read_csv(csv_text(rows(named)))
+    assert (first.training_levels, second.training_levels) == ((0, 0.25, 0.5), ())
+
+
+def test_new_arm_stands_before_ceiling_and_random_play_in_a_legend():
+    records = [make_record(technique=name) for name in ("baseline", "dr-new")]
+    labels = legend_labels(degradation(records, "cartpole"))
+    assert labels[:4] == ["baseline", "dr-new", "ceiling", "random play"]
+
+
+def test_no_panel_shows_two_budgets_of_an_algorithm():
+    """The setting with more runs is drawn, with its budget; the other one has its own figure."""
+    small = [make_record(technique=name) for name in ("baseline", "dr")]
+    large = [make_record(total_steps=60_000, digest="ffffffff"), make_record("dqn")]
+    sets = figure_sets(small + large)
+    other = f"_ppo_{large[0].setting}"
+    assert {name: len(records) for name, records in sets.items()} == {"": 3, other: 1}
+    titles = [axis.get_title() for axis in degradation(small + large, "cartpole").axes]
+    assert titles == ["PPO\n50k steps (n = 1)", "DQN\n50k steps (n = 1)"]
+    (axis,) = degradation(sets[other], "cartpole").axes
+    assert axis.get_title() == "PPO\n60k steps (n = 1)" and len(axis.containers) == 1
+
+
+def test_the_setting_that_was_asked_for_last_is_shown_first_unless_it_is_quick():
+    small = [make_record(technique=name) for name in ("baseline", "dr")]
+    large = make_record(total_steps=60_000, digest="ffffffff")
+    quick = make_record(quick=True, digest="eeeeeeee")
+    assert figure_sets([*small, large], [large.name])[""] == [large]
+    assert figure_sets([*small, quick], [quick.name])[""] == small
+
+
+def test_settings_have_panels_and_rows_of_their_own():
+    plain = [make_record(technique=name) for name in ("baseline", "dr")]
+    records = plain + [with_overrides(record, hidden=[128, 128]) for record in plain]
+    title = "PPO\n@hidden=128x128\n50k steps"
+    axes = degradation(records, "cartpole").axes
+    assert [axis.get_title() for axis in axes] == ["PPO\n50k steps (n = 1)", f"{title} (n = 1)"]
+    assert [[bars.get_label() for bars in axis.containers] for axis in axes] == [
+        ["baseline", "dr"]
+    ] * 2
+    ticks = grs_heatmap(records).axes[0].get_yticklabels()
+    assert [tick.get_text() for tick in ticks] == ["PPO\n50k steps", title]
+
+
+def test_shift_names_each_line_and_marks_its_levels():
+    cells = group_cells([make_record(), make_record("dqn", technique="dr")])
+    figure = shift("Title", [(cell.algorithm, cell) for cell in cells])
+    (axis,) = figure.axes
+    assert [bars.get_label() for bars in axis.containers] == ["ppo", "dqn"]
+    assert marked(axis) == [0, 0.25, 0.5]
+
+
+# Grids
+
+
+@pytest.mark.parametrize("draw", [shift_grid, learning_grid])
+def test_grid_has_a_panel_for_every_arm_that_was_trained(draw, tmp_path):
+    records = make_study(("cartpole",), ("ppo", "es"), seeds=(0, 1))
+    figure = draw(records, "cartpole")
+    panels = [axis for axis in figure.axes if axis.get_title()]
+    titles = [axis.get_title() for axis in panels]
+    own = [name for name in TECHNIQUES if not name.startswith("gar")]
+    assert titles == [f"{name} (n = 2)" for name in (*TECHNIQUES, *own)]
+    assert figure.axes[0].get_ylabel() == "PPO\n50k steps"
+    assert all(axis.get_lines() for axis in panels)
+    save(figure, tmp_path / "grid.png")
+
+
+@pytest.mark.parametrize("draw", [learning_curves, lambda x: learning_grid(x, "cartpole")])
+def test_gap_of_a_curve_is_explained_where_there_is_one(draw):
+    note = "Lines of the training return have a gap where no episode ended."
+    whole, broken = make_record(), make_record()
+    arrays(whole)["reward"][:] = 1.0
+    assert note in words(draw([broken])) and note not in words(draw([whole]))
+
+
+def test_last_evaluation_that_follows_at_once_makes_no_hook():
+    """Evaluations at 0, 100, ..., 900 and 910: the one at 900 is left out."""
+    steps = np.array([*range(0, 1000, 100), 910])
+    history = {"eval_env_steps": steps, "eval_return": np.arange(11)}
+    curve = style.evaluations(history)
+    assert curve is not None
+    assert curve[0].tolist() == [*range(0, 900, 100), 910] and curve[1].tolist() == [*range(9), 10]
+    history = {name: values[:10] for name, values in history.items()}
+    curve = style.evaluations(history)
+    assert curve is not None and len(curve[0]) == 10
+    assert style.evaluations({}) is None
+
+
+def test_learning_of_a_report_shows_the_spread_of_seeds():
+    (cell,) = group_cells([make_record(seed=i) for i in range(3)])
+    (axis,) = pictures.learning({"PPO": [("baseline", cell)]}).axes
+    (band,) = axis.collections
+    values = [np.asarray(record.load_history()["eval_return"]) for record in cell.records]
+    vertices = np.asarray(band.get_paths()[0].vertices)[:, 1]
+    assert vertices.min() == pytest.approx(np.min(values))
+    assert vertices.max() == pytest.approx(np.max(values))
 
 
 # All figures
@@ -291,6 +419,8 @@ def all_figures(**kwargs):
         "learning_curves": learning_curves(records[:2]),
         "grs_curve": grs_curve(records[:2]),
         "grs_heatmap": grs_heatmap(records),
+        "shift_grid": shift_grid(records, "cartpole"),
+        "learning_grid": learning_grid(records, "cartpole"),
         "degradation": degradation(records, "cartpole"),
     }
 
@@ -352,7 +482,7 @@ def test_no_file_depends_on_a_user_s_matplotlibrc():
 
 def test_no_style_of_a_user_s_own_counts_in_any_figure():
     """Every function that returns a figure is drawn in the default look."""
-    for module in (figures, pictures):
+    for module in (figures, pictures, training):
         for name, function in vars(module).items():
             if getattr(function, "__annotations__", {}).get("return") == "Figure":
                 assert hasattr(function, "__wrapped__"), f"{module.__name__}.{name}"

@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 
 from experiments import report
-from jaxgen.report.source import read_source
+from jaxgen.report.generalisation.findings import findings_of
+from jaxgen.report.generalisation.settings import origins, own
+from jaxgen.report.source import Source, read_source, together
 from jaxgen.results.read import read_records
+from jaxgen.results.records import Record
 from jaxgen.results.store import open_store
-from jaxgen.results.table import csv_text, rows
-from synthetic_records import make_record
+from jaxgen.results.table import csv_text, read_csv, rows
+from synthetic_records import make_record, with_overrides
 
 FEW = [make_record(seed=seed) for seed in range(2)]
 MORE = [make_record(seed=seed) for seed in range(4)]
@@ -86,6 +89,77 @@ def test_a_run_that_disagrees_with_its_spec_is_left_aside(tmp_path):
     assert len(damaged) == 1 and other.name in damaged[0]
 
 
+# Several folders
+
+
+def of_height(height: float, seeds=range(6), **options) -> list[Record]:
+    return [
+        make_record(technique=name, seed=seed, s=[height + gain] * 5, **options)
+        for seed in seeds
+        for name, gain in (("baseline", 0.0), ("dr", 0.1))
+    ]
+
+
+def test_several_folders_are_one_report_and_are_compared_by_seed(tmp_path, capsys):
+    """The new one has another budget and lacks a seed; all its runs are .2 better."""
+    old = folder_of(tmp_path / "one", of_height(0.3))
+    new = folder_of(tmp_path / "two", of_height(0.5, range(1, 7), total_steps=60_000))
+    out = tmp_path / "one" / "report-then-now"
+    assert report.main([str(old), str(new), "--names", "then", "now"]) == 0
+    assert str(out / "report.html") in capsys.readouterr().out
+    text = (out / "report.md").read_text()
+    assert "24 trained runs: 4 arms" in text and "Several folders are here: then and now." in text
+    lines = [line.split(" | ") for line in text.splitlines() if "ppo:now - ppo:then" in line]
+    assert [(line[1], line[2], line[3]) for line in lines] == [
+        ("baseline", "5", "+0.200"), ("dr", "5", "+0.200")
+    ]  # fmt: skip
+    assert "ppo:then - ppo:now" not in text and "planned" not in text
+    assert "dr - baseline on A_ood." in text and "PPO:then on CartPole" in text
+
+
+def test_report_of_several_folders_is_made_again_from_its_own(tmp_path):
+    old = folder_of(tmp_path / "old", of_height(0.3, range(2)))
+    new = folder_of(tmp_path / "new", of_height(0.5, range(2)))
+    assert report.main([str(old), str(new)]) == 0
+    made = tmp_path / "old" / "report-old-new"
+    first = (made / "report.html").read_bytes()
+    (made / "report.html").unlink()
+    assert report.main([str(made)]) == 0
+    assert (made / "report.html").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["one"], "--names has 1 names for 2 results"),
+        (["one", "one"], "names one, one are not different"),
+        (["one", "a b"], "the name 'a b' is not allowed; use letters"),
+    ],
+)
+def test_names_that_do_not_name_the_folders_are_refused(tmp_path, capsys, names, message):
+    folders = [str(folder_of(tmp_path / name, FEW)) for name in ("a", "b")]
+    assert message in refused(capsys, *folders, "--names", *names)
+
+
+def test_settings_and_presets_are_compared_within_their_folder_or_across():
+    records = [
+        *of_height(0.3, range(1)),
+        *(with_overrides(record, hidden=[8]) for record in of_height(0.3, range(1))),
+        make_record("ppo-published", technique="dr"),
+    ]
+    source = Source(csv_text(rows(records)))
+    both = together({"old": source, "new": source})
+    found = findings_of(read_csv(both.text), both.making)
+    assert {name: origin for (_, name), origin in origins(found.cells).items()} == {
+        "ppo:old@hidden=8": "ppo:old",
+        "ppo-published:old": "ppo:old",
+        "ppo:new": "ppo:old",
+        "ppo:new@hidden=8": "ppo:old@hidden=8",
+        "ppo-published:new": "ppo-published:old",
+    }
+    assert {cell.algorithm for cell in own(found.cells)} == {"ppo:old", "ppo:new"}
+
+
 # What is written over
 
 
@@ -127,7 +201,7 @@ def test_a_page_that_is_no_report_is_not_written_over(tmp_path, capsys):
 
 def test_a_report_that_was_stopped_is_written_again(tmp_path, monkeypatch):
     root = folder_of(tmp_path / "results")
-    monkeypatch.setattr("jaxgen.report.source.to_html", lambda document: "")
+    monkeypatch.setattr("jaxgen.report.source.to_html", lambda *_: "")
     assert report.main([str(root)]) == 0
     written = root / "report"
     for file in written.iterdir():

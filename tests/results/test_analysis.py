@@ -459,13 +459,14 @@ def test_summary_says_what_is_missing():
     assert "68 of 72 planned runs are here" in text and "4 planned runs" in text
     assert re.search(r"ppo_minigrid_dr-0a1b2c3d +0, 1", text)
     assert "no dr" in text
-    assert "every planned run is here" in summary(records, plan)
+    text = summary(records, plan)
+    assert "72 of 72 planned runs are here" in text and "MISSING" not in text
 
 
 def test_nothing_at_all_is_a_summary_too():
     text = summary([], [("ppo_cartpole_gar-0a1b2c3d", 0)])
     assert "0 of 1 planned runs are here" in text and "ppo_cartpole_gar-0a1b2c3d" in text
-    assert "No plan was given" in summary([])
+    assert "planned" not in summary([])
 
 
 def test_quick_run_is_marked_everywhere():
@@ -503,11 +504,27 @@ def test_decomposition_table_carries_its_warning_and_no_p_value():
     assert (row["difference"], row["measures"], row["n pairs"]) == ("gar - dr", "agreement", "3")
     assert re.fullmatch(r"[+-]0\.\d{3} \+- 0\.\d{3}", row["A_ood"])
     assert "n = 3 is descriptive only" in " ".join(table.notes)
+    many = find(make_study(("cartpole",), ("ppo",), tuple(range(6))), "cartpole: what the data")
+    assert not any("descriptive" in note for note in many.notes)
+
+
+def test_differences_of_a_single_arm_are_no_table():
+    records = [make_record(seed=seed) for seed in range(3)]
+    assert not any("what the data" in title for title in tables(records))
+
+
+def test_note_about_gar_stands_only_where_there_is_gar():
+    records = [make_record(technique=name) for name in ("baseline", "dr")]
+    table = find(records, "cartpole: what the data")
+    assert not any("gar" in note for note in table.notes)
+    assert [row["difference"] for row in as_dicts(table)] == ["dr - baseline"]
 
 
 def test_reading_bands_come_with_the_warning_about_random_play():
-    text = " ".join(summary([make_record()]).split())
-    assert "under .4 poor" in text and "random play on CartPole scores a literal 1.40" in text
+    pole = " ".join(summary([make_record()]).split())
+    assert "under .4 poor" in pole and "on CartPole scores a literal grs of 1.40" in pole
+    grid = " ".join(summary([make_record("ppo", "minigrid")]).split())
+    assert "under .4 poor" in grid and "random play on" not in grid
 
 
 def test_training_table_shows_agreement_only_where_it_was_measured():

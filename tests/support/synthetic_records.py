@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxgen.evaluation.scores import score_curve
 from jaxgen.results.records import Record
+from jaxgen.study.arms import arm_name
 
 LEVELS = [0.0, 0.25, 0.5, 0.75, 1.0]
 REFERENCES = {
@@ -88,6 +89,15 @@ def make_record(
     }
     history = make_history(generator, algorithm, float(greedy[0]), total_steps, iterations)
     return Record(spec, seed, result, history, provenance)
+
+
+def with_overrides(record: Record, **overrides: Any) -> Record:
+    """The same record with hyper-parameters of its own."""
+    spec = {**record.spec, "overrides": overrides}
+    arm = arm_name(record.technique, overrides)
+    name = run_name(record.algorithm, record.environment, arm)
+    run = record.result["run"] | {"name": name, "experiment": name.rsplit("-", 1)[0]}
+    return record._replace(spec=spec, result={**record.result, "run": run})
 
 
 def make_spec(

@@ -23,6 +23,7 @@ from jaxgen.evaluation.statistics import (
     minimal_detectable_effect,
     paired_difference,
 )
+from jaxgen.report.shown import by_setting, num_trained
 from jaxgen.results.records import HEADLINE_MODE, Cell, Record, check_records, group_cells
 from jaxgen.study.arms import technique_of
 from jaxgen.study.presets import base_algorithm, is_defined, setups_of, trained_name
@@ -50,33 +51,27 @@ def choose(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
     Raises:
       ValueError: as `check_records`, or runs that were not evaluated at the levels of the scores.
     """
-    settings: dict[Place, dict[str, list[Record]]] = {}
     records = check_records(records)
     trained_beyond = {record.name for record in records if _trains_beyond(record)}
-    for record in records:
-        if record.name not in trained_beyond:
-            place = settings.setdefault((record.environment, record.algorithm), {})
-            place.setdefault(record.setting, []).append(record)
     chosen, aside = [], [
         f"{name}, which trains beyond level {max(LEVELS_ID):g} and has no {PRIMARY}"
         for name in sorted(trained_beyond)
     ]
-    for (environment, algorithm), groups in settings.items():
-        best = max(groups, key=lambda setting: _weight(groups[setting]))
+    places = by_setting(record for record in records if record.name not in trained_beyond)
+    for (environment, algorithm), (best, *others) in places.items():
         aside += [
-            f"{algorithm} on {environment}, setting {setting}: {_num_trained(group)} runs"
-            for setting, group in groups.items()
-            if setting != best
+            f"{algorithm} on {environment}, setting {group[0].setting}: {num_trained(group)} runs"
+            for group in others
         ]
         arms: dict[str, dict[str, list[Record]]] = {}
-        for record in groups[best]:
+        for record in best:
             arms.setdefault(record.arm, {}).setdefault(record.name, []).append(record)
         for arm, named in arms.items():
-            first, *others = sorted(named, key=lambda name: -len(named[name]))
+            first, *rest = sorted(named, key=lambda name: -len(named[name]))
             chosen += named[first]
             aside += [
                 f"{algorithm} {arm} on {environment}, {name}: {len(named[name])} runs"
-                for name in others
+                for name in rest
             ]
     return chosen, aside
 
@@ -98,28 +93,23 @@ def _trains_beyond(record: Record) -> bool:
     return True
 
 
-def _num_trained(group: list[Record]) -> int:
-    return sum(record.alias_of is None for record in group)
-
-
-def _weight(group: list[Record]) -> tuple[bool, int, int, str]:
-    steps = group[0].result["env_steps"]["requested"]
-    full = not any(record.quick for record in group)
-    return full, _num_trained(group), steps, group[0].setting
-
-
 def base_of(cell: Cell) -> str:
+    """The algorithm behind the name of a preset or a setting, see `base_of_record`."""
+    return base_of_record(cell.records[0])
+
+
+def base_of_record(record: Record) -> str:
     """The algorithm behind a preset's name, as the run says it.
 
     Rows of earlier versions do not say it: there the name is looked up among today's presets, and
     an unknown one stands for itself.
     """
-    if base := cell.records[0].base:
-        return base
+    if record.base:
+        return record.base
     try:
-        return base_algorithm(cell.algorithm)
+        return base_algorithm(record.algorithm)
     except ValueError:
-        return cell.algorithm
+        return record.algorithm
 
 
 def arms_of(records: Iterable[Record]) -> list[Cell]:
@@ -171,7 +161,7 @@ class Verdict(Enum):
     UNDECIDED = "undecided"
     FEW = "too few pairs"
     FAILED = "neither learned"
-    ABSENT = "not to be had"
+    ABSENT = "not measured"
 
 
 class Comparison(NamedTuple):
@@ -221,19 +211,26 @@ def compare(cells: Sequence[Cell], pairs: Sequence[tuple[str, str]]) -> list[Com
 
     A pair of which one arm is here and the other is not has a comparison without a difference;
     one of which neither is here, which the algorithm does not have, or whose techniques were not
-    run anywhere, none at all.
+    run anywhere, none at all. Presets and settings are run with a few arms on purpose: there
+    both must be here.
     """
     run = {cell.arm for cell in cells}
     family = [
-        _compared(place, arms, first, second)
+        compared(place, arms, first, second)
         for place, group in by_place(cells).items()
         for arms in ({cell.arm: cell for cell in group},)
         for first, second in pairs
         if {first, second} <= run
-        and {first, second} & arms.keys()
+        and _are_compared(group, {first, second} & arms.keys())
         and _is_possible(base_of(group[0]), first, second)
     ]
-    return _corrected(family)
+    return corrected(family)
+
+
+def _are_compared(group: Sequence[Cell], present: set[str]) -> bool:
+    """Whether a place is asked for a pair of which these arms are here."""
+    is_derived = base_of(group[0]) != group[0].algorithm
+    return len(present) == 2 or (len(present) == 1 and not is_derived)
 
 
 def _is_possible(base: str, *techniques: str) -> bool:
@@ -248,7 +245,8 @@ def _is_possible(base: str, *techniques: str) -> bool:
         return True
 
 
-def _compared(place: Place, arms: Mapping[str, Cell], first: str, second: str) -> Comparison:
+def compared(place: Place, arms: Mapping[str, Cell], first: str, second: str) -> Comparison:
+    """The difference of two arms of one place, without a correction."""
     missing = [name for name in (first, second) if name not in arms]
     if missing:
         return Comparison(*place, first, second, None, f"no runs of {' and '.join(missing)}")
@@ -262,8 +260,8 @@ def _compared(place: Place, arms: Mapping[str, Cell], first: str, second: str) -
     return Comparison(*place, first, second, paired_difference(one, other), learned=learned)
 
 
-def _corrected(family: list[Comparison]) -> list[Comparison]:
-    """Holm's correction, of the tests of difference and of those of equivalence apart."""
+def corrected(family: list[Comparison]) -> list[Comparison]:
+    """A family with Holm's correction, of the tests of difference and of equivalence apart."""
     tested = [
         (index, comparison.difference.p_value, comparison.difference.p_equivalent)
         for index, comparison in enumerate(family)

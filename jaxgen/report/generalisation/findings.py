@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 from jaxgen.report.document import Block
 from jaxgen.report.generalisation import words
-from jaxgen.report.generalisation.evidence import Comparison, arms_of, base_of, choose, compare
+from jaxgen.report.generalisation.evidence import Comparison, arms_of, choose, compare
 from jaxgen.report.generalisation.prediction import Prediction, Transfer, predictions, transfers
+from jaxgen.report.generalisation.settings import compare_settings, in_order, own
 from jaxgen.results.records import Cell, Record
 
 RANKING = "A"
@@ -19,8 +20,8 @@ class Findings(NamedTuple):
     records: list[Record]
     cells: list[Cell]
     """Arms that are evidence."""
-    presets: list[Cell]
-    """Arms of presets of an algorithm that is here itself: an experiment of their own."""
+    settings: list[tuple[str, Comparison]]
+    """Presets and settings beside the algorithm that they change, see `compare_settings`."""
     aside: list[str]
     """Settings that were left aside."""
     answers: Mapping[words.Question, list[Comparison]]
@@ -33,21 +34,13 @@ class Findings(NamedTuple):
 def findings_of(records: Sequence[Record], making: Mapping[str, Any] | None = None) -> Findings:
     """Compute all comparisons and predictions of the records."""
     chosen, aside = choose(records)
-    arms = arms_of(chosen)
-    present = {(cell.environment, cell.algorithm) for cell in arms}
-    presets = [
-        cell
-        for cell in arms
-        if (base := base_of(cell)) != cell.algorithm and (cell.environment, base) in present
-    ]
-    apart = {cell.name for cell in presets}
-    cells = [cell for cell in arms if cell.name not in apart]
-    chosen = [record for record in chosen if record.name not in apart]
+    cells = in_order(arms_of(chosen), (making or {}).get("folders", ()))
     answers = {question: compare(cells, question.pairs) for question in words.QUESTIONS}
-    predicted = predictions(cells)
+    predicted = predictions(own(cells))
     return Findings(
-        chosen, cells, presets, aside, answers, predicted, transfers(predicted), making
-    )
+        chosen, cells, compare_settings(cells), aside, answers, predicted, transfers(predicted),
+        making,
+    )  # fmt: skip
 
 
 Illustrate = Callable[[str, Callable[[], Any], str], Block]

@@ -29,13 +29,19 @@ from jaxgen.report.style import (
     Style,
     arm_styles,
     default_look,
+    evaluations,
     finish,
     legend_below,
     mean_curve,
+    panels,
+    spread,
+    spread_words,
+    stacked_curves,
     steps_axis,
     subplots,
 )
 from jaxgen.results.records import Cell, algorithm_order, environment_order
+from jaxgen.study.cards import algorithm_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,10 +92,10 @@ def profiles(cells: Sequence[Cell]) -> "Figure":
     """Share of the runs of one environment above each score, a panel per algorithm."""
     by_algorithm = {algorithm: group for (_, algorithm), group in by_place(cells).items()}
     width = 3.2 if len(by_algorithm) > 1 else 5.4
-    figure, axes = subplots(1, len(by_algorithm), width, 3.4, sharey=True)
+    figure, axes = panels(len(by_algorithm), width, 3.4, sharey=True)
     styles = arm_styles(cell.arm for cell in cells)
-    for axis, (algorithm, group) in zip(axes.flat, by_algorithm.items(), strict=True):
-        axis.set_title(algorithm.upper(), fontsize=10)
+    for axis, (algorithm, group) in zip(axes, by_algorithm.items(), strict=True):
+        axis.set_title(algorithm_title(algorithm), fontsize=10)
         for i, cell in enumerate(group):
             values = np.array(list(values_of(cell, PRIMARY).values()))
             style = styles[cell.arm]
@@ -128,28 +134,32 @@ def improvement(cells: Sequence[Cell]) -> "Figure":
 
 
 @default_look()
-def learning(panels: Mapping[str, Sequence[tuple[str, Cell]]]) -> "Figure":
-    """Greedy return at level 0 during training, the mean over seeds of each arm.
+def learning(titled: Mapping[str, Sequence[tuple[str, Cell]]]) -> "Figure":
+    """Greedy return at level 0 during training: mean of each arm, and the spread of its seeds.
 
     Args:
-      panels: title -> labels and cells; a label has one style in all of them.
+      titled: title -> labels and cells; a label has one style in all of them.
     """
-    figure, axes = subplots(1, len(panels), 3.4 if len(panels) > 1 else 6.4, 3.4, sharey=True)
-    styles = arm_styles(label for arms in panels.values() for label, _ in arms)
-    for axis, (title, arms) in zip(axes.flat, panels.items(), strict=True):
+    figure, axes = panels(len(titled), 3.4 if len(titled) > 1 else 6.4, 3.4, sharey=True)
+    styles = arm_styles(label for arms in titled.values() for label, _ in arms)
+    counts = []
+    for axis, (title, arms) in zip(axes, titled.items(), strict=True):
         for i, (label, cell) in enumerate(arms):
-            curves = [record.load_history() for record in cell.finished]
-            points = [(h["eval_env_steps"], h["eval_return"]) for h in curves if "eval_return" in h]
+            curves = [evaluations(record.load_history()) for record in cell.finished]
+            points = [curve for curve in curves if curve is not None]
             if points:
+                counts.append(len(points))
                 style, (steps, mean) = styles[label], mean_curve(points)
+                axis.fill_between(steps, *spread(stacked_curves(points)[1]), color=style.color,
+                                  alpha=0.12, lw=0)  # fmt: skip
                 axis.plot(steps, mean, color=style.color, ls=style.line, lw=1.4, ms=4,
                           marker=style.marker, markevery=(i % 5, 5), label=label)  # fmt: skip
         axis.set_title(title, fontsize=10)
         axis.set(xlabel="environment steps")
         steps_axis(axis)
-    axes.flat[0].set_ylabel("greedy return at v = 0")
-    legend_below(figure, figure.axes)
-    finish(figure, "", any(cell.quick for arms in panels.values() for _, cell in arms))
+    axes[0].set_ylabel("greedy return at v = 0")
+    legend_below(figure, figure.axes, f"means over seeds, bands: {spread_words(counts or [0])}")
+    finish(figure, "", any(cell.quick for arms in titled.values() for _, cell in arms))
     return figure
 
 

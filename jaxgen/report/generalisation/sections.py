@@ -16,6 +16,7 @@ from jaxgen.report.generalisation.evidence import (
 )
 from jaxgen.report.generalisation.findings import RANKING, Findings, Illustrate, have_curves
 from jaxgen.report.generalisation.prediction import PREDICTORS
+from jaxgen.report.generalisation.settings import in_panels, origins, own
 from jaxgen.report.generalisation.tables import (
     DIFFERENCE_HEADER,
     TEST_NOTE,
@@ -24,14 +25,16 @@ from jaxgen.report.generalisation.tables import (
     mean_return,
     parts_table,
     prediction_table,
-    preset_table,
     ranking_table,
+    setting_differences_table,
+    settings_table,
     together_row,
     transfer_tables,
 )
 from jaxgen.report.generalisation.words import place
+from jaxgen.report.shown import budget
 from jaxgen.results.records import Cell, algorithm_order, arm_order, levels_of
-from jaxgen.study.cards import figure_title, sentence_title
+from jaxgen.study.cards import algorithm_title, figure_title, sentence_title
 from jaxgen.study.presets import counting_populations, observes_codes
 
 TITLES = ("Which training generalises? A report", "Report")
@@ -42,7 +45,7 @@ def sections(findings: Findings, draw: bool = True) -> list[Section]:
     """The document; ``draw``: with its figures, or with their captions alone."""
     if not findings.cells:
         return [Section(TITLES[1], ["No finished run is here, so there is nothing to report."])]
-    illustrate = _picture if draw else _caption
+    illustrate, making = _picture if draw else _caption, findings.making or {}
     environments = list(dict.fromkeys(cell.environment for cell in findings.cells))
     by_environment = [
         [cell for cell in findings.cells if cell.environment == name] for name in environments
@@ -56,12 +59,12 @@ def sections(findings: Findings, draw: bool = True) -> list[Section]:
             for cells, text in zip(by_environment, best, strict=True)
         ),
         *([_together(by_environment)] if len(by_environment) > 1 else []),
-        _questions(findings),
-        _prediction(findings, foretold, illustrate),
-        *([_presets(findings, illustrate)] if findings.presets else []),
+        *_questions(findings),
+        *([_prediction(findings, foretold, illustrate)] if findings.predictions else []),
+        *_settings(findings, illustrate),
         _limits(findings),
-        *([_making(findings.making)] if findings.making else []),
-        Section("All arms", [cell_table([*findings.cells, *findings.presets])]),
+        *([_making(making)] if making.get("programs") else []),
+        Section("All arms", [cell_table(findings.cells)], folded=True),
     ]
 
 
@@ -82,36 +85,45 @@ def _opening(findings: Findings, best: str, foretold: str) -> Section:
         blocks.append("!!! QUICK RUNS ARE AMONG THESE: NOT A RESULT !!!")
     seeds = sorted({len(cell.records) for cell in findings.cells})
     runs = sum(len(cell.records) for cell in findings.cells)
-    others = sum(len(cell.records) for cell in findings.presets)
-    apart = f" and {others} of presets, in a section of their own" if others else ""
-    span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    span = words.counted(seeds[-1], "seed")
+    span = span if len(seeds) == 1 else f"{seeds[0]} to {span}"
+    arms = words.counted(len(findings.cells), "arm")
     blocks.append(
-        f"{runs} trained runs: {len(findings.cells)} arms, n = {span} seeds each{apart}. Scores "
-        "are those of the greedy final policy: 0 is random play, 1 the ceiling. A: over all levels "
-        f"of shift; {PRIMARY}: levels .75 and 1, on which none of these arms trains. Square "
+        f"{words.counted(runs, 'trained run')}: {arms}, {span} each. Scores are those of the "
+        "greedy final policy: 0 is random play, 1 the ceiling. A: over all levels of shift; "
+        f"{PRIMARY}: levels .75 and 1, on which none of these arms trains. Square "
         f"brackets are 95 % bootstrap intervals over seeds, from {MIN_SEEDS} seeds on; differences "
         "are by seed."
     )
-    answers = findings.answers
-    blocks += [
-        f"**Which combination generalises best?** {best}",
-        _answered(findings, words.AGREEMENT),
-        _answered(findings, words.STEP),
-        _answered(findings, words.PLACEBO),
-        f"**Is a claim for GAR supported?** "
-        f"{words.claim(answers[words.AGREEMENT], answers[words.STEP])}",
-        _answered(findings, words.DATA),
-        f"**What of gar's gain is the data's?** "
-        f"{words.attribution(*(answers[q] for q in (words.TOTAL, words.DATA, words.AGREEMENT)))}",
-        _answered(findings, words.REG),
-        _answered(findings, words.OFFERED),
-        f"**Does the agreement of gradients predict generalisation?** {foretold}",
-    ]
+    if folders := (findings.making or {}).get("folders"):
+        blocks.append(
+            f"Several folders are here: {words.listing(folders)}. An algorithm is named with its "
+            f"folder behind a colon, as in ppo:{folders[0]}."
+        )
+    answers = {question: found for question, found in findings.answers.items() if found}
+    if len(findings.cells) > 1:
+        blocks.append(f"**Which combination generalises best?** {best}")
+    blocks += _answered(answers, words.AGREEMENT, words.STEP, words.PLACEBO)
+    if words.AGREEMENT in answers:
+        claim = words.claim(answers[words.AGREEMENT], answers.get(words.STEP, ()))
+        blocks.append(f"**Is a claim for GAR supported?** {claim}")
+    blocks += _answered(answers, words.DATA)
+    parts = [answers.get(q) for q in (words.TOTAL, words.DATA, words.AGREEMENT)]
+    if all(parts):
+        split = words.attribution(*(part or () for part in parts))
+        blocks.append(f"**How much of gar's gain comes from its data?** {split}")
+    blocks += _answered(answers, words.REG, words.OFFERED)
+    if findings.predictions:
+        title = "Does the agreement of gradients predict generalisation?"
+        blocks.append(f"**{title}** {foretold}")
     return Section(TITLES[0], blocks)
 
 
-def _answered(findings: Findings, question: words.Question) -> str:
-    return f"**{question.title}** {words.answer(findings.answers[question])}"
+def _answered(
+    answers: Mapping[words.Question, list[Comparison]], *questions: words.Question
+) -> list[str]:
+    """The answers to those questions for which there are arms."""
+    return [f"**{q.title}** {words.answer(answers[q])}" for q in questions if q in answers]
 
 
 # One environment
@@ -122,7 +134,8 @@ def _environment(
 ) -> Section:
     name = cells[0].environment
     title = figure_title(name)
-    records = [record for record in findings.records if record.environment == name]
+    panels = in_panels(cells)
+    records = [record for cell in panels for record in cell.records]
     blocks: list[Block] = [
         best,
         words.ranking_words(cells, PRIMARY),
@@ -135,8 +148,9 @@ def _environment(
     ]  # fmt: skip
     if have_curves(cells):
         by_algorithm: dict[str, list[tuple[str, Cell]]] = {}
-        for cell in cells:
-            by_algorithm.setdefault(cell.algorithm.upper(), []).append((cell.arm, cell))
+        for cell in panels:
+            title_of = algorithm_title(cell.algorithm)
+            by_algorithm.setdefault(title_of, []).append((cell.arm, cell))
         caption = f"{title}: greedy return at level 0 during training, means over seeds."
         blocks.append(
             illustrate(f"{name}_learning", lambda: pictures.learning(by_algorithm), caption)
@@ -154,7 +168,7 @@ def _environment(
                 illustrate(f"{name}_parts", lambda: pictures.differences(drawn, quick), caption)
             )
     caption = f"{title}: performance profiles, the share of runs above each {PRIMARY}."
-    blocks.append(illustrate(f"{name}_profiles", lambda: pictures.profiles(cells), caption))
+    blocks.append(illustrate(f"{name}_profiles", lambda: pictures.profiles(panels), caption))
     if any(cell.arm == "baseline" for cell in cells):
         caption = (
             f"{title}: probability that a run of an arm beats one of the same algorithm's baseline "
@@ -210,7 +224,7 @@ def _together(by_environment: Sequence[Sequence[Cell]]) -> Section:
 # Differences and predictions
 
 
-def _questions(findings: Findings) -> Section:
+def _questions(findings: Findings) -> list[Section]:
     blocks: list[Block] = []
     for question, comparisons in findings.answers.items():
         if not comparisons:
@@ -222,52 +236,82 @@ def _questions(findings: Findings) -> Section:
         header = ("place", "difference", *DIFFERENCE_HEADER)
         note = f"{question.meaning[:1].upper()}{question.meaning[1:]}."
         blocks.append(Table(question.title, header, rows, (note,)))
-    return Section(f"Differences in {PRIMARY}, question by question", [*blocks, TEST_NOTE])
+    title = f"Differences in {PRIMARY}, question by question"
+    return [Section(title, [*blocks, TEST_NOTE], folded=True)] if blocks else []
 
 
 def _prediction(findings: Findings, foretold: str, illustrate: Illustrate) -> Section:
     predicted = findings.predictions
-    blocks: list[Block] = [foretold]
-    if predicted:
-        blocks += [prediction_table(predicted), *transfer_tables(findings)]
-        names = [prediction.predictor.name for prediction in predicted]
-        predictor = next(p for p in PREDICTORS if p.name in names)
-        caption = f"{predictor.name} of every run against its {PRIMARY}; colours are arms."
-        blocks.append(
-            illustrate("agreement", lambda: pictures.agreement(findings.cells, predictor), caption)
-        )
-    return Section("Does gradient agreement predict generalisation?", blocks)
+    names = [prediction.predictor.name for prediction in predicted]
+    predictor = next(p for p in PREDICTORS if p.name in names)
+    cells = own(findings.cells)
+    blocks: list[Block] = [
+        foretold, prediction_table(predicted), *transfer_tables(findings),
+        illustrate("agreement", lambda: pictures.agreement(cells, predictor),
+                   f"{predictor.name} of every run against its {PRIMARY}; colours are arms."),
+    ]  # fmt: skip
+    return Section("Does gradient agreement predict generalisation?", blocks, folded=True)
 
 
-# Presets
+# Settings
 
 
-def _presets(findings: Findings, illustrate: Illustrate) -> Section:
-    """Presets beside the algorithm that they change, with the same arm."""
+def _settings(findings: Findings, illustrate: Illustrate) -> list[Section]:
+    """Presets and settings beside the algorithm that they change, arm by arm."""
+    derived = origins(findings.cells)
     groups: dict[tuple[str, str, str], list[Cell]] = {}
-    for cell in findings.presets:
-        key = (cell.environment, base_of(cell), cell.arm)
-        groups.setdefault(key, []).append(cell)
-    bases = {(c.environment, c.algorithm, c.arm): c for c in findings.cells}
+    for cell in findings.cells:
+        origin = derived.get((cell.environment, cell.algorithm))
+        if origin is not None:
+            groups.setdefault((cell.environment, origin, cell.arm), []).append(cell)
+    by_key = {(c.environment, c.algorithm, c.arm): c for c in findings.cells}
     blocks: list[Block] = []
-    for key, presets in groups.items():
-        cells = [*([bases[key]] if key in bases else []), *presets]
-        environment, algorithm, arm = key
-        title = f"{place(algorithm, environment)}, {arm}"
-        blocks += [_preset_words(cells), preset_table(title, cells)]
-        if have_curves(cells):
-            panels = {title: [(cell.algorithm, cell) for cell in cells]}
-            caption = f"{title}: learning curves of the presets, means over seeds."
-            name = f"{environment}_{algorithm}_{arm}_presets"
-            blocks.append(illustrate(name, partial(pictures.learning, panels), caption))
-    return Section("Presets of one algorithm", blocks)
+    for environment, origin in dict.fromkeys(key[:2] for key in groups):
+        compared = [
+            (arm, each) for arm, each in findings.settings
+            if (each.environment, each.algorithm) == (environment, origin)
+        ]  # fmt: skip
+        if compared:
+            blocks.append(setting_differences_table(place(origin, environment), compared))
+        for key, others in groups.items():
+            if key[:2] == (environment, origin):
+                cells = [*([by_key[key]] if key in by_key else []), *others]
+                blocks += _setting_blocks(key, cells, illustrate)
+    folders = "Folders, presets" if (findings.making or {}).get("folders") else "Presets"
+    title = f"{folders} and settings of one algorithm"
+    return [Section(title, blocks)] if blocks else []
 
 
-def _preset_words(cells: Sequence[Cell]) -> str:
-    """The preset with the highest return at level 0."""
+def _setting_blocks(
+    key: tuple[str, str, str], cells: Sequence[Cell], illustrate: Illustrate
+) -> list[Block]:
+    """One arm in an algorithm and in its presets and settings."""
+    environment, algorithm, arm = key
+    title = f"{place(algorithm, environment)}, {arm}"
+    name = "_".join(key).replace(":", "-")
+    budgets = [budget([cell]) for cell in cells]
+    lines = [
+        (cell.algorithm + (f", {steps}" if len(set(budgets)) > 1 else ""), cell)
+        for cell, steps in zip(cells, budgets, strict=True)
+    ]
+    blocks: list[Block] = [
+        _setting_words(cells),
+        settings_table(title, cells),
+        illustrate(f"{name}_presets_shift", lambda: figures.shift(title, lines),
+                   f"{title}: mean return at each level of shift, by preset and setting."),
+    ]  # fmt: skip
+    if have_curves(cells):
+        caption = f"{title}: learning curves of the presets and settings, means over seeds."
+        draw = partial(pictures.learning, {title: lines})
+        blocks.append(illustrate(f"{name}_presets", draw, caption))
+    return blocks
+
+
+def _setting_words(cells: Sequence[Cell]) -> str:
+    """The preset or setting with the highest return at level 0."""
     finished = [cell for cell in cells if cell.finished]
     if not finished:
-        return "No run of a preset finished."
+        return "No run of a preset or a setting finished."
     best = max(finished, key=lambda cell: cell.curves()[:, 0].mean())
     return (
         f"{best.algorithm} has the highest mean greedy return at level 0: {mean_return(best)} "
@@ -279,12 +323,12 @@ def _preset_words(cells: Sequence[Cell]) -> str:
 
 
 def _limits(findings: Findings) -> Section:
-    cells = [*findings.cells, *findings.presets]
+    cells = findings.cells
     aliases = [r for r in findings.records if r.alias_of]
     names = list(dict.fromkeys(
-        f"{r.algorithm} {r.arm} on {r.environment}" for r in aliases
+        f"{r.configured} {r.technique} on {r.environment}" for r in aliases
     ))  # fmt: skip
-    diverged = [f"{r.algorithm} {r.arm} on {r.environment}, seed {r.seed}"
+    diverged = [f"{words.arm_name(cell)} on {r.environment}, seed {r.seed}"
                 for cell in cells for r in cell.records if r.diverged]  # fmt: skip
     failed = [
         f"{words.arm_name(cell)} on {cell.environment} ({len(cell.finished) - cell.num_valid()} of "
@@ -294,11 +338,15 @@ def _limits(findings: Findings) -> Section:
     ]
     few = [cell for cell in cells if len(cell.records) < MIN_SEEDS]
     blocks: list[Block] = [
-        _listed("Diverged runs, counted as failures", diverged),
-        _listed("Arms with runs that did not learn", failed),
-        _listed("Aliases, shown in no comparison", names),
-        _listed("Missing, by what the other arms have", missing_arms(findings.cells)),
-        _listed("Left aside", findings.aside),
+        _listed(title, found)
+        for title, found in (
+            ("Diverged runs, counted as failures", diverged),
+            ("Arms with runs that did not learn", failed),
+            ("Aliases, shown in no comparison", names),
+            ("Missing, by what the other arms have", missing_arms(own(findings.cells))),
+            ("Left aside", findings.aside),
+        )
+        if found
     ]
     if mixed := (findings.making or {}).get("mixed"):
         blocks.append(_listed("Seeds of several versions of code, jaxlib or device", mixed))
@@ -308,10 +356,11 @@ def _limits(findings: Findings) -> Section:
             "described, and nothing is concluded from them."
         )
     blocks.append(
-        "A nominal 95 % bootstrap interval of the mean holds the true mean in 74, 83, 90 and 92 % "
-        "of simulated normal studies with 3, 5, 10 and 20 seeds, one of the interquartile mean in "
-        "74, 90, 93 and 94 %. The leading arm was chosen on the data that show it, which flatters "
-        "it. Corrections are made within a question, not over all of them."
+        "Intervals are too narrow with few seeds. In simulated normal studies with 3, 5, 10 and 20 "
+        "seeds a nominal 95 % bootstrap interval held the true mean in 74, 83, 90 and 92 % of the "
+        "cases, and the true interquartile mean in 74, 90, 93 and 94 %. The leading arm was chosen "
+        "on the data that show it, which flatters it. Corrections are made within a question, not "
+        "over all of them."
     )
     blocks += _comparability(cells)
     return Section("What limits this", blocks)
@@ -326,7 +375,7 @@ def _comparability(cells: Sequence[Cell]) -> list[str]:
     for environment in dict.fromkeys(cell.environment for cell in cells):
         if not observes_codes(environment):
             continue
-        encodings = {cell.algorithm: words.encoding_of(cell) for cell in cells
+        encodings = {cell.records[0].algorithm: words.encoding_of(cell) for cell in cells
                      if cell.environment == environment}  # fmt: skip
         if len(set(encodings.values())) > 1:
             parts = [f"{algorithm} {encoding}" for algorithm, encoding in encodings.items()]
@@ -368,4 +417,5 @@ def _making(making: Mapping[str, Any]) -> Section:
     return Section(
         "How the results were made",
         [_listed("Commands", commands), _listed("Machines", machines), table],
+        folded=True,
     )

@@ -94,13 +94,24 @@ def parts_table(title: str, parts: Sequence[tuple[Comparison, str]]) -> Table:
     )  # fmt: skip
 
 
+def setting_differences_table(title: str, compared: Sequence[tuple[str, Comparison]]) -> Table:
+    """The gain of presets and settings over the algorithm that they change, arm by arm."""
+    rows = [(each.label, arm, *difference_cells(each)) for arm, each in compared]
+    return Table(
+        f"{title}: presets and settings beside it, {PRIMARY}",
+        ("difference", "technique", *DIFFERENCE_HEADER),
+        rows,
+        ("Differences are paired by seed, the technique being the same.", TEST_NOTE),
+    )
+
+
 DIFFERENCE_HEADER = (
-    "n pairs", "mean", "p", "p of >= margin", "detectable", "pairing r", "verdict"
+    "n pairs", "mean", "p", "p, equivalence", "detectable", "pairing r", "verdict"
 )  # fmt: skip
 TEST_NOTE = (
-    "p: sign-flip test of no difference; p of >= margin: equivalence test, small where any "
-    f"difference is under {MARGIN:g}; both after Holm's correction over all places of the same "
-    "question. Detectable: the true difference that a t-test would have found with 80 % power at "
+    "p: sign-flip test of no difference; p, equivalence: small where any difference is "
+    f"under {MARGIN:g}. Both are corrected over all places of the same question (Holm). "
+    "Detectable: the smallest true difference that a t-test would have found with 80 % power at "
     "the first step of that correction. "
     "Pairing r: correlation of the two arms over seeds."
 )
@@ -188,21 +199,22 @@ def transfer_tables(findings: Findings) -> list[Table]:
     ]  # fmt: skip
 
 
-def preset_table(title: str, cells: Sequence[Cell]) -> Table:
-    """Presets of an algorithm side by side, greedy and sampled."""
+def settings_table(title: str, cells: Sequence[Cell]) -> Table:
+    """An algorithm, its presets and its settings side by side, greedy and sampled."""
     def at_zero(cell: Cell, mode: str) -> str:
         values = [float(value) for value in cell.curves(mode)[:, :1].ravel()]
         return interval_text(estimate(values), values)
 
     rows = [
         (cell.algorithm, str(len(cell.records)), _learned(cell), str(cell.num_diverged),
-         *(at_zero(cell, mode) for mode in ("greedy", "sampled")), score_text(cell, "A"),
-         score_text(cell, PRIMARY))
+         _env_steps(cell), *(at_zero(cell, mode) for mode in ("greedy", "sampled")),
+         score_text(cell, "A"), score_text(cell, PRIMARY))
         for cell in cells
     ]  # fmt: skip
     return Table(
-        f"{title}: presets",
-        ("preset", "n", "learned", "diverged", "J(0), greedy", "J(0), sampled", "A", PRIMARY),
+        f"{title}: presets and settings",
+        ("algorithm", "n", "learned", "diverged", "env steps", "J(0), greedy", "J(0), sampled", "A",
+         PRIMARY),
         rows,
         ("J(0): mean return at level 0 of the runs that did not diverge; the two ways of acting "
          "are compared here and nowhere else.",),

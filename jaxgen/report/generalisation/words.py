@@ -21,8 +21,9 @@ from jaxgen.report.generalisation.evidence import (
     values_of,
 )
 from jaxgen.report.generalisation.prediction import Prediction, Predictor, Transfer
+from jaxgen.report.generalisation.settings import own, without_folder
 from jaxgen.results.records import Cell
-from jaxgen.study.cards import sentence_title
+from jaxgen.study.cards import algorithm_title, sentence_title
 from jaxgen.study.presets import observes_codes, preset, setups_of
 
 MAX_DETAILED = 6
@@ -66,7 +67,7 @@ TOTAL = Question(
 )
 REG = Question(
     "Does weight decay help?",
-    "decoupled weight decay of 1e-4 (reg), as specified",
+    "decoupled weight decay of 1e-4 (reg)",
     (("reg", "baseline"), ("dr+reg", "dr"), ("gar+reg", "gar")),
 )
 AGREEMENT_REG = Question(
@@ -126,12 +127,17 @@ def difference_text(comparison: Comparison) -> str:
 
 def place(algorithm: str, environment: str) -> str:
     """``PPO on CartPole``."""
-    return f"{algorithm.upper()} on {sentence_title(environment)}"
+    return f"{algorithm_title(algorithm)} on {sentence_title(environment)}"
 
 
 def arm_name(cell: Cell) -> str:
     """``ppo dr+reg``."""
     return f"{cell.algorithm} {cell.arm}"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def listing(parts: Sequence[str]) -> str:
@@ -163,7 +169,7 @@ def ranking_words(cells: Sequence[Cell], score: str) -> str:
     else:
         text += _company(best)
     if others:
-        names = listing(sorted({cell.algorithm.upper() for cell in others}))
+        names = listing(sorted({algorithm_title(cell.algorithm) for cell in others}))
         text += f" Not compared, for another encoding of the observations: {names}."
     return text
 
@@ -174,10 +180,10 @@ def _company(best: Leader) -> str:
     text = ""
     if tied or behind:
         total = len(tied) + len(behind)
-        text = f" Of {total} other arms that were compared, behind it: {len(behind)}; not to be "
-        text += f"told from it: {len(tied)}{_some(tied, ' (', ')')}."
+        text = f" {total} other arms were compared with it. Behind it: {len(behind)}. Cannot be "
+        text += f"distinguished from it: {len(tied)}{_some(tied, ' (', ')')}."
     if best.out_of_reach:
-        text += " With so few seeds no test of so many arms can tell any from it."
+        text += " With so few seeds no test can distinguish any of so many arms from it."
     if best.untested:
         text += f" Not compared, for too few common seeds: {_some(best.untested)}."
     return text
@@ -195,7 +201,8 @@ def _some(cells: Sequence[Cell], before: str = "", after: str = "") -> str:
 def _of_one_encoding(cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
     """The cells whose networks see the observations in the most common encoding, and the rest."""
     encodings = {cell.name: encoding_of(cell) for cell in cells}
-    names = list(encodings.values())
+    # Presets and settings are compared where they can be, and never decide what is common.
+    names = [encodings[cell.name] for cell in own(cells)]
     common = max(dict.fromkeys(names), key=names.count)
     return (
         [cell for cell in cells if encodings[cell.name] == common],
@@ -214,16 +221,15 @@ def encoding_of(cell: Cell) -> str:
         return ""
     if encoding := cell.records[0].encoding:
         return encoding
-    return getattr(preset(cell.algorithm, cell.environment), "encoding", "one_hot")
+    config = preset(without_folder(cell.records[0].algorithm), cell.environment)
+    return getattr(config, "encoding", "one_hot")
 
 
 # What differences say
 
 
 def answer(comparisons: Sequence[Comparison]) -> str:
-    """The answer of one family of comparisons, by verdict."""
-    if not comparisons:
-        return "No arms for this question were run."
+    """The answer of one family of comparisons, of which there are some, by verdict."""
     phrases: dict[Verdict, Callable[[str], str]] = {
         Verdict.LARGER: lambda text: f"Larger than zero: {text}.",
         Verdict.SMALLER: lambda text: f"Smaller than zero: {text}.",
@@ -233,7 +239,7 @@ def answer(comparisons: Sequence[Comparison]) -> str:
             f"Described only, for fewer than {MIN_SEEDS} pairs of seeds: {text}."
         ),
         Verdict.FAILED: lambda text: f"Neither arm learned: {text}.",
-        Verdict.ABSENT: lambda text: f"Not to be had: {text}.",
+        Verdict.ABSENT: lambda text: f"Not measured: {text}.",
     }
     parts = []
     for verdict, phrase in phrases.items():
@@ -270,7 +276,7 @@ def _comparison_text(comparison: Comparison) -> str:
         if comparison.p_equivalent is not None and comparison.p_equivalent < ALPHA:
             details.append(f"but less than {MARGIN:g}")
     if verdict is Verdict.UNDECIDED and comparison.detectable is not None:
-        details.append(f"{number(comparison.detectable)} would have been found with 80 % power")
+        details.append(f"smallest detectable difference {number(comparison.detectable)}")
     details.append(f"{difference.num_pairs} pairs")
     return f"{label} ({', '.join(details)})"
 

@@ -79,6 +79,12 @@ def figure_title(environment: str) -> str:
     return card and card.title.figure or environment
 
 
+def algorithm_title(name: str) -> str:
+    """An algorithm's name in figures and sentences; what follows an @ or a colon stays as it is."""
+    length = min(len(part) for part in (name.partition(sign)[0] for sign in "@:"))
+    return name[:length].upper() + name[length:]
+
+
 def sentence_title(environment: str) -> str:
     """The name of an environment in sentences; its name where it is not registered."""
     card = ENVIRONMENT_CARDS.get(environment)
