@@ -857,7 +857,7 @@ def test_jobs_of_a_cluster_are_stopped_with_time_for_a_checkpoint(monkeypatch):
     told: list[list[str]] = []
     monkeypatch.setattr(launch.subprocess, "run", lambda words, **how: told.append(words))
     jobs = [SimpleNamespace(job_id="7_0"), SimpleNamespace(job_id="7_1")]
-    workers = launch.SubmititWorkers("slurm", jobs, list)
+    workers = launch.SubmititWorkers("slurm", jobs, lambda number: [])
     workers.cancel()
     workers.cancel()
     assert told == [
@@ -870,7 +870,7 @@ def test_the_process_of_a_job_that_has_ended_is_not_signalled(monkeypatch):
     killed: list[int] = []
     monkeypatch.setattr(launch.os, "kill", lambda pid, number: killed.append(pid))
     jobs = [SimpleNamespace(job_id=str(n), done=lambda n=n: n == 1) for n in (1, 2)]
-    launch.SubmititWorkers("local", jobs, list).cancel()
+    launch.SubmititWorkers("local", jobs, lambda number: []).cancel()
     assert killed == [2]
 
 

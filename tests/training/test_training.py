@@ -235,4 +235,4 @@ def test_a_technique_without_a_level_for_each_variation_is_refused():
     with pytest.raises(ValueError, match=message):
         stack_lanes([(config, make_technique("gar"))], [0])
     lanes = stack_lanes([(config, make_technique("baseline"))], [0])
-    assert lanes.technique.levels.shape == (1, 1)
+    assert np.shape(lanes.technique.levels) == (1, 1)
