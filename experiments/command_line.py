@@ -5,9 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from envs_jax import unavailable
+from envs_jax.cards import gymnax
 from jaxgen.running.command import configure
 from jaxgen.running.flags import INSTEAD, add_running
-from jaxgen.study.cards import ALGORITHM_CARDS, environment_card, environment_names
+from jaxgen.study.cards import (
+    ALGORITHM_CARDS,
+    environment_card,
+    environment_names,
+    register_environment,
+)
 from jaxgen.study.cards.base import Listing
 from jaxgen.study.plugins import load_plugin
 from jaxgen.study.presets import algorithm_names
@@ -130,7 +136,12 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--env", "--env-only", nargs="+", metavar="NAME",
                        help=f"environments: {', '.join(_listed_names())} (default: "
                        f"{', '.join(environment_names(Listing.DEFAULT))}), or of the others "
-                       f"{', '.join(environment_names(Listing.BY_NAME))}")
+                       f"{', '.join(environment_names(Listing.BY_NAME))}, gymnax:ID")
+    group.add_argument("--vary", nargs="+", default=[], metavar="NAME=LOW:HIGH",
+                       help="of environments of gymnax (--env gymnax:Acrobot-v1): parameters and "
+                            "their values at levels 0 and 1")
+    group.add_argument("--reference", type=float, metavar="R",
+                       help="of those, the return that counts as 1 where none is known")
     group.add_argument("--all", action="store_true",
                        help=f"{', '.join(_listed_names())}, but for those that need something "
                             "that is not installed (some take hours on a CPU)")
@@ -192,11 +203,39 @@ def _environments(args: argparse.Namespace) -> list[str]:
         if not args.all:
             return environment_names(Listing.DEFAULT)
         return [name for name in _listed_names() if name not in unavailable()]
-    for name in args.env:
+    names = _named(args)
+    for name in names:
         remedy = environment_card(name).task.missing()
         if remedy and not (args.list or args.analyze):
             raise BadInput(f"environment {name!r} cannot be played: {remedy}")
-    return list(args.env)
+    return names
+
+
+def _named(args: argparse.Namespace) -> list[str]:
+    """The environments that are named; those of gymnax are registered with what varies."""
+    vary = dict(map(_ends, args.vary))
+    wanted = [name for name in args.env if name.startswith((gymnax.WORD, gymnax.PREFIX))]
+    if bool(vary) != bool(wanted):
+        raise BadInput(
+            "--vary says what grows with the level in an environment of gymnax: give both, as in "
+            "--env gymnax:Acrobot-v1 --vary link_mass_1=1:1.5"
+        )
+    cards = {name: gymnax.varied(name, vary, args.reference) for name in wanted}
+    for card in cards.values():
+        register_environment(card, replace=True)
+    return [cards[name].name if name in cards else name for name in args.env]
+
+
+def _ends(word: str) -> tuple[str, tuple[float, float]]:
+    """A parameter and its values at levels 0 and 1, of ``NAME=LOW:HIGH``."""
+    name, _, text = word.partition("=")
+    low, _, high = text.partition(":")
+    try:
+        return name, (float(low), float(high))
+    except ValueError:
+        raise BadInput(
+            f"--vary {word!r} is not allowed; write PARAMETER=LOW:HIGH, as in link_mass_1=1:1.5"
+        ) from None
 
 
 def _listed_names() -> list[str]:

@@ -14,10 +14,10 @@
 import argparse
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import envs_jax
 from jaxgen.study import cards
@@ -250,7 +250,7 @@ def _watch(args: argparse.Namespace) -> int:
     name = agent.spec.name
     _check_environment(name)
     with computing():
-        task = _make_task(name)
+        task = _make_task(name, agent.task_options)
         clips = gallery.film(
             agent, task, evaluation_key(args.seed), args.level, args.episodes, args.sampled
         )
@@ -294,9 +294,10 @@ def _start(args: argparse.Namespace) -> None:
     platform.confirm_backend(allow_known_bad=args.allow_known_bad)
 
 
-def _make_task(name: str) -> "Task | HostTask":
-    """The task as studies have it."""
-    return envs_jax.make_task(name, **cards.environment_card(name).task.options)
+def _make_task(name: str, options: Mapping[str, Any] | None = None) -> "Task | HostTask":
+    """The task as an agent had it, or as studies have it."""
+    usual = cards.environment_card(name).task.options
+    return envs_jax.make_task(name, **(usual if options is None else options))
 
 
 def _check_environment(name: str) -> None:

@@ -1,10 +1,12 @@
 """Cards of the environments; importing this registers them. No JAX and no NumPy."""
 
-from envs_jax.cards import cartpole, minigrid, procgen
-from jaxgen.study.cards import register_environment
+from envs_jax.cards import cartpole, gymnax, minigrid, procgen
+from jaxgen.study.cards import register_environment, register_family
 
 CARDS = (cartpole.CARD, minigrid.CARD, *procgen.CARDS)
 """All cards, in the order in which tables show them."""
 
 for _card in CARDS:
     register_environment(_card)
+
+register_family(gymnax.PREFIX, gymnax.card)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,8 @@ class Agent(NamedTuple):
     """Why its training diverged, in words; None: it did not, as far as is known."""
     run: str | None = None
     """Name of the run of a study that it is of."""
+    task_options: Mapping[str, Any] | None = None
+    """Arguments with which its task was made, by name; None: they are not known."""
     history: Mapping[str, np.ndarray] = {}
     """Metrics of its training by name, ``[I]`` iterations each, ``env_steps``, ``reward`` and
     ``loss`` among them; not saved, as those of a study's runs lie beside them."""

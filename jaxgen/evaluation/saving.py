@@ -54,6 +54,7 @@ def pack_agent(agent: Agent) -> bytes:
         "seed": agent.seed,
         "fault": agent.fault,
         "run": agent.run,
+        "task_options": agent.task_options,
     }
     return archives.pack_described({"params": np.asarray(agent.params)}, meta)
 
@@ -80,7 +81,7 @@ def load_agent(path: str | Path) -> Agent:
     config, spec = _config(path, meta), spec_from_dict(meta["spec"])
     return Agent(
         meta["algorithm"], meta["technique"], config, spec, params, meta["seed"],
-        meta.get("fault"), meta.get("run"),
+        meta.get("fault"), meta.get("run"), meta.get("task_options"),
     )
 
 

@@ -71,7 +71,11 @@ class Trainer(NamedTuple):
 def make_group_program(session: Session, group: Group) -> GroupProgram:
     """Build what the batches of a group share; training compiles at its first call."""
     spec, options = group.specs[0], session.options
-    task = session.make_task(spec.environment, **spec.task_options)
+    try:
+        task = session.make_task(spec.environment, **spec.task_options)
+    except ValueError as error:
+        # What a constructor refuses was asked for.
+        raise BadInput(str(error)) from error
     devices = needed_devices(len(group.lanes), options.num_devices)
     chunk = max(1, -(-spec.config.curve_iterations // options.chunks_per_point))
     program = make_program(

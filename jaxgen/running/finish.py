@@ -86,9 +86,8 @@ def _packed(
     """The file of the agent that a lane trained."""
     run, seed = trainer.batch.lanes[index]
     spec = trainer.shared.task.spec.stacked(run.config.num_frames)
-    return pack_agent(
-        Agent(run.algorithm, run.technique, run.config, spec, params, seed, fault, run.name)
-    )
+    agent = Agent(run.algorithm, run.technique, run.config, spec, params, seed, fault, run.name)
+    return pack_agent(agent._replace(task_options=run.task_options))
 
 
 def evaluation_episodes(references: References, returns: np.ndarray) -> History:

@@ -4,6 +4,8 @@ The algorithms of `jaxgen` are registered here; importing ``envs_jax`` registers
 Plug-ins register theirs at run time.
 """
 
+from collections.abc import Callable
+
 from jaxgen.study.cards import dqn, es, ppo
 from jaxgen.study.cards.base import AlgorithmCard, EnvironmentCard, Listing
 from jaxgen.system.errors import BadInput
@@ -11,6 +13,8 @@ from jaxgen.techniques import check_new
 
 ENVIRONMENT_CARDS: dict[str, EnvironmentCard] = {}
 """Cards by registry name, in the order in which tables show them."""
+FAMILIES: dict[str, Callable[[str], EnvironmentCard]] = {}
+"""Functions that make the card of a name, by the prefix of the names."""
 ALGORITHM_CARDS: dict[str, AlgorithmCard] = {}
 """Cards by registry name, in the order in which tables show them."""
 
@@ -28,6 +32,11 @@ def register_environment(card: EnvironmentCard, replace: bool = False) -> None:
     if not replace:
         check_new("environment", card.name, card, ENVIRONMENT_CARDS)
     ENVIRONMENT_CARDS[card.name] = card
+
+
+def register_family(prefix: str, make: Callable[[str], EnvironmentCard]) -> None:
+    """Make environments known whose names begin so, each when it is first asked for."""
+    FAMILIES[prefix] = make
 
 
 def register_algorithm(card: AlgorithmCard, replace: bool = False) -> None:
@@ -58,6 +67,9 @@ def environment_names(*listings: Listing) -> list[str]:
 
 def environment_card(name: str) -> EnvironmentCard:
     """The card of an environment; ValueError names what is allowed."""
+    for prefix, make in FAMILIES.items():
+        if name.startswith(prefix) and name not in ENVIRONMENT_CARDS:
+            register_environment(make(name))
     if name in ENVIRONMENT_CARDS:
         return ENVIRONMENT_CARDS[name]
     if not ENVIRONMENT_CARDS:
