@@ -15,6 +15,7 @@ from jaxgen.study.cards import (
     register_environment,
 )
 from jaxgen.study.cards.base import Listing
+from jaxgen.study.config import SHIFT_LEVELS
 from jaxgen.study.plugins import load_plugin
 from jaxgen.study.presets import algorithm_names
 from jaxgen.study.product import Study, make_study
@@ -154,6 +155,9 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
                        help="budget of env steps of every run (ES: of its whole population)")
     group.add_argument("--eval-episodes", type=_whole, default=1000, metavar="N",
                        help="evaluation episodes per level (default 1000)")
+    group.add_argument("--curve-levels", action="store_true",
+                       help="evaluate at all levels, not at 0 alone, at each point of the learning "
+                            "curves: A_ood during training; such runs are different ones")
     group.add_argument("--probe", action="store_true",
                        help="measure in every arm whether the variations' gradients agree (GAS); "
                             "runs with and without it are different ones")
@@ -192,7 +196,8 @@ def study_of(args: argparse.Namespace) -> Study:
     return make_study(
         environments, args.algo or list(ALGORITHM_CARDS), arms, list(seeds),
         evaluation=Evaluation(episodes=episodes, curve_episodes=20 if args.quick else 100,
-                              probe=args.probe),
+                              probe=args.probe,
+                              curve_levels=SHIFT_LEVELS if args.curve_levels else (0.0,)),
         total_steps=args.total_steps, quick=args.quick,
     )
 

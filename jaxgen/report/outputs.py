@@ -60,6 +60,8 @@ def _draw(store: Store, records: list[Record], planned: Collection[str]) -> None
             write(f"{name}_degradation{suffix}", figures.degradation(trained, name))
             write(f"{name}_shift_grid{suffix}", figures.shift_grid(trained, name))
             write(f"{name}_learning_grid{suffix}", training.learning_grid(trained, name))
+            if (figure := training.generalisation_curves(trained, name)) is not None:
+                write(f"{name}_generalisation_curves{suffix}", figure)
         full = [record for record in chosen if not record.quick]
         for name, group in _by_experiment(full).items():
             write(f"{name}_learning_curves{suffix}", training.learning_curves(group))

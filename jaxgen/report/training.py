@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxgen.evaluation.scores import LEVELS_OOD
 from jaxgen.report.shown import (
     alpha_of,
     count_words,
@@ -16,18 +17,23 @@ from jaxgen.report.style import (
     BLUE,
     ORANGE,
     RED,
+    Curve,
+    arm_styles,
     default_look,
     evaluations,
     finish,
     legend_below,
     mean_curve,
     smooth,
+    spread,
+    spread_words,
+    stacked_curves,
     steps_axis,
     subplots,
     thinned,
 )
 from jaxgen.results.records import Cell, History, Record
-from jaxgen.study.cards import figure_title
+from jaxgen.study.cards import algorithm_title, figure_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,6 +91,59 @@ def learning_grid(records: Iterable[Record], environment: str) -> "Figure":
     title = f"{figure_title(environment)}: return during training against environment steps"
     finish(figure, title, any(cell.quick for cell in cells))
     return figure
+
+
+@default_look()
+def generalisation_curves(records: Iterable[Record], environment: str) -> "Figure | None":
+    """A_ood during training of every arm of an environment, a panel for each algorithm.
+
+    Means over seeds with their spread. Of several settings one is shown, as in `shown_cells`. None
+    where no run was evaluated at the levels of A_ood during training (``--curve-levels``).
+    """
+    chosen = shown_cells(record for record in records if record.environment == environment)
+    curves = {
+        (cell.algorithm, cell.arm): found for cell in chosen
+        if not cell.alias_of and (found := _generalisation(cell))
+    }  # fmt: skip
+    if not curves:
+        return None
+    algorithms = list(dict.fromkeys(algorithm for algorithm, _ in curves))
+    figure, axes = subplots(1, len(algorithms), width=4.2, height=3.4, sharey=True)
+    styles = arm_styles(arm for _, arm in curves)
+    for axis, algorithm in zip(axes.flat, algorithms, strict=True):
+        for (own, arm), seeds in curves.items():
+            if own == algorithm:
+                style, (steps, values) = styles[arm], stacked_curves(seeds)
+                axis.fill_between(steps, *spread(values), color=style.color, alpha=0.15, lw=0)
+                axis.plot(*mean_curve(seeds), color=style.color, linestyle=style.line,
+                          marker=style.marker, ms=3, label=arm)  # fmt: skip
+        axis.set(title=algorithm_title(algorithm), xlabel="environment steps")
+        steps_axis(axis)
+    axes.flat[0].set_ylabel("A_ood: s at levels .75 and 1")
+    words = spread_words(map(len, curves.values()))
+    legend_below(figure, axes.flat, f"means over seeds, bands: {words}")
+    title = f"{figure_title(environment)}: generalisation during training"
+    finish(figure, title, any(cell.quick for cell in chosen))
+    return figure
+
+
+def _generalisation(cell: Cell) -> list[Curve]:
+    """Env steps and A_ood of each seed that was evaluated at those levels, and did not diverge."""
+    curves = []
+    for record in cell.finished:
+        history = record.load_history()
+        at_levels = history.get("eval_return_at_levels")
+        played = (record.spec.get("evaluation") or {}).get("curve_levels", ())
+        if at_levels is None or not set(LEVELS_OOD) <= set(played):
+            continue
+        levels = list(record.result["evaluation"]["levels"])
+        s = []
+        for level in LEVELS_OOD:
+            place = levels.index(level)
+            low, high = (record.result["references"][key][place] for key in ("floor", "ceiling"))
+            s.append((at_levels[:, list(played).index(level)] - low) / (high - low))
+        curves.append((np.asarray(history["eval_env_steps"], np.float64), np.mean(s, axis=0)))
+    return curves
 
 
 def _gaps(runs: Iterable[Run]) -> str | None:

@@ -118,7 +118,10 @@ def _fixed_episodes(
     if key not in session.episodes:
         references = make_references(task, spec.evaluation, evaluation_key(spec.study_seed))
         curve_key = evaluation_key(spec.study_seed, purpose=1)
-        curve_suite = make_suite(task, curve_key, (0.0,), spec.evaluation.curve_episodes)
+        evaluation = spec.evaluation
+        curve_suite = make_suite(
+            task, curve_key, evaluation.curve_levels, evaluation.curve_episodes
+        )
         session.episodes[key] = references, curve_suite
     return session.episodes[key]
 
@@ -263,15 +266,17 @@ def _after(trainer: Trainer, state: Progress, step: Step, clock: _Clock) -> Prog
 
 
 def _curve_point(trainer: Trainer, state: Progress) -> Progress:
-    """Evaluate the policies at level 0, probe their gradients and tell the reporter."""
+    """Evaluate the policies at the curve's levels, probe their gradients and tell the reporter."""
     with timed(state.seconds, "evaluate"):
         params = trainer.program.learner.params(trainer.lanes, state.carry)
         episodes = trainer.curve_suite.episodes
         returns = trainer.real(trainer.program.evaluate(trainer.lanes, params, episodes))
-    point = {
-        "eval_env_steps": state.history["env_steps"][:, -1:],
-        "eval_return": returns[:, 0].mean((1, 2), dtype=np.float64)[:, None].astype(np.float32),
-    }
+    greedy = returns[:, 0]
+    mean = greedy[:, :1].mean((1, 2), dtype=np.float64)[:, None].astype(np.float32)
+    point = {"eval_env_steps": state.history["env_steps"][:, -1:], "eval_return": mean}
+    if greedy.shape[1] > 1:
+        at_levels = greedy.mean(2, dtype=np.float64).astype(np.float32)
+        point["eval_return_at_levels"] = at_levels[:, None]
     if trainer.batch.lanes[0][0].evaluation.probe:
         with timed(state.seconds, "probe"):
             iteration = np.int32(state.iteration - 1)

@@ -28,11 +28,13 @@ class Evaluation:
     episodes: int = 1000
     """Episodes per level, common to all runs."""
     curve_episodes: int = 100
-    """Episodes per point of a learning curve, at level 0."""
+    """Episodes per point of a learning curve, at each of its levels."""
     probe: bool = False
     """Measure the agreement of the variations' gradients at each of these points."""
     min_s0: float = 0.10
     """Least s(0) of a policy that learned."""
+    curve_levels: tuple[float, ...] = (0.0,)
+    """Levels, of those above, that are evaluated at each point of a learning curve."""
 
     def validate(self) -> None:
         """Raise ValueError on levels outside [0, 1], unsorted or without 0, or too few episodes."""
@@ -46,6 +48,12 @@ class Evaluation:
         if self.curve_episodes < 1:
             raise BadInput(
                 f"curve_episodes = {self.curve_episodes!r} is not allowed; use 1 or more"
+            )
+        known = [level for level in self.levels if level in self.curve_levels]
+        if list(self.curve_levels) != known or 0.0 not in known:
+            raise BadInput(
+                f"curve_levels {self.curve_levels!r} must be some of {self.levels!r}, and begin "
+                "with 0"
             )
 
 
@@ -143,12 +151,17 @@ class RunSpec:
                 "curve_episodes": self.evaluation.curve_episodes,
                 "probe": self.evaluation.probe,
                 "min_s0": self.evaluation.min_s0,
+                **self._more_levels(),
             },
             "study_seed": self.study_seed,
             "quick": self.quick,
             "alias_of": self.alias_of,
             **self._additions(),
         }
+
+    def _more_levels(self) -> dict[str, Any]:
+        levels = self.evaluation.curve_levels
+        return {"curve_levels": list(levels)} if levels != Evaluation.curve_levels else {}
 
     def _additions(self) -> dict[str, Any]:
         """Entries, where they are not the default: other names stay as they were."""

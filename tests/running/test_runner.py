@@ -1,6 +1,7 @@
 """How a study is run changes no bit of it; what fails is counted; the best model acts."""
 
 import csv
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import jaxgen
 from envs_jax import make_task
+from jaxgen.report.training import generalisation_curves
 from jaxgen.results.read import read_records
 from jaxgen.results.result import Trained
 from jaxgen.results.store import Store, open_store
@@ -303,6 +305,36 @@ def test_a_diverged_run_is_done(diverged):
     recorder = run(study, diverged)
     assert (recorder.env_steps, recorder.notes) == ([], [])
     assert identities(diverged) == before
+
+
+def test_curves_at_all_levels_are_drawn_and_change_nothing_else(tmp_path):
+    """Level 0 is the curve as it is without; the last point's others are those of the run."""
+    plain = Evaluation(episodes=20, curve_episodes=20)
+    more = dataclasses.replace(plain, curve_levels=plain.levels)
+    found = []
+    for name, evaluation in (("plain", plain), ("more", more)):
+        study = small_study(techniques=("dr",), seeds=(0, 1), evaluation=evaluation)
+        run(study, tmp_path / name)
+        found.append(read_records(open_store(tmp_path / name))[0])
+    without, records = found
+    assert without[0].name != records[0].name and without[0].setting != records[0].setting
+    assert "curve_levels" not in without[0].spec["evaluation"]
+    assert generalisation_curves(without, "cartpole") is None
+    first, second = (each[0].load_history() for each in found)
+    at_levels = second.pop("eval_return_at_levels")
+    assert first.keys() == second.keys()
+    for metric, values in first.items():
+        np.testing.assert_array_equal(values, second[metric], err_msg=metric)
+    assert at_levels.shape == (len(first["eval_return"]), 5)
+    np.testing.assert_array_equal(at_levels[:, 0], first["eval_return"])
+    (axis,) = generalisation_curves(records, "cartpole").axes  # pyright: ignore
+    (line,) = axis.lines
+    floor, ceiling = (records[0].result["references"][key] for key in ("floor", "ceiling"))
+    own = []
+    for record in records:
+        last = record.load_history()["eval_return_at_levels"][-1]
+        own.append(np.mean([(last[k] - floor[k]) / (ceiling[k] - floor[k]) for k in (3, 4)]))
+    assert np.asarray(line.get_ydata())[-1] == pytest.approx(np.mean(own), rel=1e-5)
 
 
 def test_what_counts_as_diverged():

@@ -212,6 +212,8 @@ REFUSED = [
     ({"algorithms": ["es"], "arms": ["pcgrad"]}, "'pcgrad' is not defined for es"),
     ({"algorithms": ["ppo", "dqn"], "arms": ["es-gar"]}, "for ppo; allowed: baseline, reg"),
     ({"evaluation": Evaluation(curve_episodes=0)}, "curve_episodes = 0 is not allowed"),
+    ({"evaluation": Evaluation(curve_levels=(0.0, 0.3))}, "must be some of .* and begin with 0"),
+    ({"evaluation": Evaluation(curve_levels=(0.5,))}, "must be some of .* and begin with 0"),
 ]
 
 
