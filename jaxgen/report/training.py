@@ -8,6 +8,7 @@ import numpy as np
 from jaxgen.evaluation.scores import LEVELS_OOD
 from jaxgen.report.shown import (
     alpha_of,
+    budget,
     count_words,
     experiment_cell,
     grid_of_arms,
@@ -117,7 +118,9 @@ def generalisation_curves(records: Iterable[Record], environment: str) -> "Figur
                 axis.fill_between(steps, *spread(values), color=style.color, alpha=0.15, lw=0)
                 axis.plot(*mean_curve(seeds), color=style.color, linestyle=style.line,
                           marker=style.marker, ms=3, label=arm)  # fmt: skip
-        axis.set(title=algorithm_title(algorithm), xlabel="environment steps")
+        group = [cell for cell in chosen if cell.algorithm == algorithm]
+        axis.set(xlabel="environment steps")
+        axis.set_title(f"{algorithm_title(algorithm)}, {budget(group)}", fontsize=10)
         steps_axis(axis)
     axes.flat[0].set_ylabel("A_ood: s at levels .75 and 1")
     words = spread_words(map(len, curves.values()))
