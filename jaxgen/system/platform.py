@@ -100,6 +100,7 @@ def configure_if_new() -> None:
     """Set up JAX as the command line does, unless it has started; one warning where it has, and
     computes on a CPU with other bits, or on a single core."""
     global _warned
+    check_process()
     if not jax_started():
         configure(allow_known_bad=known_bad_allowed)
     elif not _warned and _VECTORS_FLAG not in os.environ.get("XLA_FLAGS", ""):

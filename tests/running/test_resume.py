@@ -341,8 +341,8 @@ def test_fresh_discards_results_and_what_is_in_flight(tmp_path, whole):
 def test_a_signal_stops_after_the_chunk_and_the_same_command_goes_on(
     tmp_path, uninterrupted, number
 ):
-    # Not quiet: the first line of a curve says that training is on its way.
-    command = [word for word in COMMAND if word != "--quiet"]
+    # The first line of a curve says that training is on its way.
+    command = ["--verbose" if word == "--quiet" else word for word in COMMAND]
     with start_matrix(*command, "--out", str(tmp_path)) as process:
         assert process.stdout is not None
         out = [process.stdout.readline()]

@@ -1,6 +1,7 @@
 """Arms with hyper-parameters of their own, trained: programs, results, words."""
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,4 +61,5 @@ def test_an_arm_with_the_presets_own_value_trains_as_the_arm_without(tmp_path: P
     rows = list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))
     assert {(row["technique"], row["arm"]) for row in rows} == {("gar", arm) for arm in arms}
     summary = (tmp_path / "experiment_summary.txt").read_text()
-    assert all(arm in summary for arm in arms)
+    for own in (rate, 0.01):
+        assert re.search(rf"^ppo@learning_rate={own} +gar ", summary, re.MULTILINE)

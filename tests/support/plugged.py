@@ -43,20 +43,15 @@ def make_twin(config: TwinConfig, technique: Technique, spec: Any) -> Any:
 
 def make_slope(slope: float) -> Any:
     """CartPole by another name, which only knows one slope."""
-    from envs_jax.cartpole import CartPole, CartPoleTask
+    from envs_jax.base import ParameterTask
+    from envs_jax.cartpole import MAX_STEPS, CartPole, cartpole_params
 
     assert slope == 0.0
 
     class Slope(CartPole):
         spec = replace(CartPole.spec, name="slope")
 
-    class SlopeTask(CartPoleTask):
-        spec = Slope.spec
-
-        def __init__(self) -> None:
-            self.environment = Slope()
-
-    return SlopeTask()
+    return ParameterTask(Slope(), cartpole_params, MAX_STEPS)
 
 
 def describe_slope(task: Any, level: float, num_episodes: int) -> str:
