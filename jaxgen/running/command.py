@@ -300,10 +300,23 @@ def _greet(
     before = f", {done} done before" if done else ""
     todo = study.num_trained - done
     console.note(f"{todo} runs to train{before}{copies}, {how}, into {args.out}")
+    if todo and (others := _num_of_other_settings(store, study)):
+        console.note(
+            f"{others} runs of these arms here have another budget or other settings; they stay, "
+            "and nothing goes on from them"
+        )
     if study.left_out:
         console.note(f"not defined, left out: {', '.join(study.left_out)}")
     if args.quick:
         console.note("QUICK: seconds of training, not a result")
+
+
+def _num_of_other_settings(store: Store, study: Study) -> int:
+    """Runs of the study's cells, by name, that are none of its runs."""
+    specs = [spec for group in study.groups for spec in (*group.specs, *group.aliases)]
+    planned, cells = {spec.name for spec in specs}, {spec.experiment for spec in specs}
+    names = set(store.run_names()) - planned
+    return sum(name.rpartition("-")[0] in cells for name in names)
 
 
 def _check_code(command: Command, study: Study, store: Store) -> None:

@@ -20,6 +20,7 @@ from jaxgen.report.style import QUICK_BANNER
 from jaxgen.results import store
 from jaxgen.results.best import CHOICES
 from jaxgen.results.store import open_store
+from jaxgen.running.command import _num_of_other_settings
 from jaxgen.running.console import (
     LONG_SECONDS,
     PLAIN_SECONDS,
@@ -335,6 +336,17 @@ def test_a_run_without_a_terminal_prints_plain_lines(quick):
     assert arms == [["es", "baseline", "2"], ["es", "dr", "2"]]
     assert lines[title + 4].startswith("  es: A_ood, dr - baseline ")
     assert len(lines) < 20 and lines[-1].startswith("Finished in ")
+
+
+def test_another_budget_is_said_to_begin_anew(tmp_path):
+    """Of the same arms alone; what was trained before stays where it is."""
+    results = open_store(tmp_path)
+    for technique, total_steps in (("dr", 1e5), ("dr", 2e5), ("gar", 1e5)):
+        study = make_study(["cartpole"], ["ppo"], [technique], [0], total_steps=int(total_steps))
+        for spec, _ in study.lanes:
+            results.write_spec(spec.name, spec.to_dict())
+    study = make_study(["cartpole"], ["ppo"], ["dr"], [0], total_steps=100_000)
+    assert _num_of_other_settings(results, study) == 1
 
 
 @pytest.fixture
