@@ -413,4 +413,5 @@ def _conclude(command: Command, study: Study, store: Store) -> None:
         ("runs", "raw results, with every agent"),
     ):
         if store.path(name).exists():
-            print(f"  {what:32s} {store.path(name)}")
+            # As it was asked for: a relative path stays one.
+            print(f"  {what:32s} {Path(command.args.out) / name}")
