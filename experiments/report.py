@@ -34,8 +34,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
                              "report (default: results)")
     parser.add_argument("--names", nargs="+", metavar="NAME",
                         help="what several of them are called (default: the names of the folders)")
-    parser.add_argument("--plugin", nargs="+", type=Path, default=[], metavar="FILE.py",
-                        help="Python files that say what environments of your own are called")
+    parser.add_argument("--plugin", action="append", type=Path, default=[], metavar="FILE.py",
+                        help="a Python file that says what environments of your own are called; "
+                             "again for more")
     parser.add_argument("-o", "--out", metavar="DIR",
                         help="where the report goes (default: report/ in the results folder, of "
                              "several report-NAME-NAME/ in the first one)")

@@ -48,5 +48,6 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         # Its environments are known to whoever enters by this door.
         import_module("envs_jax")
+        import_module("jaxgen.system.platform").quieten()
         return getattr(import_module(f"jaxgen.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'jaxgen' has no attribute {name!r}")

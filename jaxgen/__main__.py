@@ -94,8 +94,9 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S",
                         help="of the evaluation episodes; 0: those of every study (default: 0)")
-    parser.add_argument("--plugin", nargs="+", type=Path, default=[], metavar="FILE.py",
-                        help="Python files with environments or algorithms of your own")
+    parser.add_argument("--plugin", action="append", type=Path, default=[], metavar="FILE.py",
+                        help="a Python file with environments or algorithms of your own; again "
+                             "for more")
     parser.add_argument("--allow-known-bad", action="store_true",
                         help="start on a CPU with a jaxlib that is known to be wrong there")
 
@@ -271,8 +272,10 @@ def _load(path: Path) -> "Agent":
     try:
         return load_agent(path)
     except DamagedFile as damage:
-        example = "results/best_models/ppo_cartpole_best.npz"
-        raise ValueError(f"{damage}; give the file of an agent, e.g. {example}") from damage
+        raise ValueError(
+            f"{damage}; give the file of an agent, which a study keeps in RESULTS/best_models and "
+            "in the folder of each seed, RESULTS/runs/RUN/seed_0000"
+        ) from damage
 
 
 def _agent_name(path: Path) -> str:

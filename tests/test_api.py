@@ -264,7 +264,7 @@ def test_names_numbers_of_seeds_and_progress_are_taken(capsys):
 def test_figures_of_scores_show_every_arm_and_refuse_what_does_not_fit(tmp_path):
     scores = [compute_grs(untrained("ppo"), CARTPOLE, [0, 1], episodes=5) for _ in range(2)]
     axis = jaxgen.plot_degradation({"dr": scores, "own": scores[:1]}).axes[0]
-    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    labels = [text.get_text() for text in axis.figure.legends[0].get_texts()]
     assert labels == ["random play", "ceiling", "dr (n=2)", "own (n=1)"]
     for nothing in ({}, {"dr": []}):
         with pytest.raises(ValueError, match="there is nothing to draw; give a list for the name"):

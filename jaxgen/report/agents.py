@@ -43,6 +43,7 @@ def plot_degradation(scores: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Figu
     at = np.asarray(levels.pop())
     figure, axes = subplots(1, 1, *SIZE)
     axis, styles = axes[0, 0], arm_styles(scores)
+    many = any(len(arm) > 1 for arm in scores.values())
     for name in scores:
         style = styles[name]
         returns = np.array([score["returns"] for score in scores[name]])
@@ -56,8 +57,9 @@ def plot_degradation(scores: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Figu
     axis.plot(at, first["floor"], ":", color="grey", label="random play")
     axis.plot(at, first["ceiling"], "--", color="grey", label="ceiling")
     level_axis(axis, ())
-    axis.set_ylabel("mean return")
-    axis.legend(frameon=False)
+    axis.set_ylabel("mean return (greedy)")
+    figure.legend(frameon=False, loc="outside right center",
+                  title="mean and range\nof the agents" if many else None)  # fmt: skip
     return figure
 
 
@@ -83,7 +85,7 @@ def plot_learning_curves(agents: Mapping[str, Sequence[Agent]]) -> "Figure":
         axis.plot(*mean_curve(curves), color=style.color, linestyle=style.line, label=label)
     steps_axis(axis)
     axis.set_ylabel("mean return of the episodes that ended")
-    axis.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside right center", title="mean, and each agent")
     return figure
 
 

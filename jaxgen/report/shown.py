@@ -142,7 +142,8 @@ def grid_of_arms(cells: Sequence[Cell]) -> tuple["Figure", list[tuple[Cell, "Axe
                 filled.append((cell, axis))
         group = [cell for cell in cells if cell.algorithm == algorithm]
         name = algorithm_title(algorithm).replace("@", "\n@")
-        row[0].set_ylabel(f"{name}\n{budget(group)}", fontsize=8)
+        longest = max(map(len, name.split("\n")))
+        row[0].set_ylabel(f"{name}\n{budget(group)}", fontsize=min(8, 130 / longest))
     return figure, filled
 
 

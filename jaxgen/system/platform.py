@@ -88,12 +88,19 @@ def configure(
         # XLA keeps to 256 bits of its own accord; where a CPU has no 512, nothing changes. The
         # last flag counts: sums of another width are other numbers.
         set_variable("XLA_FLAGS", f"{flags} {_VECTORS_FLAG}")
-    if _will_use_cpu(device):
-        # Each program from the cache would print pages that say its tuning hints
-        # (+prefer-no-gather) are no CPU features; the cache is kept apart by CPU. Errors raise.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    quieten(device)
     machine = f"{platform.machine()} {cpu_model()} {_cpu_info('flags')} {_version('jaxlib')}"
     return configure_cache(cache_dir, machine)
+
+
+def quieten(device: Device = "auto") -> None:
+    """Ask XLA for silence on a CPU; it listens when it is imported, and not afterwards.
+
+    Each program from the cache would print pages that say its tuning hints (+prefer-no-gather) are
+    no CPU features; the cache is kept apart by CPU. Errors raise.
+    """
+    if _will_use_cpu(device):
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def configure_if_new() -> None:

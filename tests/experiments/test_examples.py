@@ -76,6 +76,11 @@ def test_they_are_as_short_as_the_pages_say():
         assert length <= 40 and f"(examples/{file.name}) | {length} |" in page
 
 
+def test_the_page_shows_the_first_of_them():
+    page = (Path(__file__).parents[2] / "experiments" / "YOUR_OWN.md").read_text()
+    assert f"```python\n{FILES[NAMES.index('boat')].read_text()}```" in page
+
+
 @pytest.mark.slow
 def test_workers_load_them_too(tmp_path):
     """By paths relative to the folder in which the command is given."""
