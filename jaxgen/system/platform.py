@@ -99,8 +99,8 @@ def quieten(device: Device = "auto") -> None:
     Each program from the cache would print pages that say its tuning hints (+prefer-no-gather) are
     no CPU features; the cache is kept apart by CPU. Errors raise.
     """
-    if _will_use_cpu(device):
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "TF_CPP_MIN_LOG_LEVEL" not in os.environ and _will_use_cpu(device):
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 
 def configure_if_new() -> None:
