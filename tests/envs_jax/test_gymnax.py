@@ -42,7 +42,8 @@ def test_an_episode_is_that_of_gymnax(id, level):
     task = GymnaxTask(id, VARIED[id])
     own, params = gymnax.make(id)
     params = params.replace(**{name: ends[int(level)] for name, ends in VARIED[id].items()})
-    ours = jax.tree.map(lambda leaf: leaf[0], task.training_params(jax.random.key(0), jnp.array([level])))
+    both = task.training_params(jax.random.key(0), jnp.array([level]))
+    ours = jax.tree.map(lambda leaf: leaf[0], both)
     for name, value in vars(params).items():
         np.testing.assert_allclose(getattr(ours, name), value, rtol=1e-6)
     words = jnp.array([3, 4], jnp.uint32)
