@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _names(paths: Sequence[Path], names: Sequence[str] | None) -> list[str]:
-    """What several sources are called; nothing where there is one."""
+    """The names of several sources; none where there is one."""
     if len(paths) == 1 and not names:
         return []
     names = list(names or (path.resolve().name for path in paths))

@@ -11,17 +11,17 @@ import jax
 import numpy as np
 
 from jaxgen.algorithms import ALGORITHMS
-from jaxgen.evaluation.agent import Agent, check_fits
+from jaxgen.evaluation.agent import Agent, check_fits, returns_of
 from jaxgen.evaluation.references import make_references
 from jaxgen.evaluation.returns import score_returns
 from jaxgen.evaluation.scores import check_levels
-from jaxgen.evaluation.suite import Suite, make_suite
+from jaxgen.evaluation.suite import make_suite
 from jaxgen.evaluation.tasks import check_task
 from jaxgen.nn.networks import check_readable
+from jaxgen.report.outputs import write_outputs
 from jaxgen.results import table
 from jaxgen.results.code import check_code
 from jaxgen.results.lock import locked
-from jaxgen.results.read import read_records
 from jaxgen.results.result import fault_of, trim_history
 from jaxgen.results.store import open_store
 from jaxgen.running import runner
@@ -42,7 +42,7 @@ from jaxgen.study.presets import (
 )
 from jaxgen.study.product import Study, check_seed, check_seeds, least_s0
 from jaxgen.study.programs import program_key
-from jaxgen.study.spec import MODES, Evaluation
+from jaxgen.study.spec import MODES, Evaluation, check_range
 from jaxgen.system import platform
 from jaxgen.system.errors import BadInput
 from jaxgen.system.options import computing
@@ -154,7 +154,7 @@ def evaluate(
         _check_agent(agent, made, mode)
         levels, key = _levels(shift_levels), _evaluation_key(study_seed)
         suite = make_suite(made, key, levels, at_least(2, "episodes", episodes))
-        return _returns(agent, suite, mode)
+        return returns_of(agent, suite, mode)
 
 
 def compute_grs(
@@ -186,7 +186,7 @@ def compute_grs(
         evaluation.validate()
         check_levels(evaluation.levels)
         references = make_references(made, evaluation, _evaluation_key(study_seed))
-        returns = _returns(agent, references.suite, mode).astype(np.float64)
+        returns = returns_of(agent, references.suite, mode).astype(np.float64)
     return score_returns(evaluation, references, returns).to_dict() | {
         "levels": list(evaluation.levels),
         "returns": returns.mean(1).tolist(),
@@ -221,8 +221,7 @@ def run_study(
     with locked(store):
         check_code(study, store)
         runner.run_study(study, store, envs_jax.make_task, Console(quiet), MATRIX)
-        left_aside = MATRIX.derive(store, plan, plots).left_aside
-        records, _ = read_records(store)
+        records, left_aside = write_outputs(store, plan, plots)
     for line in left_aside:
         warnings.warn(f"left aside: {line}", stacklevel=2)
     names = {name for name, _ in plan}
@@ -335,11 +334,6 @@ def _check_platform() -> None:
         gc.collect()
 
 
-def _returns(agent: Agent, suite: Suite, mode: str) -> np.ndarray:
-    policy, num_frames = agent.functions().policy, agent.config.num_frames
-    return suite.returns(policy, agent.params, mode == "sampled", num_frames)
-
-
 def _own_config(
     algorithm: str, task: Task | HostTask, config: Config | None, overrides: dict[str, Any]
 ) -> Config:
@@ -424,9 +418,7 @@ def _shows_images(environment: str) -> bool:
 def _levels(levels: Iterable[float]) -> tuple[float, ...]:
     """Levels to be played, checked."""
     checked = numbers("shift_levels", levels)
-    for level in checked:
-        if not 0 <= level <= 1:
-            raise BadInput(f"variation level {level!r} is outside [0, 1]; leave it out")
+    check_range(checked)
     if not checked:
         raise BadInput("shift_levels is empty; name a level, e.g. 0")
     return checked

@@ -11,6 +11,7 @@ import numpy as np
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.evaluation.policy import Acting, acting
+from jaxgen.evaluation.suite import Suite
 from jaxgen.nn.random import evaluation_words
 from jaxgen.study.config import Config
 from jaxgen.system.errors import BadInput
@@ -97,6 +98,12 @@ class Agent(NamedTuple):
                 f"{self.spec.name}: pass [..., {', '.join(map(str, expected))}]"
             )
         return shape[:num_lead]
+
+
+def returns_of(agent: Agent, suite: Suite, mode: str) -> np.ndarray:
+    """Returns of an agent over fixed episodes, float32 ``[K, E]``; ``mode``: greedy or sampled."""
+    policy, num_frames = agent.functions().policy, agent.config.num_frames
+    return suite.returns(policy, agent.params, mode == "sampled", num_frames)
 
 
 def check_fits(agent: Agent, task: Task | HostTask) -> None:

@@ -86,8 +86,8 @@ def load_agent(path: str | Path) -> Agent:
 
 
 def _read(path: Path) -> tuple[Any, dict[str, Any]]:
-    if path.is_dir() and (path / "agent.npz").exists():
-        path = path / "agent.npz"
+    if (path / archives.AGENT_FILE).is_file():
+        path = path / archives.AGENT_FILE
     elif not path.exists() and _with_suffix(path).exists():
         path = _with_suffix(path)
     if path.is_file():

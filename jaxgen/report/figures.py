@@ -264,9 +264,7 @@ def shift_grid(
     Raises:
         ValueError: no record of the environment.
     """
-    chosen = shown_cells(record for record in records if record.environment == environment)
-    cells = [cell for cell in chosen if not cell.alias_of]
-    figure, axes = grid_of_arms(cells)
+    figure, axes = grid_of_arms(records, environment)
     for cell, axis in axes:
         _draw_references(axis, cell.records)
         label = "seeds and their mean"
@@ -275,7 +273,7 @@ def shift_grid(
         axis.set_xlabel("")
     legend_below(figure, figure.axes)
     title = f"{figure_title(environment)}: mean return ({mode}) against variation level"
-    finish(figure, title, any(cell.quick for cell in cells))
+    finish(figure, title, any(cell.quick for cell, _ in axes))
     return figure
 
 

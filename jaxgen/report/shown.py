@@ -1,6 +1,6 @@
-"""Which runs a table or a figure shows: of an algorithm on an environment one setting at a time.
+"""The runs that a table or a figure shows: of an algorithm on an environment one setting at a time.
 
-And how figures name them, with a panel for each.
+Figures name them here, and have a panel for each.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -123,8 +123,15 @@ def experiment_cell(records: Iterable[Record]) -> tuple[Cell, str]:
     return cell, f"{place}, {cell.arm}{alias}, {budget([cell])}{setting}"
 
 
-def grid_of_arms(cells: Sequence[Cell]) -> tuple["Figure", list[tuple[Cell, "Axes"]]]:
-    """A small panel for each cell: a row per algorithm, a column per technique."""
+def grid_of_arms(
+    records: Iterable[Record], environment: str
+) -> tuple["Figure", list[tuple[Cell, "Axes"]]]:
+    """A small panel for each arm of an environment: a row per algorithm, a column per technique.
+
+    Of several settings one is shown, as in `shown_cells`; aliases are not.
+    """
+    chosen = shown_cells(record for record in records if record.environment == environment)
+    cells = [cell for cell in chosen if not cell.alias_of]
     algorithms = sorted({cell.algorithm for cell in cells}, key=algorithm_order)
     arms = sorted({cell.arm for cell in cells}, key=arm_order)
     figure, axes = subplots(len(algorithms), len(arms), 2.1, 1.8, sharex="row", sharey="row")

@@ -158,8 +158,26 @@ def spread(values: Array) -> tuple[Array, Array]:
     return low, high
 
 
+def draw_arm(
+    axis: "Axes", label: str, style: Style, curves: Sequence[Curve], position: int = 0
+) -> None:
+    """The mean of an arm's seeds with their spread.
+
+    Args:
+      axis: where.
+      label: of the arm.
+      style: of the arm.
+      curves: one or more seeds.
+      position: among the arms; every fifth point has a marker, in turn.
+    """
+    steps, values = stacked_curves(curves)
+    axis.fill_between(steps, *spread(values), color=style.color, alpha=0.12, lw=0)
+    axis.plot(*mean_curve(curves), color=style.color, ls=style.line, lw=1.4, ms=4,
+              marker=style.marker, markevery=(position % 5, 5), label=label)  # fmt: skip
+
+
 def spread_words(counts: Iterable[int]) -> str:
-    """What `spread` shows of so many seeds."""
+    """Words for what `spread` shows of so many seeds."""
     many = {count >= MANY_SEEDS for count in counts}
     names = {True: "middle half of the seeds", False: "range of the seeds"}
     if len(many) > 1:

@@ -21,14 +21,13 @@ from jaxgen.report.style import (
     Curve,
     arm_styles,
     default_look,
+    draw_arm,
     evaluations,
     finish,
     legend_below,
     mean_curve,
     smooth,
-    spread,
     spread_words,
-    stacked_curves,
     steps_axis,
     subplots,
     thinned,
@@ -78,9 +77,7 @@ def learning_grid(records: Iterable[Record], environment: str) -> "Figure":
     Raises:
         ValueError: no record of the environment.
     """
-    chosen = shown_cells(record for record in records if record.environment == environment)
-    cells = [cell for cell in chosen if not cell.alias_of]
-    figure, axes = grid_of_arms(cells)
+    figure, axes = grid_of_arms(records, environment)
     everything: list[Run] = []
     for cell, axis in axes:
         runs = [(record, record.load_history()) for record in cell.records]
@@ -90,7 +87,7 @@ def learning_grid(records: Iterable[Record], environment: str) -> "Figure":
         steps_axis(axis)
     legend_below(figure, figure.axes, _gaps(everything))
     title = f"{figure_title(environment)}: return during training against environment steps"
-    finish(figure, title, any(cell.quick for cell in cells))
+    finish(figure, title, any(cell.quick for cell, _ in axes))
     return figure
 
 
@@ -112,12 +109,9 @@ def generalisation_curves(records: Iterable[Record], environment: str) -> "Figur
     figure, axes = subplots(1, len(algorithms), width=4.2, height=3.4, sharey=True)
     styles = arm_styles(arm for _, arm in curves)
     for axis, algorithm in zip(axes.flat, algorithms, strict=True):
-        for (own, arm), seeds in curves.items():
-            if own == algorithm:
-                style, (steps, values) = styles[arm], stacked_curves(seeds)
-                axis.fill_between(steps, *spread(values), color=style.color, alpha=0.15, lw=0)
-                axis.plot(*mean_curve(seeds), color=style.color, linestyle=style.line,
-                          marker=style.marker, ms=3, label=arm)  # fmt: skip
+        arms = [(arm, seeds) for (own, arm), seeds in curves.items() if own == algorithm]
+        for position, (arm, seeds) in enumerate(arms):
+            draw_arm(axis, arm, styles[arm], seeds, position)
         group = [cell for cell in chosen if cell.algorithm == algorithm]
         axis.set(xlabel="environment steps")
         axis.set_title(f"{algorithm_title(algorithm)}, {budget(group)}", fontsize=10)

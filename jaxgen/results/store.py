@@ -44,7 +44,7 @@ from jaxgen.system.files import (
 KIND = "jaxgen results"
 MARKER = "store.json"
 """File that says what a folder is."""
-AGENT = "agent.npz"
+AGENT = archives.AGENT_FILE
 """File of a seed that holds what was trained."""
 
 DONE = "done"

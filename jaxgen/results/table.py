@@ -162,10 +162,13 @@ def _value(
 
 def csv_text(table: Iterable[Mapping[str, Any]]) -> str:
     """`rows` as CSV: floats in full precision, booleans as true and false, null as nothing."""
+    return table_text([CSV_COLUMNS, *([_cell(row[name]) for name in CSV_COLUMNS] for row in table)])
+
+
+def table_text(lines: Iterable[Iterable[Any]]) -> str:
+    """Lines of cells as CSV, the header first."""
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    writer.writerows([_cell(row[name]) for name in CSV_COLUMNS] for row in table)
+    csv.writer(stream, lineterminator="\n").writerows(lines)
     return stream.getvalue()
 
 
@@ -355,14 +358,12 @@ def _put(
 
 def curves_text(records: Iterable[Record]) -> str:
     """The learning curves as CSV: greedy return at level 0 of each run at a few env steps."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(CURVE_COLUMNS)
+    lines: list[Sequence[Any]] = [CURVE_COLUMNS]
     for record in check_records(records):
         history = record.load_history()
         for steps, value in zip(*(history.get(name, ()) for name in _CURVE), strict=True):
-            writer.writerow((record.name, record.seed, int(steps), repr(float(value))))
-    return stream.getvalue()
+            lines.append((record.name, record.seed, int(steps), repr(float(value))))
+    return table_text(lines)
 
 
 def read_curves(text: str) -> dict[tuple[str, int], dict[str, np.ndarray]]:

@@ -1,20 +1,19 @@
 """Agents that a study has kept, evaluated again: on other levels, over other episodes."""
 
-import csv
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxgen.evaluation.agent import Agent
+from jaxgen.evaluation.agent import Agent, returns_of
 from jaxgen.evaluation.returns import standard_error
 from jaxgen.evaluation.saving import load_agent
 from jaxgen.evaluation.suite import Suite, make_suite
 from jaxgen.results.store import AGENT, Store
+from jaxgen.results.table import table_text
 from jaxgen.study.arms import arm_name
 from jaxgen.study.cards import figure_title
-from jaxgen.study.spec import MODES
+from jaxgen.study.spec import MODES, check_range
 from jaxgen.system.errors import BadInput
 from jaxgen.system.files import DamagedFile, content_hash
 from jaxgen.system.options import computing
@@ -28,7 +27,7 @@ COLUMNS = (
 
 
 class Asked(NamedTuple):
-    """What the agents of a folder are to play."""
+    """Levels and episodes that the agents of a folder are to play."""
 
     levels: tuple[float, ...]
     episodes: int
@@ -38,9 +37,8 @@ class Asked(NamedTuple):
 
     def validate(self) -> None:
         """Raise BadInput for a level outside of [0, 1], or given twice, or too few episodes."""
+        check_range(self.levels)
         for level in self.levels:
-            if not 0 <= level <= 1:
-                raise BadInput(f"variation level {level!r} is outside [0, 1]; leave it out")
             if self.levels.count(level) > 1:
                 raise BadInput(f"level {level:g} is given twice; name each level once")
         if self.episodes < 2:
@@ -48,7 +46,7 @@ class Asked(NamedTuple):
 
 
 class Evaluated(NamedTuple):
-    """What the agents of a folder returned, in files and in words."""
+    """Returns of the agents of a folder, in files and in words."""
 
     files: list[str]
     """Paths of what was written."""
@@ -77,26 +75,15 @@ def evaluate_store(
     episodes: list[tuple[Any, ...]] = []
     left_aside: list[str] = []
     suites: dict[str, Suite] = {}
-    for name in store.run_names():
-        for seed in store.seeds(name):
-            try:
-                spec = store.read_spec(name)
-                agent = load_agent(store.check_agent(name, seed))
-            except DamagedFile as damage:
-                left_aside.append(str(damage))
-                continue
-            if agent.fault:
-                left_aside.append(f"{name} seed {seed} diverged: {agent.fault}")
-                continue
-            key = content_hash([spec["environment"], spec["task_options"], spec["study_seed"]])
-            if key not in suites:
-                suites[key] = _suite(make_task, spec, asked)
-            for mode in MODES:
-                returns = _returns(agent, suites[key], mode)
-                facts = _facts(spec, name, seed, mode)
-                rows += _rows(facts, asked, returns)
-                if asked.per_episode:
-                    episodes += _episode_rows(facts, asked, returns)
+    for spec, agent in _kept(store, left_aside):
+        key = content_hash([spec["environment"], spec["task_options"], spec["study_seed"]])
+        if key not in suites:
+            suites[key] = _suite(make_task, spec, asked)
+        for mode in MODES:
+            returns, facts = returns_of(agent, suites[key], mode), _facts(spec, agent, mode)
+            rows += _rows(facts, asked, returns)
+            if asked.per_episode:
+                episodes += _episode_rows(facts, asked, returns)
     if not rows:
         raise BadInput(
             f"{store.root} holds no {AGENT} of a finished run; agents are kept unless --no-agents "
@@ -105,21 +92,35 @@ def evaluate_store(
     return Evaluated(_write(store, asked, rows, episodes), _table(rows), left_aside)
 
 
+def _kept(store: Store, left_aside: list[str]) -> Iterator[tuple[dict[str, Any], Agent]]:
+    """The spec and the agent of each seed; words about others are added to the last argument."""
+    for name in store.run_names():
+        try:
+            spec = store.read_spec(name)
+        except DamagedFile as damage:
+            left_aside.append(str(damage))
+            continue
+        for seed in store.seeds(name):
+            try:
+                agent = load_agent(store.check_agent(name, seed))
+            except DamagedFile as damage:
+                left_aside.append(str(damage))
+                continue
+            if agent.fault:
+                left_aside.append(f"{name} seed {seed} diverged: {agent.fault}")
+            else:
+                yield spec, agent
+
+
 def _suite(make_task: Callable[..., Task | HostTask], spec: dict[str, Any], asked: Asked) -> Suite:
     task = make_task(spec["environment"], **spec["task_options"])
     return make_suite(task, evaluation_key(spec["study_seed"]), asked.levels, asked.episodes)
 
 
-def _returns(agent: Agent, suite: Suite, mode: str) -> np.ndarray:
-    """Returns ``[K, E]``."""
-    policy, num_frames = agent.functions().policy, agent.config.num_frames
-    return suite.returns(policy, agent.params, mode == "sampled", num_frames)
-
-
-def _facts(spec: dict[str, Any], name: str, seed: int, mode: str) -> dict[str, Any]:
+def _facts(spec: dict[str, Any], agent: Agent, mode: str) -> dict[str, Any]:
     arm = arm_name(spec["technique"], spec.get("overrides") or {})
     place = {key: spec[key] for key in ("environment", "algorithm")}
-    return place | {"arm": arm, "seed": seed, "mode": mode, "run": name}
+    return place | {"arm": arm, "seed": agent.seed, "mode": mode, "run": agent.run}
 
 
 def _rows(facts: dict[str, Any], asked: Asked, returns: np.ndarray) -> list[dict[str, Any]]:
@@ -150,17 +151,11 @@ def _write(
     digest = content_hash([list(asked.levels), asked.episodes])
     name = f"evaluations/{len(asked.levels)}_levels_{asked.episodes}_episodes-{digest}"
     table = [COLUMNS, *([row[column] for column in COLUMNS] for row in rows)]
-    files = [store.write_text(f"{name}.csv", _csv(table))]
+    files = [store.write_text(f"{name}.csv", table_text(table))]
     if asked.per_episode:
         header = ("run", "seed", "mode", "level", "episode", "return")
-        files.append(store.write_text(f"{name}_returns.csv", _csv([header, *episodes])))
+        files.append(store.write_text(f"{name}_returns.csv", table_text([header, *episodes])))
     return [str(file) for file in files]
-
-
-def _csv(table: Sequence[Sequence[Any]]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(table)
-    return stream.getvalue()
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:

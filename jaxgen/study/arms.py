@@ -35,7 +35,7 @@ def arm_name(technique: str, overrides: Mapping[str, Any]) -> str:
 
 
 def without_overrides(name: str) -> str:
-    """What stands before the overrides in a name: a technique, or an algorithm in a report."""
+    """The part of a name before its overrides: a technique, or an algorithm in a report."""
     return name.partition("@")[0]
 
 

@@ -1,6 +1,7 @@
 """One run as data: everything that decides its results, and the name that follows from it."""
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -18,6 +19,13 @@ MODES = ("greedy", "sampled")
 
 Replay = Literal["copy", "fresh", "split"]
 """What becomes of a replay in a fork."""
+
+
+def check_range(levels: Iterable[float]) -> None:
+    """Raise BadInput for a variation level outside [0, 1], NaN among them."""
+    for level in levels:
+        if not 0 <= level <= 1:
+            raise BadInput(f"variation level {level!r} is outside [0, 1]; leave it out")
 
 
 @dataclass(frozen=True)
@@ -38,9 +46,7 @@ class Evaluation:
 
     def validate(self) -> None:
         """Raise ValueError on levels outside [0, 1], unsorted or without 0, or too few episodes."""
-        for level in self.levels:
-            if not 0 <= level <= 1:
-                raise BadInput(f"variation level {level!r} is outside [0, 1]")
+        check_range(self.levels)
         if list(self.levels) != sorted(set(self.levels)) or 0.0 not in self.levels:
             raise BadInput(f"levels {self.levels!r} must increase and begin with 0")
         if self.episodes < 2:

@@ -22,6 +22,8 @@ META = "meta"
 
 AGENT = "jaxgen agent"
 """The ``kind`` of an agent's archive."""
+AGENT_FILE = "agent.npz"
+"""The name of the file in a seed's folder that holds its agent."""
 
 Arrays = dict[str, np.ndarray]
 

@@ -46,9 +46,9 @@ def text_of(args: argparse.Namespace, flags: Mapping[str, argparse.Action]) -> s
     return json.dumps(given, indent=2)
 
 
-def flags_of(groups: Iterable[argparse._ArgumentGroup], without: Sequence[str] = ()) -> dict[
-    str, argparse.Action
-]:
+def flags_of(
+    groups: Iterable[argparse._ArgumentGroup], without: Sequence[str] = ()
+) -> dict[str, argparse.Action]:
     """The flags of some groups of a parser by the names that they have in a file."""
     actions = [action for group in groups for action in group._group_actions]
     return {

@@ -70,12 +70,7 @@ def make_record(
             "floor_standard_error": [error] * 5,
             "ceiling": ceiling.tolist(),
         },
-        "scores": None
-        if diverged
-        else {
-            mode: score_curve(LEVELS, curve, floor, ceiling, error, error).to_dict()
-            for mode, curve in modes.items()
-        },
+        "scores": None if diverged else make_scores(modes, floor, ceiling, error),
         "training": make_training(generator, algorithm, technique, seed, greedy, agrees),
         "gas": {
             "train": make_gas(0.2 + 0.02 * generator.normal()) if agrees else None,
@@ -83,12 +78,20 @@ def make_record(
         },
         "layout_overlap": [0.02, 0.01, 0.0, 0.0, 0.0] if environment == "minigrid" else None,
     }
-    provenance = {
-        "seconds": {"compile": 9.5, "train": 36.0, "evaluate": 4.5},
-        "program": f"{algorithm}_{environment}",
-    }
+    seconds = {"compile": 9.5, "train": 36.0, "evaluate": 4.5}
+    provenance = {"seconds": seconds, "program": f"{algorithm}_{environment}"}
     history = make_history(generator, algorithm, float(greedy[0]), total_steps, iterations)
     return Record(spec, seed, result, history, provenance)
+
+
+def make_scores(
+    modes: dict[str, Any], floor: Any, ceiling: Any, error: float
+) -> dict[str, dict[str, Any]]:
+    """The scores of the returns of each mode ``[K]``."""
+    return {
+        mode: score_curve(LEVELS, curve, floor, ceiling, error, error).to_dict()
+        for mode, curve in modes.items()
+    }
 
 
 def with_overrides(record: Record, **overrides: Any) -> Record:

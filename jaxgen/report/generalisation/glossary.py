@@ -1,4 +1,4 @@
-"""What the columns of a report's tables hold, in a sentence each."""
+"""Explanations of the columns of a report's tables, in a sentence each."""
 
 TIPS = {
     "algorithm": "An algorithm, a preset of it, or one with hyper-parameters of its own behind @.",

@@ -1,7 +1,5 @@
 """The arms as tables for other programs: numbers as CSV, and a LaTeX table that fits a page."""
 
-import csv
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +9,7 @@ from jaxgen.evaluation.statistics import Statistic, interquartile_mean
 from jaxgen.report.generalisation.evidence import MIN_SEEDS, PRIMARY, estimate, values_of
 from jaxgen.report.generalisation.settings import in_panels
 from jaxgen.results.records import Cell, arm_order, levels_of
+from jaxgen.results.table import table_text
 from jaxgen.study.cards import algorithm_title, figure_title
 
 WIDEST = 3
@@ -37,11 +36,7 @@ def arms_csv(cells: Sequence[Cell]) -> str:
         *(f"{name}_{end}" for name in SCORES for end in ("mean", "low", "high")), "grs_n_n",
         "return_at_0", *(f"s_at_{level:g}" for level in levels),
     ]  # fmt: skip
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(_row(cell, levels) for cell in cells)
-    return stream.getvalue()
+    return table_text([header, *(_row(cell, levels) for cell in cells)])
 
 
 def _row(cell: Cell, levels: Sequence[float]) -> list[str | int]:

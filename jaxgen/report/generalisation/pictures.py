@@ -29,14 +29,12 @@ from jaxgen.report.style import (
     Style,
     arm_styles,
     default_look,
+    draw_arm,
     evaluations,
     finish,
     legend_below,
-    mean_curve,
     panels,
-    spread,
     spread_words,
-    stacked_curves,
     steps_axis,
     subplots,
 )
@@ -149,11 +147,7 @@ def learning(titled: Mapping[str, Sequence[tuple[str, Cell]]]) -> "Figure":
             points = [curve for curve in curves if curve is not None]
             if points:
                 counts.append(len(points))
-                style, (steps, mean) = styles[label], mean_curve(points)
-                axis.fill_between(steps, *spread(stacked_curves(points)[1]), color=style.color,
-                                  alpha=0.12, lw=0)  # fmt: skip
-                axis.plot(steps, mean, color=style.color, ls=style.line, lw=1.4, ms=4,
-                          marker=style.marker, markevery=(i % 5, 5), label=label)  # fmt: skip
+                draw_arm(axis, label, styles[label], points, i)
         axis.set_title(title, fontsize=10)
         axis.set(xlabel="environment steps")
         steps_axis(axis)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Derived(NamedTuple):
-    """What was derived from results, in words."""
+    """Words about what was derived from results."""
 
     lines: list[str]
     """What a study found, for a screen."""
