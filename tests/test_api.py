@@ -490,7 +490,7 @@ def test_validity_is_by_the_standard_error_at_level_zero(deviation, valid, monke
     unused: Any = None
     references = References(unused, np.full(5, 22.0), np.zeros(5), np.full(5, 500.0), None)
     monkeypatch.setattr(api, "make_references", lambda *args: references)
-    monkeypatch.setattr(api, "_returns", lambda *args: returns)
+    monkeypatch.setattr(api, "returns_of", lambda *args: returns)
     assert compute_grs(untrained("ppo"), CARTPOLE, episodes=50)["valid"] is valid
 
 
