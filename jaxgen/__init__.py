@@ -28,6 +28,7 @@ _HOMES = {
     "load_plugin": "study.plugins",
     "register_algorithm": "study.cards",
     "register_environment": "study.cards",
+    "register_network": "study.networks",
     "register_technique": "techniques",
     "AlgorithmCard": "study.cards.base",
     "EnvironmentCard": "study.cards.base",

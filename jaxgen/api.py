@@ -376,8 +376,7 @@ def _check_suits(config: Config, task: Task | HostTask) -> None:
     """Raise BadInput for a setting that the task's observations or episodes do not allow."""
     spec, card, fault = task.spec, algorithm_card(config.algorithm), None
     counts_population = card.facts.counts_population and spec.name not in setups_of(card.name)
-    if config.network != "mlp":
-        check_readable(spec, config.network)
+    check_readable(spec, config.network)
     if config.num_frames > 1 and not is_host(task):
         fault = f"num_frames = {config.num_frames}", "1, as its images are not stacked"
     elif getattr(config, "encoding", "") == "one_hot" and not isinstance(spec.observation, Codes):

@@ -53,6 +53,7 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
     network = networks.single(
         spec, head.num_outputs, config.hidden, network=config.network, encoding="one_hot",
         head_scale=config.head_scale, initialisation=config.initialisation,
+        activation=networks.ACTIVATIONS[config.activation],
     )
     adam = Adam(config.learning_rate, decay_of(technique), config.adam_eps)
     learner, num_trained = Learner(technique, adam, network), network.num_trained

@@ -68,7 +68,8 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
     """Build PPO; see `jaxgen.algorithms.base.Algorithm` for the contract."""
     head = categorical(discrete_actions(config.algorithm, spec))
     network = networks.actor_critic(
-        spec, head.num_outputs, config.hidden, encoding="one_hot", network=config.network
+        spec, head.num_outputs, config.hidden, encoding="one_hot", network=config.network,
+        activation=networks.ACTIVATIONS[config.activation],
     )
     adam = Adam(
         config.learning_rate, decay_of(technique), config.adam_eps, config.max_grad_norm

@@ -15,7 +15,8 @@ import numpy as np
 from flax import linen
 from jax.flatten_util import ravel_pytree
 
-from jaxgen.nn.vision import ENCODERS, SIDES, readable
+from jaxgen.nn.vision import SIDES, encoder, readable
+from jaxgen.study.networks import IMAGE_ENCODERS
 from jaxgen.system.errors import BadInput
 from jaxgen.types import Array, Codes, EnvSpec, PyTree
 
@@ -60,7 +61,11 @@ class Network(NamedTuple):
         return self.apply_batch or self.apply
 
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh}
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": jax.nn.relu, "tanh": jnp.tanh, "elu": jax.nn.elu, "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+}  # fmt: skip
+"""Those of `jaxgen.study.networks.ACTIVATIONS`."""
 
 ENCODINGS = ("raw", "unit", "one_hot")
 
@@ -254,57 +259,61 @@ def single(
     activation: Callable[[Array], Array] = jnp.tanh,
     initialisation: str = "orthogonal",
 ) -> Network:
-    """A network of the kind that a configuration names: `mlp`, or one with an encoder of images,
-    which starts as it was published."""
+    """A network of the kind that a configuration names: `mlp`, or one with an encoder, which starts
+    as its author has it."""
     if network == "mlp":
         return mlp(
             spec, num_outputs, hidden, encoding=encoding, head_scale=head_scale,
             activation=activation, initialisation=initialisation,
         )
-    return convolutional(spec, num_outputs, hidden, network=network, head_scale=head_scale)
+    return encoded(spec, num_outputs, hidden, network=network, head_scale=head_scale)
 
 
-def convolutional(
+def encoded(
     spec: EnvSpec, num_outputs: int, hidden: tuple[int, ...], *, network: str, head_scale: float
 ) -> Network:
-    """An encoder of images, hidden layers and a linear output."""
-    module = _Convolutional(ENCODERS[network](hidden), ((num_outputs, head_scale),))
+    """An encoder of observations, with hidden layers if it wants them, and a linear output."""
+    module = _Encoded(encoder(network, hidden), ((num_outputs, head_scale),))
     return flat(
-        lambda key: _variables(module.init(key, _no_image(spec, network))),
-        lambda variables, obs: _of_images(module, variables, obs)[0],
+        lambda key: _variables(module.init(key, _nothing(spec, network))),
+        lambda variables, obs: _of_encoded(spec, module, variables, obs)[0],
         in_turn=True,
     )
 
 
-class _Convolutional(linen.Module):
+class _Encoded(linen.Module):
     """Linear outputs, each of a number and a scale, on one encoder."""
 
     encoder: linen.Module
     heads: tuple[tuple[int, float], ...]
 
     @linen.compact
-    def __call__(self, images: Array) -> tuple[Array, ...]:
-        features = self.encoder(images)
+    def __call__(self, obs: Array) -> tuple[Array, ...]:
+        features = self.encoder(obs)
         return tuple(
             linen.Dense(number, kernel_init=linen.initializers.orthogonal(scale))(features)
             for number, scale in self.heads
         )
 
 
-def _of_images(module: linen.Module, variables: Variables, obs: Array) -> tuple[Array, ...]:
-    """Apply to images ``[..., H, W, C]`` of any leading shape."""
-    lead = obs.shape[:-3]
-    outputs: Any = module.apply(_collections(variables), obs.reshape(-1, *obs.shape[-3:]))
+def _of_encoded(
+    spec: EnvSpec, module: linen.Module, variables: Variables, obs: Array
+) -> tuple[Array, ...]:
+    """Apply to observations of any leading shape."""
+    lead = obs.shape[: obs.ndim - len(spec.obs_shape)]
+    outputs: Any = module.apply(_collections(variables), obs.reshape(-1, *spec.obs_shape))
     return tuple(output.reshape(*lead, -1) for output in outputs)
 
 
-def _no_image(spec: EnvSpec, network: str) -> Array:
+def _nothing(spec: EnvSpec, network: str) -> Array:
     check_readable(spec, network)
     return jnp.zeros((1, *spec.obs_shape), spec.obs_dtype)
 
 
 def check_readable(spec: EnvSpec, network: str) -> None:
-    """Raise BadInput where an encoder cannot read the observations."""
+    """Raise BadInput where an encoder of images cannot read the observations."""
+    if network not in IMAGE_ENCODERS:
+        return
     if not spec.is_image:
         raise BadInput(
             f"an encoder of images cannot read {spec.name}, whose observations are "
@@ -327,14 +336,15 @@ def actor_critic(
     *,
     encoding: str,
     network: str = "mlp",
+    activation: Callable[[Array], Array] = jnp.tanh,
 ) -> Network:
     """A policy and a value network: MLPs apart that read the same encoded observations, or two
-    outputs of one encoder of images."""
+    outputs of one encoder."""
     if network != "mlp":
         return _shared_actor_critic(spec, num_outputs, hidden, network)
     num_codes = len(_one_hot_codes(spec, encoding))
-    actor = _MLP(hidden, num_outputs, 0.01, jnp.tanh, num_codes)
-    critic = _MLP(hidden, 1, 1.0, jnp.tanh, num_codes)
+    actor = _MLP(hidden, num_outputs, 0.01, activation, num_codes)
+    critic = _MLP(hidden, 1, 1.0, activation, num_codes)
     inputs = encode(spec, encoding)
 
     def init(key: Array) -> Variables:
@@ -354,13 +364,13 @@ def actor_critic(
 def _shared_actor_critic(
     spec: EnvSpec, num_outputs: int, hidden: tuple[int, ...], network: str
 ) -> Network:
-    module = _Convolutional(ENCODERS[network](hidden), ((num_outputs, 0.01), (1, 1.0)))
+    module = _Encoded(encoder(network, hidden), ((num_outputs, 0.01), (1, 1.0)))
 
     def apply(variables: Variables, obs: Array) -> tuple[Array, Array]:
-        logits, values = _of_images(module, variables, obs)
+        logits, values = _of_encoded(spec, module, variables, obs)
         return logits, values[..., 0]
 
-    init = lambda key: _variables(module.init(key, _no_image(spec, network)))  # noqa: E731
+    init = lambda key: _variables(module.init(key, _nothing(spec, network)))  # noqa: E731
     return flat(init, apply, in_turn=True)
 
 

@@ -1,4 +1,4 @@
-"""Convolutional encoders of images, uint8 ``[..., H, W, C]`` -> features; flax.linen modules.
+"""Encoders: of images, uint8 ``[..., H, W, C]`` -> features, and registered ones; linen modules.
 
 XLA brings convolutions into the form that a CPU is fast at only where they stand in the outermost
 computation: the gradients of one inside a loop run forty times slower (`benchmarks/NOTES.md`). Here
@@ -12,6 +12,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
+from jaxgen.study.cards.base import resolve
+from jaxgen.study.networks import NETWORKS
+from jaxgen.system.errors import BadInput
 from jaxgen.types import Array
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -125,8 +128,19 @@ class ImpalaEncoder(linen.Module):
         return _dense(jax.nn.relu(x).reshape(x.shape[0], -1), self.hidden)
 
 
-ENCODERS = {"nature": NatureEncoder, "impala": ImpalaEncoder}
-"""Encoders by the name that a configuration's ``network`` gives."""
+def encoder(network: str, hidden: tuple[int, ...]) -> linen.Module:
+    """The encoder that a name stands for; BadInput: what was registered makes none."""
+    make = NETWORKS[network]
+    assert make is not None, "an mlp has no encoder"
+    module = resolve(make)(hidden)
+    if not isinstance(module, linen.Module):
+        raise BadInput(
+            f"network {network!r}: {make} gives a {type(module).__name__}; it must be a function "
+            "(hidden) -> flax.linen.Module"
+        )
+    return module
+
+
 SIDES = {"nature": "sides of 36 or more", "impala": "sides that are multiples of 8"}
 """Images that an encoder can read."""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxgen.results.store import Store
 from jaxgen.study.cards import environment_card
+from jaxgen.study.networks import IMAGE_ENCODERS, NETWORKS
 from jaxgen.study.presets import algorithm_card
 from jaxgen.study.product import Study
 from jaxgen.study.spec import RunSpec
@@ -18,11 +19,11 @@ def code_of(spec: RunSpec) -> dict[str, Any]:
     """The code behind a run, for its provenance; a technique is numbers, and in the run's name."""
     environment = environment_card(spec.environment).task.make
     algorithm = algorithm_card(spec.algorithm).make
-    return {
-        "environment": digest(environment.partition(":")[0]),
-        "algorithm": digest(algorithm.partition(":")[0]),
-        "core": CORE,
-    }
+    network = NETWORKS.get(spec.config.network)
+    parts = {"environment": environment, "algorithm": algorithm}
+    if network and spec.config.network not in IMAGE_ENCODERS:
+        parts["network"] = network
+    return {part: digest(make.partition(":")[0]) for part, make in parts.items()} | {"core": CORE}
 
 
 def check_code(study: Study, store: Store) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_type_hints
 
+from jaxgen.study.networks import ACTIVATIONS, NETWORKS
 from jaxgen.system.errors import BadInput
 from jaxgen.system.values import as_python, number, whole
 
@@ -21,7 +22,6 @@ SHIFT_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The variation levels of evaluation; 0 is the training environment."""
 
 
-NETWORKS = ("mlp", "nature", "impala")
 INITIALISATIONS = ("orthogonal", "lecun")
 MAX_FRAMES = 16
 MAX_COUNT = 2**31 - 1
@@ -50,7 +50,8 @@ class Config:
     num_steps: int
     """T, time steps per iteration."""
     network: str = "mlp"
-    """``mlp``, or an encoder of images before the hidden layers: ``nature`` or ``impala``."""
+    """``mlp``, an encoder of images before the hidden layers (``nature`` or ``impala``), or one of
+    your own (`jaxgen.register_network`)."""
     num_frames: int = 1
     """Images that the network sees at once, the last ones of the episode."""
     num_variations: int = 3
@@ -109,6 +110,7 @@ class PPOConfig(Config):
     algorithm: ClassVar[str] = "ppo"
     shares: ClassVar[tuple[str, ...]] = ("gamma", "gae_lambda", "clip")
     positive: ClassVar[tuple[str, ...]] = ("max_grad_norm",)
+    added: ClassVar[tuple[str, ...]] = ("activation",)
 
     num_epochs: int
     """Passes over each rollout."""
@@ -124,11 +126,14 @@ class PPOConfig(Config):
     adam_eps: float = 1e-5
     scale_rewards: bool = False
     """Divide rewards by the running standard deviation of discounted returns, then clip to 10."""
+    activation: str = "tanh"
+    """Function between the layers of an ``mlp``; other networks have their own."""
 
     def validate(self) -> None:
         """See `Config.validate`; minibatches must divide the rollout of a variation."""
         super().validate()
         _require_positive(self, "num_epochs", "num_minibatches")
+        _require_activation(self)
         samples = self.num_envs * self.num_steps
         _require(self, "num_minibatches", samples % self.num_minibatches == 0,
                  f"a divisor of num_envs x num_steps = {samples}")
@@ -207,7 +212,7 @@ class DQNConfig(OffPolicyConfig):
     epsilon_fraction: float = 0.7
     """Share of the budget over which epsilon falls linearly."""
     activation: str = "relu"
-    """``relu`` or ``tanh``."""
+    """Function between the layers of an ``mlp``; other networks have their own."""
     reward_scale: float = 1.0
     """Rewards are multiplied by it before targets are made; returns are reported unscaled."""
     encoding: str = "unit"
@@ -226,7 +231,7 @@ class DQNConfig(OffPolicyConfig):
         _require_positive(self, "target_interval")
         _require(self, "encoding", self.encoding in ("raw", "unit", "one_hot"),
                  "raw, unit or one_hot")
-        _require(self, "activation", self.activation in ("relu", "tanh"), "relu or tanh")
+        _require_activation(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +240,7 @@ class ESConfig(Config):
 
     algorithm: ClassVar[str] = "es"
     positive: ClassVar[tuple[str, ...]] = ("sigma",)
-    added: ClassVar[tuple[str, ...]] = ("initialisation",)
+    added: ClassVar[tuple[str, ...]] = ("initialisation", "activation")
 
     population: int
     """P members, in antithetic pairs."""
@@ -250,6 +255,8 @@ class ESConfig(Config):
     """Generations between two points of the learning curve."""
     initialisation: str = "orthogonal"
     """``orthogonal`` (gain sqrt 2), or ``lecun``, of the weights."""
+    activation: str = "tanh"
+    """Function between the layers of an ``mlp``; other networks have their own."""
 
     @property
     def num_iterations(self) -> int:
@@ -274,6 +281,7 @@ class ESConfig(Config):
         _require(self, "num_envs", self.num_envs == self.population * self.episodes_per_member,
                  f"population x episodes_per_member = {self.population * self.episodes_per_member}")
         _require_positive(self, "curve_interval")
+        _require_activation(self)
         allowed = INITIALISATIONS if self.network == "mlp" else INITIALISATIONS[:1]
         _require(self, "initialisation", self.initialisation in allowed, " or ".join(allowed))
 
@@ -288,6 +296,11 @@ def _require(config: Config, name: str, condition: bool, allowed: str) -> None:
 def _require_positive(config: Config, *names: str) -> None:
     for name in names:
         _require(config, name, getattr(config, name) >= 1, "a positive whole number")
+
+
+def _require_activation(config: Config) -> None:
+    known = getattr(config, "activation") in ACTIVATIONS  # noqa: B009
+    _require(config, "activation", known, f"one of {', '.join(ACTIVATIONS)}")
 
 
 def float_fields(cls: type[Config]) -> tuple[str, ...]:

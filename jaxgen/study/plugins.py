@@ -1,4 +1,4 @@
-"""A user's own environments, algorithms and techniques, in files outside of the package.
+"""A user's own environments, algorithms, techniques and networks, in files outside of the package.
 
 A plug-in is a Python file that registers cards when it is imported::
 
@@ -15,17 +15,18 @@ from pathlib import Path
 from types import ModuleType
 
 from jaxgen.study.cards import ALGORITHM_CARDS, ENVIRONMENT_CARDS
+from jaxgen.study.networks import NETWORKS
 from jaxgen.system import code
 from jaxgen.system.errors import BadInput
 from jaxgen.techniques import COMPONENTS
 
-_REGISTRIES = (ENVIRONMENT_CARDS, ALGORITHM_CARDS, COMPONENTS)
+_REGISTRIES = (ENVIRONMENT_CARDS, ALGORITHM_CARDS, COMPONENTS, NETWORKS)
 _loaded: dict[Path, tuple[bytes, ModuleType, list[set[str]]]] = {}
 """Content, module and names in each registry of the files that were loaded."""
 
 
 def load_plugin(path: str | Path) -> ModuleType:
-    """Import a file that registers environments, algorithms or techniques.
+    """Import a file that registers environments, algorithms, techniques or networks.
 
     A file that has changed since is imported again, in place of what it registered before.
 

@@ -12,6 +12,7 @@ from typing import Any
 from jaxgen.study.arms import Arm, is_possible, parse_arm, technique_of
 from jaxgen.study.cards import ENVIRONMENT_CARDS, environment_card
 from jaxgen.study.config import Config, replace
+from jaxgen.study.networks import IMAGE_ENCODERS
 from jaxgen.study.presets import (
     algorithm_card,
     base_algorithm,
@@ -221,7 +222,8 @@ def _check_arm(spec: RunSpec) -> None:
         spec.technique_values.over(config.num_variations)
     except BadInput as error:
         raise BadInput(f"arm {spec.arm!r}: {error}") from error
-    if (config.network == "mlp") != (spec.shared.network == "mlp"):
+    kinds = {config.network, spec.shared.network}
+    if "mlp" in kinds and kinds & set(IMAGE_ENCODERS):
         raise BadInput(
             f"arm {spec.arm!r}: network = {config.network!r} is not allowed on "
             f"{spec.environment}, whose preset has {spec.shared.network!r}"

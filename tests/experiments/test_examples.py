@@ -4,15 +4,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
-from jaxgen import load_agent, load_plugin
+from envs_jax import make_task
+from jaxgen import load_agent, load_plugin, preset, register_network, replace
+from jaxgen.algorithms import ALGORITHMS
+from jaxgen.nn import networks
 from jaxgen.results.read import read_records
 from jaxgen.results.store import open_store
 from jaxgen.study import plugins
 from jaxgen.study.cards import ALGORITHM_CARDS, ENVIRONMENT_CARDS
-from jaxgen.techniques import COMPONENTS
+from jaxgen.study.networks import NETWORKS
+from jaxgen.techniques import COMPONENTS, Technique
 from small_runs import run, run_matrix, small_study
 
 FILES = sorted((Path(__file__).parents[2] / "experiments" / "examples").glob("*.py"))
@@ -22,7 +27,7 @@ NAMES = [file.stem for file in FILES]
 @pytest.fixture
 def examples(monkeypatch):
     """The modules, loaded as ``--plugin`` loads them; forgotten afterwards."""
-    registries: list[Any] = [ENVIRONMENT_CARDS, ALGORITHM_CARDS, COMPONENTS]
+    registries: list[Any] = [ENVIRONMENT_CARDS, ALGORITHM_CARDS, COMPONENTS, NETWORKS]
     before = [dict(registry) for registry in registries]
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(plugins, "_loaded", {})
@@ -48,6 +53,36 @@ def test_they_train_and_are_scored(examples, tmp_path, algorithm, environment, s
         assert record.result["references"]["ceiling"] == [100] * 5
         assert {record.provenance["code"][part] for part in ("environment", "algorithm")} - {None}
     assert load_agent(next(tmp_path.glob("runs/*/seed_0000"))).spec.name == environment
+
+
+def test_a_network_of_ones_own_serves_every_algorithm(examples, tmp_path):
+    """In a study beside the usual one, where its code is in the provenance; and by shapes."""
+    arms = ["baseline", "baseline@network=residual"]
+    run(small_study("ppo", "cartpole", arms, [0], total_steps=1_536), tmp_path)
+    for record in read_records(open_store(tmp_path))[0]:
+        own = record.arm.endswith("residual")
+        assert ("network" in record.provenance["code"]) == own
+        folder = tmp_path / "runs" / record.name / "seed_0000"
+        assert load_agent(folder).config.network == ("residual" if own else "mlp")
+    for algorithm in ("dqn", "es"):
+        for environment in ("cartpole", "minigrid"):
+            config = replace(preset(algorithm, environment), {"network": "residual"})
+            config.validate()
+            spec = make_task(environment).spec
+            made = ALGORITHMS[algorithm](config, Technique(), spec)
+            state = jax.eval_shape(made.init, jax.random.key(0))
+            assert made.in_turn and all(leaf.size for leaf in jax.tree.leaves(state))
+
+
+def test_what_makes_no_network_is_refused(examples):
+    register_network("nothing", "builtins:list")
+    spec = make_task("cartpole").spec
+    with pytest.raises(ValueError, match=r"'nothing': builtins:list gives a list; it must be a"):
+        networks.single(spec, 2, (8,), network="nothing", encoding="raw", head_scale=1.0)
+    with pytest.raises(ValueError, match="network 'residual' is registered already"):
+        register_network("residual", "other:Residual")
+    with pytest.raises(ValueError, match="network = 'lstm' is not allowed; use one of mlp, nat.*"):
+        replace(preset("ppo", "cartpole"), {"network": "lstm"}).validate()
 
 
 def test_a_boat_that_is_not_steered_is_swept_away_and_one_that_is_steered_holds(examples):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import linen
 
-from jaxgen.nn.vision import ENCODERS, convolve, max_pool, readable
+from jaxgen.nn.vision import convolve, encoder, max_pool, readable
 
 SHAPES = [
     # stride, padding, kernel, width; the last one leaves rows that no window reaches.
@@ -67,7 +67,8 @@ def test_the_smallest_images_that_an_encoder_reads(network, side):
 
     def numbers_left(height: int, width: int) -> int:
         images = jnp.zeros((2, height, width, 3), jnp.uint8)
-        params = jax.eval_shape(ENCODERS[network]((4,)).init, jax.random.key(0), images)["params"]
+        init = encoder(network, (4,)).init
+        params = jax.eval_shape(init, jax.random.key(0), images)["params"]
         return params["Dense_0"]["kernel"].shape[0]
 
     assert readable(network, side, side) and numbers_left(side, side) > 0
@@ -141,7 +142,7 @@ def scaled_kernel(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
     ("nature", (256, 256), NATURE), ("impala", (256,), IMPALA),
 ])  # fmt: skip
 def test_encoders_have_the_published_size_and_see_images_in_unit_range(name, hidden, count):
-    module = ENCODERS[name](hidden)
+    module = encoder(name, hidden)
     images = np.random.default_rng(3).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
 
     def first(key, last):
