@@ -10,6 +10,7 @@ from jaxgen.results import histories, table
 from jaxgen.results.best import copy_best
 from jaxgen.results.read import read_records
 from jaxgen.results.records import Record, check_records
+from jaxgen.results.settings import settings_text
 from jaxgen.results.store import Store
 
 
@@ -28,6 +29,7 @@ def write_outputs(
     """
     records, damaged = read_records(store)
     store.write_text("results.csv", table.csv_text(table.rows(records)))
+    store.write_text("settings.csv", settings_text(records))
     store.write_text("experiment_summary.txt", summary.summary(records, plan))
     store.write_text("experiment_summary.md", summary.summary(records, plan, markdown=True))
     by_experiment = _by_experiment(records)

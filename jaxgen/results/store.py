@@ -87,9 +87,9 @@ def open_store(root: str | Path, create: bool = True) -> "Store":
     if marker.exists():
         _check_marker(store.root, marker)
     elif any(not entry.name.startswith(".") for entry in store.root.iterdir()):
+        advice = "give a new or empty folder" if create else "check the path"
         raise StoreError(
-            f"{store.root} holds files but no store.json, so it is no results folder; "
-            "give a new or empty folder"
+            f"{store.root} holds files but no store.json, so it is no results folder; {advice}"
         )
     elif not create:
         raise StoreError(f"there are no results in {store.root}; check the path, or run first")

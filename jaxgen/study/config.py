@@ -12,6 +12,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, ClassVar, get_type_hints
 
 from jaxgen.study.networks import ACTIVATIONS, NETWORKS
@@ -349,8 +350,11 @@ def check_keys(cls: type[Config], keys: Iterable[str]) -> None:
     allowed = [field.name for field in dataclasses.fields(cls)]
     for key in keys:
         if key not in allowed:
+            close = get_close_matches(str(key), allowed, 1)
+            meant = f", perhaps {close[0]}" if close else ""
             raise BadInput(
-                f"{cls.algorithm}: unknown configuration key {key!r}; allowed: {', '.join(allowed)}"
+                f"{cls.algorithm}: unknown configuration key {key!r}{meant}; "
+                f"allowed: {', '.join(allowed)}"
             )
 
 

@@ -1,5 +1,6 @@
 """Presets and settings: each an algorithm of its own, beside the one that it changes."""
 
+import csv
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +17,7 @@ from jaxgen.report.generalisation.sections import sections
 from jaxgen.report.generalisation.settings import compare_settings, in_panels, origins, own
 from jaxgen.report.summary import summary
 from jaxgen.results.records import Record, group_cells
+from jaxgen.results.settings import settings_text
 from jaxgen.results.table import csv_text, read_csv, rows
 from synthetic_records import make_record, with_overrides
 
@@ -52,6 +54,22 @@ def test_setting_survives_a_table(both):
     names = [(cell.algorithm, cell.arm) for cell in group_cells(records)]
     back = group_cells(read_csv(csv_text(rows(records))))
     assert [(cell.algorithm, cell.arm) for cell in back] == names
+
+
+def test_a_table_says_what_each_setting_is(both):
+    """A row per run, with what differs as ``--set`` takes it."""
+    table = list(csv.DictReader(settings_text(r for group in both for r in group).splitlines()))
+    assert {(row["technique"], row["hidden"]) for row in table} == {
+        (name, hidden) for name in ("baseline", "dr") for hidden in ("", "128x128")
+    }  # fmt: skip
+    assert len({row["run"] for row in table}) == 4
+    assert all(row["num_seeds"] == "20" and row["evaluation.levels"] for row in table)
+
+
+def test_what_predicts_generalisation_names_what_it_leaves_out(both):
+    found = findings_of([record for group in both for record in group])
+    text = to_text(sections(found, draw=False))
+    assert ("Presets and settings are left out here: " + WIDE in text) == bool(found.predictions)
 
 
 def test_alias_of_a_setting_names_the_technique():

@@ -117,6 +117,37 @@ def test_several_folders_are_one_report_and_are_compared_by_seed(tmp_path, capsy
     assert "dr - baseline on A_ood." in text and "PPO:then on CartPole" in text
 
 
+def test_the_best_arm_can_be_what_counts_as_one(tmp_path, capsys):
+    """s of .3 and .4 become .75 and 1, whatever the ceiling was; an arm that trains beyond .5 still
+    has no A_ood, and the report is made again from its own rows."""
+    wide = make_record(technique="dr-wide", s=[0.2] * 5)
+    wide.result["scores"]["greedy"]["A_ood"] = None
+    root = folder_of(tmp_path / "results", [*of_height(0.3, range(2)), wide])
+    out = root / "report"
+    assert report.main([str(root), "--reference", "best-arm"]) == 0
+    assert "the mean return of the best arm there" in (out / "report.md").read_text()
+    scores = {
+        record.arm: record.result["scores"]["greedy"]
+        for record in read_csv(read_source(out).text)
+    }
+    assert scores["baseline"]["A_ood"] == pytest.approx(0.75)
+    assert scores["dr"]["A"] == pytest.approx(1.0) and scores["dr"]["grs_n"] == pytest.approx(1.0)
+    assert scores["dr-wide"]["s"] == pytest.approx([0.5] * 5)
+    assert scores["dr-wide"]["A_ood"] is None
+    first = (out / "report.md").read_bytes()
+    assert report.main([str(out)]) == 0 and (out / "report.md").read_bytes() == first
+    assert report.main([str(out), "--reference", "best-arm"]) == 2
+    assert "is no results folder, so its scores stay as they are" in capsys.readouterr().err
+    assert report.main([str(root), str(out), "--reference", "best-arm"]) == 2
+    assert "takes one folder" in capsys.readouterr().err
+
+
+def test_arms_at_random_play_are_no_reference(tmp_path, capsys):
+    root = folder_of(tmp_path / "results", of_height(-0.1, range(2)))
+    assert report.main([str(root), "--reference", "best-arm"]) == 2
+    assert "no arm can be the reference on cartpole: level 0 is uninf" in capsys.readouterr().err
+
+
 def test_report_of_several_folders_is_made_again_from_its_own(tmp_path):
     old = folder_of(tmp_path / "old", of_height(0.3, range(2)))
     new = folder_of(tmp_path / "new", of_height(0.5, range(2)))

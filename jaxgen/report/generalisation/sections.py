@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxgen.report import figures, style
 from jaxgen.report.document import Block, Picture, Section, Table
-from jaxgen.report.generalisation import pictures, words
+from jaxgen.report.generalisation import pictures, reference, words
 from jaxgen.report.generalisation.evidence import (
     MIN_SEEDS,
     PRIMARY,
@@ -95,6 +95,8 @@ def _opening(findings: Findings, best: str, foretold: str) -> Section:
         f"brackets are 95 % bootstrap intervals over seeds, from {MIN_SEEDS} seeds on; differences "
         "are by seed."
     )
+    if (findings.making or {}).get("reference"):
+        blocks.append(reference.WORDS)
     if folders := (findings.making or {}).get("folders"):
         blocks.append(
             f"Several folders are here: {words.listing(folders)}. An algorithm is named with its "
@@ -245,8 +247,12 @@ def _prediction(findings: Findings, foretold: str, illustrate: Illustrate) -> Se
     names = [prediction.predictor.name for prediction in predicted]
     predictor = next(p for p in PREDICTORS if p.name in names)
     cells = own(findings.cells)
+    left_out = {cell.algorithm for cell in findings.cells} - {cell.algorithm for cell in cells}
+    names_left_out = words.listing(sorted(left_out))
     blocks: list[Block] = [
-        foretold, prediction_table(predicted), *transfer_tables(findings),
+        foretold,
+        *([f"Presets and settings are left out here: {names_left_out}."] if left_out else []),
+        prediction_table(predicted), *transfer_tables(findings),
         illustrate("agreement", lambda: pictures.agreement(cells, predictor),
                    f"{predictor.name} of every run against its {PRIMARY}; colours are arms."),
     ]  # fmt: skip
