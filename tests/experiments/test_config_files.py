@@ -101,7 +101,7 @@ def test_workers_find_files_from_any_folder(tmp_path, monkeypatch):
     ("words", "message"),
     [
         (["--set", "learning_rate=1e-4..1e-2"], "learning_rate has a range, which only a search"),
-        (["--set", "learning_rat=1"], "unknown configuration key 'learning_rat', perhaps learning_rate; allowed: total"),
+        (["--set", "learning_rat=1"], "key 'learning_rat', perhaps learning_rate; allowed: total"),
         (["--set", "learning_rate=high"], "learning_rate = 'high' is not allowed; use a number"),
         (["--set", "hidden=0x8"], "hidden"),
         (["--plugin", "none.py"], "none.py is not allowed; give a Python file, e.g. my_env.py"),

@@ -46,7 +46,7 @@ REFUSED = (
     ("gar@learning_rate", "'learning_rate' behind an @; write FIELD=VALUE"),
     ("gar@learning_rate=", "'learning_rate=' behind an @; write FIELD=VALUE"),
     ("gar@clip=.1@clip=.2", "sets a hyper-parameter twice; set each once"),
-    ("gar@learning_rat=.1", "ppo: unknown configuration key 'learning_rat', perhaps learning_rate; allowed: total_steps,"),
+    ("gar@learning_rat=.1", "unknown configuration key 'learning_rat', perhaps learning_rate;"),
     ("gar@learning_rate=high", "ppo: learning_rate = 'high' is not allowed; use a number"),
     ("gar@learning_rate=nan", "learning_rate = nan is not allowed; use a finite number"),
     ("gar@num_steps=1.5", "ppo: num_steps = '1.5' is not allowed; use a whole number"),
