@@ -10,7 +10,7 @@ import jax
 from jaxgen.study.cards import ALGORITHM_CARDS
 from jaxgen.study.config import Config, float_fields
 from jaxgen.study.spec import Replay
-from jaxgen.types import Array, Discrete, EnvSpec, Metrics, Policy, PyTree, Transition
+from jaxgen.types import Array, Box, Discrete, EnvSpec, Metrics, Policy, PyTree, Transition
 
 PRIMARY = ""
 """The parameter group whose agreement is a run's; others are reported under their names."""
@@ -128,5 +128,18 @@ def discrete_actions(algorithm: str, spec: EnvSpec) -> Discrete:
         raise ValueError(
             f"{algorithm} is not allowed on {spec.name}, whose actions are {spec.actions}: it "
             "needs Discrete ones; use an algorithm that takes a Box"
+        )
+    return spec.actions
+
+
+def box_actions(algorithm: str, spec: EnvSpec) -> Box:
+    """Return the actions of an environment for an algorithm that chooses numbers.
+
+    Raises ValueError if they are others.
+    """
+    if not isinstance(spec.actions, Box):
+        raise ValueError(
+            f"{algorithm} is not allowed on {spec.name}, whose actions are {spec.actions}: it "
+            "needs a Box; use an algorithm that takes Discrete ones"
         )
     return spec.actions

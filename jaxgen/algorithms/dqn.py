@@ -7,7 +7,6 @@ start of learning are those of `jaxgen.algorithms.off_policy`.
 from functools import partial
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -149,7 +148,7 @@ def _make_batch(
     best = network.apply(online, transition.next_obs).argmax(-1)
     reward = config.reward_scale * transition.reward
     gamma = transition.extras if config.n_step > 1 else config.gamma
-    targets = td_target(reward, transition.terminated, ops.chosen(judged, best), gamma)
+    targets = off_policy.td_target(reward, transition.terminated, ops.chosen(judged, best), gamma)
     return Batch(transition.obs, transition.action, targets)
 
 
@@ -158,25 +157,6 @@ def _loss(network: Network, variables: Variables, batch: Batch) -> tuple[Array, 
     value = ops.chosen(network.apply_in_loss(variables, batch.obs), batch.action)
     error = ops.huber(value - batch.target).mean()
     return error, {"loss": error, "q": value.mean()}
-
-
-def td_target(
-    reward: Array, terminated: Array, next_value: Array, gamma: Array | float
-) -> Array:
-    """Target ``r + gamma (1 - terminated) v'``; a truncation bootstraps.
-
-    Args:
-      reward: float32 ``[...]``.
-      terminated: bool ``[...]``.
-      next_value: value of the true successor, float32 ``[...]``.
-      gamma: discount, a number or float32 ``[...]``.
-
-    Returns:
-      float32 ``[...]``.
-    """
-    chex.assert_equal_shape([reward, terminated, next_value])
-    chex.assert_type([reward, terminated, next_value], [float, bool, float])
-    return reward + gamma * (1.0 - terminated) * next_value
 
 
 def _flawed(config: DQNConfig, rollout: Any) -> Any:

@@ -93,6 +93,25 @@ def replayed(
     return update
 
 
+def td_target(
+    reward: Array, terminated: Array, next_value: Array, gamma: Array | float
+) -> Array:
+    """Target ``r + gamma (1 - terminated) v'``; a truncation bootstraps.
+
+    Args:
+      reward: float32 ``[...]``.
+      terminated: bool ``[...]``.
+      next_value: value of the true successor, float32 ``[...]``.
+      gamma: discount, a number or float32 ``[...]``.
+
+    Returns:
+      float32 ``[...]``.
+    """
+    chex.assert_equal_shape([reward, terminated, next_value])
+    chex.assert_type([reward, terminated, next_value], [float, bool, float])
+    return reward + gamma * (1.0 - terminated) * next_value
+
+
 def newest_observations(
     config: OffPolicyConfig, store: Replay, ring: PyTree, iteration: Array
 ) -> Array:

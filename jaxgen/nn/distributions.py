@@ -4,6 +4,7 @@ A head belongs to a space of actions. An algorithm asks the head how many output
 have and how many random words an action takes; it never asks which space it is.
 """
 
+import math
 from collections.abc import Callable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.nn import ops
-from jaxgen.nn.random import uniform_of
+from jaxgen.nn.random import normal_of, uniform_of
 from jaxgen.types import Array, Box, Discrete, Policy, PyTree
 
 
@@ -105,6 +106,54 @@ class Point(NamedTuple):
         """Return the action, whatever the words ``[..., 1]`` are."""
         chex.assert_equal_shape_prefix([self.action, words], self.action.ndim - 1)
         return self.action
+
+
+MIN_LOG_STD, MAX_LOG_STD = -20.0, 2.0
+"""Bounds of the logarithm of a state-dependent standard deviation (Haarnoja et al. 2018)."""
+
+
+class TanhNormal(NamedTuple):
+    """Independent normal numbers ``[..., A]`` that tanh squashes into a `Box`'s (-1, 1)."""
+
+    mean: Array
+    log_std: Array
+
+    @classmethod
+    def of(cls, outputs: Array) -> "TanhNormal":
+        """Make it of a network's outputs ``[..., 2 A]``."""
+        chex.assert_type(outputs, float)
+        mean, log_std = jnp.split(outputs, 2, axis=-1)
+        return cls(mean, jnp.clip(log_std, MIN_LOG_STD, MAX_LOG_STD))
+
+    def best(self) -> Array:
+        """Return the squashed means float32 ``[..., A]``."""
+        return jnp.tanh(self.mean)
+
+    def sample(self, words: Array) -> Array:
+        """Draw actions float32 ``[..., A]``: words uint32 ``[..., A]``."""
+        return self.transform(normal_of(words))[0]
+
+    def transform(self, noise: Array) -> tuple[Array, Array]:
+        """Make actions of standard normal noise ``[..., A]``, and their log-density ``[...]``.
+
+        Both have gradients by the mean and the deviation. The density of the squashed number is
+        that of the normal one over 1 - tanh(x)^2, whose logarithm is 2 (log 2 - x - softplus(-2
+        x)), which stays exact where tanh is 1 (Haarnoja et al. 2018, appendix C, eq. 21).
+        """
+        chex.assert_equal_shape([self.mean, self.log_std, noise])
+        number = self.mean + jnp.exp(self.log_std) * noise
+        normal = -0.5 * jnp.square(noise) - self.log_std - 0.5 * LOG_TWO_PI
+        slope = 2 * (LOG_TWO - number - jax.nn.softplus(-2 * number))
+        return jnp.tanh(number), (normal - slope).sum(-1)
+
+
+LOG_TWO, LOG_TWO_PI = math.log(2), math.log(2 * math.pi)
+
+
+def squashed(actions: Box) -> Head[TanhNormal]:
+    """Make a head of a mean and a log-deviation for each number of an action."""
+    num = len(actions.low)
+    return Head(2 * num, num, TanhNormal.of)
 
 
 def categorical(actions: Discrete) -> Head[Categorical]:

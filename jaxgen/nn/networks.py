@@ -131,12 +131,15 @@ class _MLP(linen.Module):
     @linen.compact
     def __call__(self, x: Array) -> Array:
         product = partial(_one_hot_product, self.num_codes) if self.num_codes else _hidden_product
-        of_hidden, of_head = INITIALISERS[self.initialisation]
+        of_hidden, of_head, of_bias = INITIALISERS[self.initialisation]
         for width in self.hidden:
-            x = linen.Dense(width, kernel_init=of_hidden, dot_general=product)(x)
+            bias = of_bias(x.shape[-1])
+            x = linen.Dense(width, kernel_init=of_hidden, bias_init=bias, dot_general=product)(x)
             x, product = self.activation(x), _hidden_product
-        head = of_head(self.head_scale)
-        return linen.Dense(self.num_outputs, kernel_init=head, dot_general=_head_product)(x)
+        head, bias = of_head(self.head_scale), of_bias(x.shape[-1])
+        return linen.Dense(
+            self.num_outputs, kernel_init=head, bias_init=bias, dot_general=_head_product
+        )(x)
 
 
 _lecun = linen.initializers.lecun_normal()
@@ -146,12 +149,29 @@ def _scaled_lecun(gain: Any) -> Callable[..., Array]:
     return lambda *arguments: gain * _lecun(*arguments)
 
 
+def _no_bias(fan_in: int) -> Callable[..., Array]:
+    del fan_in
+    return linen.initializers.zeros
+
+
+def _within(fan_in: int) -> Callable[..., Array]:
+    """Uniform within ``1 / sqrt(fan_in)`` of 0."""
+    limit = fan_in**-0.5
+    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -limit, limit)
+
+
+def _fan_in_uniform(gain: Any) -> Callable[..., Array]:
+    return lambda key, shape, dtype: gain * _within(shape[0])(key, shape, dtype)
+
+
 INITIALISERS = {
-    "orthogonal": (linen.initializers.orthogonal(2**0.5), linen.initializers.orthogonal),
-    "lecun": (_lecun, _scaled_lecun),
+    "orthogonal": (linen.initializers.orthogonal(2**0.5), linen.initializers.orthogonal, _no_bias),
+    "lecun": (_lecun, _scaled_lecun, _no_bias),
+    "uniform": (_fan_in_uniform(1.0), _fan_in_uniform, _within),
 }
-"""The initialiser of the weights of hidden layers, and, by its gain, of the output layer; lecun is
-a truncated normal with variance ``1 / fan_in`` (LeCun et al. 1998)."""
+"""The initialiser of the weights of hidden layers, that of the output layer by its gain, and that
+of biases by the number of inputs. lecun is a truncated normal with variance ``1 / fan_in`` (LeCun
+et al. 1998); uniform is within ``1 / sqrt(fan_in)`` of 0, biases too, as PyTorch starts."""
 
 
 # Products ``[..., I]`` by ``[I, O]`` with gradients of their own.
@@ -372,6 +392,39 @@ def _shared_actor_critic(
 
     init = lambda key: _variables(module.init(key, _nothing(spec, network)))  # noqa: E731
     return flat(init, apply, in_turn=True)
+
+
+def twin_critics(
+    spec: EnvSpec,
+    hidden: tuple[int, ...],
+    *,
+    activation: Callable[[Array], Array] = jax.nn.relu,
+    initialisation: str = "orthogonal",
+) -> Network:
+    """Two MLPs that judge an action, each with weights of its own.
+
+    ``apply`` takes observations and actions, (``[..., *obs_shape]``, ``[..., A]`` in [-1, 1]), and
+    gives values ``[2, ...]``. Both are one product of matrices with an axis more.
+    """
+    module = _MLP(hidden, 1, 1.0, activation, 0, initialisation)
+    inputs = encode(spec, "raw")
+
+    def judged(obs: Array, action: Array) -> Array:
+        return jnp.concatenate([inputs(obs), action], axis=-1)
+
+    def init(key: Array) -> Variables:
+        example = judged(
+            jnp.zeros(spec.obs_shape, spec.obs_dtype), jnp.zeros(spec.actions.shape, jnp.float32)
+        )
+        keys = jax.random.split(key)
+        return Variables(jax.vmap(lambda key: module.init(key, example)["params"])(keys))
+
+    def apply(variables: Variables, judged_pair: tuple[Array, Array]) -> Array:
+        encoded = judged(*judged_pair)
+        one = lambda trained: _outputs(module, Variables(trained), encoded)[..., 0]  # noqa: E731
+        return jax.vmap(one)(variables.trained)
+
+    return flat(init, apply)
 
 
 def _example(spec: EnvSpec, inputs: Callable[[Array], Array]) -> Array:

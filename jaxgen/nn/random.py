@@ -42,6 +42,16 @@ def uniform_of(words: Any) -> Any:
     return (words >> 8).astype(np.float32) * 2.0**-24
 
 
+def normal_of(words: Array) -> Array:
+    """Standard normal numbers float32, one of each word uint32 ``[...]``, within 5.4 of 0.
+
+    The inverse of the distribution function, at the middle of one of 2^24 intervals.
+    """
+    # 1 - 2^-24 is the next number below 1.
+    middle = uniform_of(words) + np.float32(2.0**-25)
+    return np.float32(2**0.5) * jax.lax.erf_inv(2 * middle - 1)
+
+
 def random_permutation(key: Array, size: int) -> Array:
     """A random bijection of ``0 .. size-1``, int32 ``[size]``, without sorting.
 

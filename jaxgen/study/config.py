@@ -23,7 +23,7 @@ SHIFT_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The variation levels of evaluation; 0 is the training environment."""
 
 
-INITIALISATIONS = ("orthogonal", "lecun")
+INITIALISATIONS = ("orthogonal", "lecun", "uniform")
 MAX_FRAMES = 16
 MAX_COUNT = 2**31 - 1
 """Counters in compiled programs are int32."""
@@ -236,6 +236,44 @@ class DQNConfig(OffPolicyConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SACConfig(OffPolicyConfig):
+    """Soft actor-critic with two critics and a learned temperature (Haarnoja et al. 2018b)."""
+
+    algorithm: ClassVar[str] = "sac"
+    shares: ClassVar[tuple[str, ...]] = ("gamma", "tau")
+    positive: ClassVar[tuple[str, ...]] = ("reward_scale", "initial_temperature")
+
+    tau: float = 0.005
+    """Share of the way that the target critics move to the critics with each update."""
+    target_entropy: float = 1.0
+    """Entropy that the temperature holds the policy to, in -nats for each dimension of an action
+    in [-1, 1]: 1 is -dim A (Haarnoja et al. 2018b), .5 is -dim A / 2."""
+    initial_temperature: float = 1.0
+    adam_eps: float = 1e-8
+    reward_scale: float = 1.0
+    """Rewards are multiplied by it before targets are made; returns are reported unscaled."""
+    activation: str = "relu"
+    """Function between the layers of an ``mlp``; other networks have their own."""
+    initialisation: str = "uniform"
+    """``uniform`` (as in PyTorch), ``orthogonal`` (gain sqrt 2) or ``lecun``, of the weights."""
+
+    @property
+    def updates_per_step(self) -> float:
+        """Updates for each environment step, whatever the number of environments."""
+        return self.updates_per_iteration / self.steps_per_iteration
+
+    def validate(self) -> None:
+        """See `OffPolicyConfig.validate`."""
+        super().validate()
+        _require_activation(self)
+        _require(self, "network", self.network == "mlp", "mlp")
+        _require(self, "initialisation", self.initialisation in INITIALISATIONS,
+                 " or ".join(INITIALISATIONS))
+        _require(self, "buffer_size", self.ring_size >= self.batch_per_variation,
+                 f"a ring of at least a batch per variation, {self.batch_per_variation}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ESConfig(Config):
     """OpenAI evolution strategies (Salimans et al. 2017)."""
 
@@ -255,7 +293,7 @@ class ESConfig(Config):
     curve_interval: int = 5
     """Generations between two points of the learning curve."""
     initialisation: str = "orthogonal"
-    """``orthogonal`` (gain sqrt 2), or ``lecun``, of the weights."""
+    """``orthogonal`` (gain sqrt 2), ``lecun`` or ``uniform``, of the weights."""
     activation: str = "tanh"
     """Function between the layers of an ``mlp``; other networks have their own."""
 

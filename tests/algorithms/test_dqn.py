@@ -61,7 +61,7 @@ def test_td_target_bootstraps_unless_terminated():
         reward=np.full(4, 0.25, np.float32), terminated=flags[0], truncated=flags[1]  # pyright: ignore
     )
     four = np.full(4, 4, np.float32)
-    target = jax.jit(dqn.td_target)(rollout.reward, rollout.terminated, four, 0.9)
+    target = jax.jit(off_policy.td_target)(rollout.reward, rollout.terminated, four, 0.9)
     np.testing.assert_allclose(target, [3.85, 3.85, 0.25, 0.25], rtol=1e-6)
 
 
