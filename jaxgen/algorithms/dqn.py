@@ -14,6 +14,7 @@ from jaxgen.algorithms import off_policy
 from jaxgen.algorithms.base import Algorithm, RolloutShape, discrete_actions
 from jaxgen.algorithms.learner import Adam, Learner, Optimizer, decay_of
 from jaxgen.nn import networks, ops
+from jaxgen.nn.layers import ACTIVATIONS
 from jaxgen.nn.networks import Network, Variables
 from jaxgen.nn.random import uniform_of
 from jaxgen.study.config import DQNConfig
@@ -54,7 +55,7 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
     network = networks.single(
         spec, discrete_actions(config.algorithm, spec).num, config.hidden, network=config.network,
         encoding=config.encoding, head_scale=1.0,
-        activation=networks.ACTIVATIONS[config.activation],
+        activation=ACTIVATIONS[config.activation],
     )
     store = off_policy.make_replay(config, spec)
     adam = Adam(config.learning_rate, decay_of(technique), config.adam_eps, config.max_grad_norm)

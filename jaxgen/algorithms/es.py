@@ -23,6 +23,7 @@ from jaxgen.algorithms.gradients import Combined, combine
 from jaxgen.algorithms.learner import Adam, Learner, Optimizer, decay_of
 from jaxgen.nn import networks, ops
 from jaxgen.nn.distributions import policy_of, preferred
+from jaxgen.nn.layers import ACTIVATIONS
 from jaxgen.nn.networks import Network, Variables
 from jaxgen.study.config import ESConfig
 from jaxgen.techniques import Rule, Technique
@@ -53,7 +54,7 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
     network = networks.single(
         spec, head.num_outputs, config.hidden, network=config.network, encoding="one_hot",
         head_scale=config.head_scale, initialisation=config.initialisation,
-        activation=networks.ACTIVATIONS[config.activation],
+        activation=ACTIVATIONS[config.activation],
     )
     adam = Adam(config.learning_rate, decay_of(technique), config.adam_eps)
     learner, num_trained = Learner(technique, adam, network), network.num_trained

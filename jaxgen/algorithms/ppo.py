@@ -15,7 +15,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxgen.algorithms.base import Algorithm, RolloutShape, discrete_actions
+from jaxgen.algorithms.base import Algorithm, RolloutShape
 from jaxgen.algorithms.gradients import Loss
 from jaxgen.algorithms.learner import (
     Adam,
@@ -26,7 +26,8 @@ from jaxgen.algorithms.learner import (
     update_keys,
 )
 from jaxgen.nn import networks, ops, random
-from jaxgen.nn.distributions import Distribution, Head, categorical, policy_of
+from jaxgen.nn.distributions import Distribution, Head, policy_head, policy_of
+from jaxgen.nn.layers import ACTIVATIONS
 from jaxgen.nn.networks import Network, Variables
 from jaxgen.study.config import PPOConfig
 from jaxgen.techniques import Technique
@@ -62,14 +63,17 @@ class Batch(NamedTuple):
     log_prob: Array
     advantage: Array
     target: Array
+    value: Array | tuple[()]
+    """Values before the update, where their changes are clipped."""
 
 
 def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
     """Build PPO; see `jaxgen.algorithms.base.Algorithm` for the contract."""
-    head = categorical(discrete_actions(config.algorithm, spec))
+    head = policy_head(spec.actions, config.policy)
     network = networks.actor_critic(
         spec, head.num_outputs, config.hidden, encoding="one_hot", network=config.network,
-        activation=networks.ACTIVATIONS[config.activation],
+        activation=ACTIVATIONS[config.activation], num_free=head.num_free,
+        normalized=config.normalize_observations,
     )
     adam = Adam(
         config.learning_rate, decay_of(technique), config.adam_eps, config.max_grad_norm
@@ -93,7 +97,8 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
     ) -> tuple[State, Metrics]:
         rollout, scale = _scaled(config, state.scale, rollout)
         batch, explained = _make_batch(config, network, spec, actor, rollout)
-        optimizer, metrics = _learn(config, learner, loss, state.optimizer, batch, key)
+        annealed = _annealed(config, learner, iteration)
+        optimizer, metrics = _learn(config, annealed, loss, state.optimizer, batch, key)
         optimizer = learner.refresh(optimizer, rollout.obs)
         return State(optimizer, scale), metrics | {"explained_variance": explained}
 
@@ -101,7 +106,8 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
         """Take a whole rollout as one minibatch; see `Algorithm`."""
         rollout, _ = _scaled(config, state.scale, rollout)
         batch, _ = _make_batch(config, network, spec, actor, rollout)
-        batch = batch._replace(advantage=_normalise(batch.advantage))
+        if config.advantages == "minibatch":
+            batch = batch._replace(advantage=_normalise(batch.advantage))
         return learner.half_gradients(actor, loss, batch)
 
     return Algorithm(
@@ -132,9 +138,10 @@ def _learn(
     ) -> tuple[Optimizer, Metrics]:
         index, key = inputs
         batch = jax.tree.map(lambda leaf: leaf[:, index], data)
-        # Normalised before the minibatch is split by variation, so that every arm sees the same
-        # advantages.
-        batch = batch._replace(advantage=_normalise(batch.advantage))
+        if config.advantages == "minibatch":
+            # Normalised before the minibatch is split by variation, so that every arm sees the
+            # same advantages.
+            batch = batch._replace(advantage=_normalise(batch.advantage))
         return learner.step(optimizer, loss, batch, key)
 
     inputs = order, update_keys(key, len(order), learner.draws)
@@ -163,7 +170,7 @@ def _loss(
     log_ratio = distribution.log_prob(batch.action) - batch.log_prob
     ratio = jnp.exp(log_ratio)
     policy_loss = clipped_surrogate(ratio, batch.advantage, config.clip).mean()
-    value_loss = 0.5 * jnp.square(value - batch.target).mean()
+    value_loss = 0.5 * _value_errors(config, value, batch).mean()
     # The sign after the mean: before it, the total rounds otherwise than in earlier results.
     entropy = -distribution.negative_entropy().mean()
     total = policy_loss + config.value_weight * value_loss - config.entropy * entropy
@@ -175,6 +182,23 @@ def _loss(
         "approx_kl": (ratio - 1 - log_ratio).mean(),
         "clip_fraction": (jnp.abs(ratio - 1) > config.clip).mean(),
     }
+
+
+def _value_errors(config: PPOConfig, value: Array, batch: Batch) -> Array:
+    """Squared errors ``[B]``; the worse one, where changes of the value are clipped."""
+    errors = jnp.square(value - batch.target)
+    if not config.clip_values:
+        return errors
+    change = jnp.clip(value - batch.value, -config.clip, config.clip)
+    return jnp.maximum(errors, jnp.square(batch.value + change - batch.target))
+
+
+def _annealed(config: PPOConfig, learner: Learner, iteration: Array) -> Learner:
+    """The learner with the learning rate of an iteration."""
+    if not config.anneal_learning_rate:
+        return learner
+    rate = config.learning_rate * (1 - iteration / config.num_iterations)
+    return learner._replace(adam=learner.adam._replace(learning_rate=rate))
 
 
 def _make_batch(
@@ -190,7 +214,12 @@ def _make_batch(
     done = rollout.terminated | rollout.truncated
     advantage = ops.generalized_advantages(delta, done, config.gamma, config.gae_lambda)
     target = advantage + value
-    batch = Batch(rollout.obs, rollout.action, rollout.extras.log_prob, advantage, target)
+    if config.advantages == "batch":
+        advantage = _normalise(advantage)
+    elif config.advantages == "variation":
+        advantage = jax.vmap(_normalise, in_axes=1, out_axes=1)(advantage)
+    known = value if config.clip_values else ()
+    batch = Batch(rollout.obs, rollout.action, rollout.extras.log_prob, advantage, target, known)
     return batch, ops.explained_variance(value, target)
 
 

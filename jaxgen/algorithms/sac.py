@@ -19,6 +19,7 @@ from jaxgen.algorithms.gradients import Combined
 from jaxgen.algorithms.learner import Adam, Learner, Optimizer, decay_of
 from jaxgen.nn import networks
 from jaxgen.nn.distributions import Head, TanhNormal, policy_of, squashed
+from jaxgen.nn.layers import ACTIVATIONS
 from jaxgen.nn.networks import Network, Variables
 from jaxgen.nn.random import normal_of, random_words, uniform_of
 from jaxgen.study.config import SACConfig
@@ -131,7 +132,7 @@ def make_sac(config: SACConfig, technique: Technique, spec: EnvSpec) -> Algorith
 def _make_parts(config: SACConfig, technique: Technique, spec: EnvSpec) -> Parts:
     head = squashed(box_actions(config.algorithm, spec))
     options: dict[str, Any] = {
-        "activation": networks.ACTIVATIONS[config.activation],
+        "activation": ACTIVATIONS[config.activation],
         "initialisation": config.initialisation,
     }
     policy = networks.mlp(

@@ -11,6 +11,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import chex
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import betaln, digamma
 
 from jaxgen.nn import ops
 from jaxgen.nn.random import normal_of, uniform_of
@@ -53,6 +54,8 @@ class Head(NamedTuple, Generic[Kind]):
     """W, of each action."""
     of: Callable[[Array], Kind]
     """outputs float32 ``[..., O]`` -> how to choose actions."""
+    num_free: int = 0
+    """The last outputs that are parameters of their own, the same for all observations."""
     gives_scores: bool = False
     """Outputs are a logit for each `Discrete` action."""
 
@@ -147,6 +150,88 @@ class TanhNormal(NamedTuple):
         return jnp.tanh(number), (normal - slope).sum(-1)
 
 
+class Normal(NamedTuple):
+    """Independent normal numbers ``[..., A]``; those beyond a `Box` act at its edge."""
+
+    mean: Array
+    log_std: Array
+
+    @classmethod
+    def of(cls, outputs: Array) -> "Normal":
+        """Make it of a network's outputs ``[..., 2 A]``."""
+        chex.assert_type(outputs, float)
+        return cls(*jnp.split(outputs, 2, axis=-1))
+
+    def best(self) -> Array:
+        """Return the means float32 ``[..., A]``."""
+        return self.mean
+
+    def sample(self, words: Array) -> Array:
+        """Draw actions float32 ``[..., A]``, without bounds: words uint32 ``[..., A]``."""
+        return self.mean + jnp.exp(self.log_std) * normal_of(words)
+
+    def log_prob(self, action: Array) -> Array:
+        """Log-density of actions ``[..., A]``, before they are clipped -> float32 ``[...]``."""
+        chex.assert_equal_shape([self.mean, action])
+        distance = (action - self.mean) * jnp.exp(-self.log_std)
+        return -(0.5 * jnp.square(distance) + self.log_std + 0.5 * LOG_TWO_PI).sum(-1)
+
+    def negative_entropy(self) -> Array:
+        """Mean log-density in nats, float32 ``[...]``."""
+        return -(self.log_std + 0.5 * (1 + LOG_TWO_PI)).sum(-1)
+
+
+class Beta(NamedTuple):
+    """Independent beta-distributed numbers, stretched from (0, 1) to (-1, 1) (Chou et al. 2017).
+
+    Both parameters are above 1, so that each density has one maximum, inside. An action stands for
+    the number that it is made of: its density is that of the number, over 2 for each dimension.
+    """
+
+    alpha: Array
+    beta: Array
+
+    @classmethod
+    def of(cls, outputs: Array) -> "Beta":
+        """Make it of a network's outputs ``[..., 2 A]``: softplus, then 1 more, `MAX_BETA` at most,
+        since the logarithm of the gamma function loses digits of float32 beyond."""
+        chex.assert_type(outputs, float)
+        parameters = jnp.minimum(1 + jax.nn.softplus(outputs), MAX_BETA)
+        return cls(*jnp.split(parameters, 2, axis=-1))
+
+    def best(self) -> Array:
+        """Return the means float32 ``[..., A]``."""
+        return (self.alpha - self.beta) / (self.alpha + self.beta)
+
+    def sample(self, words: Array) -> Array:
+        """Draw actions float32 ``[..., A]``: words uint32 ``[..., 2]`` are a key of each."""
+        keys = jax.random.wrap_key_data(words.reshape(-1, 2), impl="threefry2x32")
+        flat = (part.reshape(-1, part.shape[-1]) for part in self)
+        number = jax.vmap(jax.random.beta)(keys, *flat).reshape(self.alpha.shape)
+        return 2 * number.clip(BETA_EDGE, 1 - BETA_EDGE) - 1
+
+    def log_prob(self, action: Array) -> Array:
+        """Log-density of actions ``[..., A]`` -> float32 ``[...]``."""
+        chex.assert_equal_shape([self.alpha, action])
+        number = ((action + 1) / 2).clip(BETA_EDGE, 1 - BETA_EDGE)
+        density = (self.alpha - 1) * jnp.log(number) + (self.beta - 1) * jnp.log1p(-number)
+        return (density - betaln(self.alpha, self.beta) - LOG_TWO).sum(-1)
+
+    def negative_entropy(self) -> Array:
+        """Mean log-density in nats, float32 ``[...]``."""
+        alpha, beta = self
+        total = alpha + beta
+        entropy = (
+            betaln(alpha, beta) - (alpha - 1) * digamma(alpha) - (beta - 1) * digamma(beta)
+            + (total - 2) * digamma(total)
+        )  # fmt: skip
+        return -(entropy + LOG_TWO).sum(-1)
+
+
+MAX_BETA = 1000.0
+"""The largest parameter of a `Beta`."""
+BETA_EDGE = 1e-6
+"""The distance that numbers keep from 0 and 1, where a density is 0 or has no logarithm."""
 LOG_TWO, LOG_TWO_PI = math.log(2), math.log(2 * math.pi)
 
 
@@ -154,6 +239,21 @@ def squashed(actions: Box) -> Head[TanhNormal]:
     """Make a head of a mean and a log-deviation for each number of an action."""
     num = len(actions.low)
     return Head(2 * num, num, TanhNormal.of)
+
+
+def policy_head(actions: Discrete | Box, policy: str) -> Head[Distribution]:
+    """Make the head of a policy that learns by the gradient of its density.
+
+    Args:
+      actions: `Discrete` ones have a logit each.
+      policy: gaussian or beta, for a `Box`.
+    """
+    if isinstance(actions, Discrete):
+        return categorical(actions)
+    num = len(actions.low)
+    if policy == "beta":
+        return Head(2 * num, 2, Beta.of)
+    return Head(2 * num, num, Normal.of, num_free=num)
 
 
 def categorical(actions: Discrete) -> Head[Categorical]:

@@ -39,6 +39,22 @@ def generalized_advantages(
     return advantages
 
 
+class Moments(NamedTuple):
+    """Number, mean and variance of numbers ``[...]``, each over samples of its own."""
+
+    count: Array
+    mean: Array
+    variance: Array
+
+    def merge(self, count: Array, mean: Array, variance: Array) -> "Moments":
+        """The moments of both parts together (Chan et al. 1979)."""
+        total, apart = self.count + count, mean - self.mean
+        squares = (
+            self.variance * self.count + variance * count + apart**2 * self.count * count / total
+        )
+        return Moments(total, self.mean + apart * count / total, squares / total)
+
+
 class RewardScale(NamedTuple):
     """Running moments of discounted sums of rewards."""
 
@@ -85,14 +101,11 @@ def scale_rewards(
         return jnp.where(done_t, 0.0, sums), sums
 
     running, sums = jax.lax.scan(add, scale.sums, (reward, done))
-    # Moments of both parts together (Chan et al. 1979).
-    count, size = scale.count, jnp.float32(sums.size)
-    total, apart = count + size, sums.mean() - scale.mean
-    squares = scale.variance * count + sums.var() * size + apart**2 * count * size / total
-    mean, variance = scale.mean + apart * size / total, squares / total
+    before = Moments(scale.count, scale.mean, scale.variance)
+    moments = before.merge(jnp.float32(sums.size), sums.mean(), sums.var())
     limit = MAX_SCALED_REWARD
-    scaled = jnp.clip(reward / jnp.sqrt(variance + 1e-8), -limit, limit)
-    return scaled, RewardScale(running, total, mean, variance)
+    scaled = jnp.clip(reward / jnp.sqrt(moments.variance + 1e-8), -limit, limit)
+    return scaled, RewardScale(running, *moments)
 
 
 def explained_variance(prediction: Array, target: Array) -> Array:

@@ -23,6 +23,8 @@ SHIFT_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The variation levels of evaluation; 0 is the training environment."""
 
 
+POLICIES = ("gaussian", "beta")
+ADVANTAGES = ("minibatch", "batch", "variation", "none")
 INITIALISATIONS = ("orthogonal", "lecun", "uniform")
 MAX_FRAMES = 16
 MAX_COUNT = 2**31 - 1
@@ -111,7 +113,10 @@ class PPOConfig(Config):
     algorithm: ClassVar[str] = "ppo"
     shares: ClassVar[tuple[str, ...]] = ("gamma", "gae_lambda", "clip")
     positive: ClassVar[tuple[str, ...]] = ("max_grad_norm",)
-    added: ClassVar[tuple[str, ...]] = ("activation",)
+    added: ClassVar[tuple[str, ...]] = (
+        "activation", "policy", "normalize_observations", "advantages", "clip_values",
+        "anneal_learning_rate",
+    )
 
     num_epochs: int
     """Passes over each rollout."""
@@ -129,12 +134,30 @@ class PPOConfig(Config):
     """Divide rewards by the running standard deviation of discounted returns, then clip to 10."""
     activation: str = "tanh"
     """Function between the layers of an ``mlp``; other networks have their own."""
+    policy: str = "gaussian"
+    """Distribution over the actions of a Box: ``gaussian``, whose deviation does not depend on the
+    observation and whose actions are clipped for the environment alone, or ``beta``, within the
+    bounds (Chou et al. 2017). Discrete actions have their own."""
+    normalize_observations: bool = False
+    """Subtract the running mean of observations, divide by their deviation, then clip to 10."""
+    advantages: str = "minibatch"
+    """Samples whose advantages get mean 0 and deviation 1: each ``minibatch``, the whole ``batch``
+    of an iteration, that of each ``variation``, or ``none``."""
+    clip_values: bool = False
+    """Clip changes of the value as the policy's ratio is clipped (Huang et al. 2022, 9)."""
+    anneal_learning_rate: bool = False
+    """Let the learning rate fall linearly to 0 over the budget."""
 
     def validate(self) -> None:
         """See `Config.validate`; minibatches must divide the rollout of a variation."""
         super().validate()
         _require_positive(self, "num_epochs", "num_minibatches")
         _require_activation(self)
+        _require(self, "policy", self.policy in POLICIES, " or ".join(POLICIES))
+        _require(self, "advantages", self.advantages in ADVANTAGES,
+                 f"one of {', '.join(ADVANTAGES)}")
+        _require(self, "normalize_observations",
+                 not self.normalize_observations or self.network == "mlp", "False but with mlp")
         samples = self.num_envs * self.num_steps
         _require(self, "num_minibatches", samples % self.num_minibatches == 0,
                  f"a divisor of num_envs x num_steps = {samples}")
