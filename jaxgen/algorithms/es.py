@@ -57,16 +57,7 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
         activation=ACTIVATIONS[config.activation],
     )
     adam = Adam(config.learning_rate, decay_of(technique), config.adam_eps)
-    learner, num_trained = Learner(technique, adam, network), network.num_trained
-
-    def prepare(state: Optimizer, iteration: Array, key: Array) -> Population:
-        half = jax.random.normal(key, (config.population // 2, num_trained))
-        noise = jnp.concatenate([half, -half])
-        members = state.params[:num_trained][None] + config.sigma * noise
-        if num_trained < state.params.size:
-            statistics = jnp.tile(state.params[num_trained:], (config.population, 1))
-            members = jnp.concatenate([members, statistics], axis=1)
-        return Population(jax.vmap(network.unravel)(members), noise)
+    learner = Learner(technique, adam, network)
 
     def act(population: Population, obs: Array, words: Array) -> tuple[Array, PyTree]:
         of_members = obs.reshape(obs.shape[0], config.population, -1, *obs.shape[2:])
@@ -95,7 +86,7 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
 
     return Algorithm(
         init=learner.init,
-        prepare=prepare,
+        prepare=lambda state, _, key: _perturbed(config, network, state.params, key),
         act=act,
         policy=policy_of(head, lambda params, obs: network.apply(network.unravel(params), obs)),
         params=lambda state: state.params,
@@ -109,6 +100,18 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
         in_turn=network.in_turn,
         count_steps=lambda rollout: first_episode(rollout.done).sum().astype(jnp.int32),
     )
+
+
+def _perturbed(config: ESConfig, network: Network, params: Array, key: Array) -> Population:
+    """The members around a parameter vector, in antithetic pairs; statistics are not perturbed."""
+    num_trained = network.num_trained
+    half = jax.random.normal(key, (config.population // 2, num_trained))
+    noise = jnp.concatenate([half, -half])
+    members = params[:num_trained][None] + config.sigma * noise
+    if num_trained < params.size:
+        statistics = jnp.tile(params[num_trained:], (config.population, 1))
+        members = jnp.concatenate([members, statistics], axis=1)
+    return Population(jax.vmap(network.unravel)(members), noise)
 
 
 def _combined(

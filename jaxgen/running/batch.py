@@ -237,7 +237,7 @@ def _train_chunk(
     """Train as ``program.train``, compiled ahead; metrics of the batch's lanes and iterations."""
     programs, num_lanes = trainer.shared.compiled, len(lanes.seed)
     if num_lanes not in programs:
-        trainer.session.reporter.note(f"{trainer.batch.label}: compiling")
+        trainer.session.reporter.stage(f"{trainer.batch.label}: compiling")
         with timed(seconds, "compile"):
             programs[num_lanes] = trainer.program.learner.compile(lanes, carry, content)
         # A kill from here on costs no compilation.

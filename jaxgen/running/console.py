@@ -13,7 +13,7 @@ from jaxgen.study.spec import RunSpec
 
 PLAIN_SECONDS, LONG_SECONDS = 15.0, 600.0
 """Where there is no terminal to redraw a progress line on: the least time between two lines, each
-in another quarter of the work, and the time after which there is one in any case."""
+of another stage or half of the work, and the time after which there is one in any case."""
 
 
 class Console:
@@ -35,7 +35,8 @@ class Console:
         """Lines on the screen that the next ones replace."""
         self._last = time.monotonic()
         self._headline = ""
-        self._quarter: tuple[str, int] | None = None
+        self._said: tuple[str, int] | None = None
+        """The stage of the last plain line, or the program and its half; None: before the first."""
 
     def note(self, text: str) -> None:
         """Print a line."""
@@ -44,23 +45,31 @@ class Console:
 
     def progress(self, label: str, env_steps: float, total: float, rate: float) -> None:
         """Redraw the progress line, or print one now and then."""
+        line = progress_line(label, env_steps, total, rate)
+        self._redraw(line, (label, int(2 * env_steps / total)))
+
+    def stage(self, text: str) -> None:
+        """Redraw the progress line, or print one if the last was a while ago; the first always."""
+        if self._said is None:
+            self._last -= PLAIN_SECONDS
+        self._redraw(text, (text, 0))
+
+    def _redraw(self, line: str, part: tuple[str, int]) -> None:
         if self._quiet:
             return
-        line = progress_line(label, env_steps, total, rate)
         if self._live:
             self._pending = max(1, self._pending)
             self._clear()
             print(line, end="", file=self._stream, flush=True)
             self._pending = 1
-        elif self._is_due(label, int(4 * env_steps / total)):
+        elif self._is_due(part):
             print(line, file=self._stream, flush=True)
 
-    def _is_due(self, label: str, quarter: int) -> bool:
+    def _is_due(self, part: tuple[str, int]) -> bool:
         """Whether a plain line is to be printed; if so, it is remembered."""
         seconds = time.monotonic() - self._last
-        is_new = (label, quarter) != self._quarter and seconds >= PLAIN_SECONDS
-        if is_new or seconds >= LONG_SECONDS:
-            self._last, self._quarter = time.monotonic(), (label, quarter)
+        if (part != self._said and seconds >= PLAIN_SECONDS) or seconds >= LONG_SECONDS:
+            self._last, self._said = time.monotonic(), part
             return True
         return False
 

@@ -26,7 +26,7 @@ def finish(trainer: Trainer, state: Progress) -> None:
     rest to do. The order matters: the checkpoint goes last.
     """
     session, batch, program = trainer.session, trainer.batch, trainer.program
-    session.reporter.note(f"{batch.label}: trained, evaluating")
+    session.reporter.stage(f"{batch.label}: trained, evaluating")
     with timed(state.seconds, "evaluate"):
         params = program.learner.params(trainer.lanes, state.carry)
         episodes = trainer.references.suite.episodes

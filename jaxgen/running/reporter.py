@@ -19,6 +19,10 @@ class Reporter(Protocol):
         """Say something that a person should know."""
         ...
 
+    def stage(self, text: str) -> None:
+        """Say what begins now, and may take a while."""
+        ...
+
     def progress(self, label: str, env_steps: float, total: float, rate: float) -> None:
         """Say how far a program is, in env steps of all lanes, and at what rate in steps/s."""
         ...

@@ -518,9 +518,15 @@ def test_elsewhere_a_plain_line_is_printed_now_and_then(monkeypatch):
     monkeypatch.setattr("jaxgen.running.console.time.monotonic", lambda: now[0])
     stream = io.StringIO()
     console = Console(stream=stream)
-    for now[0] in (1.0, PLAIN_SECONDS, PLAIN_SECONDS + 1, 2 * PLAIN_SECONDS):
-        console.progress("a", now[0], 100, 1)
-    expected = [progress_line("a", PLAIN_SECONDS * k, 100, 1) for k in (1, 2)]
+    console.stage("a: compiling")
+    for second, done in ((1, 0), (15, 10), (16, 60), (30, 70), (45, 80)):
+        now[0] = second * PLAIN_SECONDS / 15
+        console.progress("a", done, 100, 1)
+    console.stage("a: trained, evaluating")
+    now[0] += 1
+    console.stage("b: compiling")
+    halves = [progress_line("a", done, 100, 1) for done in (10, 70)]
+    expected = ["a: compiling", *halves, "a: trained, evaluating"]
     assert stream.getvalue().splitlines() == expected
 
 

@@ -49,6 +49,9 @@ class Recorder:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
+    def stage(self, text: str) -> None:
+        self.notes.append(text)
+
     def progress(self, label: str, env_steps: float, total: float, rate: float) -> None:
         self.env_steps.append(env_steps)
 

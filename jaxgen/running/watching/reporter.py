@@ -77,6 +77,10 @@ class Watched:
         """Tell the other reporter."""
         self._reporter.note(text)
 
+    def stage(self, text: str) -> None:
+        """Tell the other reporter."""
+        self._reporter.stage(text)
+
     def progress(self, label: str, env_steps: float, total: float, rate: float) -> None:
         """Tell the other reporter."""
         self._reporter.progress(label, env_steps, total, rate)

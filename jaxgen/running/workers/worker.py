@@ -40,6 +40,10 @@ class WorkerReporter:
         """Pass it on."""
         self._inner.note(text)
 
+    def stage(self, text: str) -> None:
+        """Pass it on."""
+        self._inner.stage(text)
+
     def progress(self, label: str, env_steps: float, total: float, rate: float) -> None:
         """Remember it, and pass it on."""
         self._progress = {
