@@ -267,6 +267,7 @@ def test_without_procgen_all_else_is_checked(capsys, tmp_path, monkeypatch):
 def test_without_this_mujoco_all_else_is_checked(capsys, tmp_path, monkeypatch, found, what):
     for name in ("check_start", "check_libraries"):
         monkeypatch.setattr(doctor, name, list)
+    monkeypatch.setattr(procgen_games, "installed", lambda: False)
     monkeypatch.setattr(mujoco_engine, "installed", lambda: found)
     assert main(["doctor", "--out", str(tmp_path)]) == 0
     remedy = f'{what}: pip install "mujoco==3.17.0"'
