@@ -1,9 +1,12 @@
 """Environment steps per second: CartPole and the grid against gymnax, XLand-MiniGrid, NAVIX,
-envpool, Gymnasium and minigrid, with random actions and all outputs written.
+envpool, Gymnasium and minigrid, and HalfCheetah against Gymnasium, with random actions and all
+outputs written.
 
 JAX environments, ours and the peers', run a scan on one device, as a user of vmap would, and with
 the batch split over all devices. Gymnasium, minigrid and envpool are stepped from Python; minigrid
 and envpool's grid, which take minutes there, not with 8192.
+
+HalfCheetah lives on the host: ours steps all of them in one call of MuJoCo, Gymnasium each in turn.
 """
 
 import sys
@@ -50,14 +53,24 @@ def _on(contender: Contender, name: str, all_devices: bool) -> Contender:
     return contender._replace(name=name, args=args)
 
 
+def half_cheetah(num_envs: int) -> Case:
+    """Contenders with HalfCheetah."""
+    module = "contenders.numpy_environments"
+    return Case(f"halfcheetah n={num_envs}", {"num_envs": num_envs}, [
+        Contender(OWN, f"{module}:half_cheetah"),
+        Contender("gymnasium", f"{module}:gymnasium_half_cheetah"),
+    ])  # fmt: skip
+
+
 def main() -> int:
-    """Measure all sizes of both environments."""
+    """Measure all sizes of the JAX environments, and HalfCheetah."""
     options = parse(parser(__doc__, "env_throughput"))
     sizes = SIZES[1:3] if options.quick else SIZES
     cases = [
         Case(f"{environment} n={size}", {"num_envs": size}, contenders(environment, size))
         for environment in ("cartpole", "minigrid") for size in sizes
     ]
+    cases.append(half_cheetah(SIZES[1]))
     title = "Environment steps, random actions, outputs written"
     return run_benchmark(cases, "env_throughput", title, options)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from envs_jax import unavailable
-from envs_jax.cards import gymnax
+from envs_jax.cards import gymnax, mujoco
 from jaxgen.running.command import configure
 from jaxgen.running.flags import INSTEAD, add_running
 from jaxgen.study.cards import (
@@ -13,6 +13,7 @@ from jaxgen.study.cards import (
     environment_card,
     environment_names,
     register_environment,
+    registry_name,
 )
 from jaxgen.study.cards.base import Listing
 from jaxgen.study.config import SHIFT_LEVELS
@@ -140,7 +141,9 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
                        f"{', '.join(environment_names(Listing.BY_NAME))}, gymnax:ID")
     group.add_argument("--vary", nargs="+", default=[], metavar="NAME=LOW:HIGH",
                        help="of environments of gymnax (--env gymnax:Acrobot-v1): parameters and "
-                            "their values at levels 0 and 1")
+                            "their values at levels 0 and 1; of MuJoCo (--env halfcheetah), the "
+                            f"factor that is shifted: {', '.join(mujoco.VARY)} (default: "
+                            f"{mujoco.VARY[0]})")
     group.add_argument("--reference", type=float, metavar="R",
                        help="of those, the return that counts as 1 where none is known")
     group.add_argument("--all", action="store_true",
@@ -217,18 +220,33 @@ def _environments(args: argparse.Namespace) -> list[str]:
 
 
 def _named(args: argparse.Namespace) -> list[str]:
-    """The environments that are named; those of gymnax are registered with what varies."""
-    vary = dict(map(_ends, args.vary))
-    wanted = [name for name in args.env if name.startswith((gymnax.WORD, gymnax.PREFIX))]
-    if bool(vary) != bool(wanted):
+    """The environments that are named; what varies in them is registered with their cards."""
+    robots = [name for name in args.env if registry_name(name) in mujoco.NAMES]
+    worlds = [name for name in args.env if name.startswith((gymnax.WORD, gymnax.PREFIX))]
+    # Of both, the words of gymnax are those with values.
+    factors = [word for word in args.vary if robots and not (worlds and "=" in word)]
+    vary = dict(_ends(word) for word in args.vary if word not in factors)
+    if bool(vary) != bool(worlds):
         raise BadInput(
             "--vary says what grows with the level in an environment of gymnax: give both, as in "
             "--env gymnax:Acrobot-v1 --vary link_mass_1=1:1.5"
         )
-    cards = {name: gymnax.varied(name, vary, args.reference) for name in wanted}
+    cards = {name: gymnax.varied(name, vary, args.reference) for name in worlds}
+    cards |= {name: mujoco.varied(environment_card(name), _factor(factors)) for name in robots}
     for card in cards.values():
         register_environment(card, replace=True)
-    return [cards[name].name if name in cards else name for name in args.env]
+    return [cards[name].name if name in cards else registry_name(name) for name in args.env]
+
+
+def _factor(words: Sequence[str]) -> str:
+    """What the level shifts in a robot of MuJoCo; without words, all factors."""
+    word, *others = words or mujoco.VARY[:1]
+    if others or word not in mujoco.VARY:
+        raise BadInput(
+            f"--vary {' '.join(words)} is not allowed for {', '.join(mujoco.NAMES)}; use one of "
+            f"{', '.join(mujoco.VARY)}"
+        )
+    return word
 
 
 def _ends(word: str) -> tuple[str, tuple[float, float]]:

@@ -147,7 +147,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _doctor(args: argparse.Namespace) -> int:
     findings = []
-    for finding in doctor.examine(doctor.all_checks(args.out, procgen_to_check)):
+    checks = doctor.all_checks(args.out, procgen_to_check, missing_engine)
+    for finding in doctor.examine(checks):
         print(finding, flush=True)
         findings.append(finding)
     print(doctor.summarise(findings))
@@ -165,6 +166,13 @@ def procgen_to_check() -> doctor.Games:
         play=code.format(play_games.__name__),
         show=code.format(show_levels.__name__),
     )
+
+
+def missing_engine() -> str | None:
+    """The lack of MuJoCo, for doctor."""
+    from envs_jax.mujoco_engine import missing
+
+    return missing()
 
 
 def play_games() -> None:

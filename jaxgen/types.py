@@ -395,7 +395,7 @@ class HostTask(Protocol):
     def evaluation(
         self, words: np.ndarray, levels: tuple[float, ...], num_episodes: int, num_slots: int
     ) -> HostEpisodes:
-        """Lay out fixed episodes: words uint32 ``[K, W]``, a row per level."""
+        """Lay out fixed episodes: words uint32 ``[K, W]``, by level; alike with ``same_starts``."""
         ...
 
     def kinds(self, levels: tuple[float, ...], num_episodes: int) -> "EpisodeKinds":

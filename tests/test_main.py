@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from envs_jax import make_task, procgen_games
+from envs_jax import make_task, mujoco_engine, procgen_games
 from jaxgen import evaluate, preset, save_agent
 from jaxgen.__main__ import describe_level, main, procgen_to_check
 from jaxgen.evaluation.agent import Agent
@@ -234,6 +234,8 @@ def test_doctor_finds_this_installation_in_order(capsys, tmp_path):
     if not procgen_games.missing():
         assert "OK       procgen: 16 games run" in text
         assert "levels 0 to 9 are distinct, and the same each time" in text
+    if not mujoco_engine.missing():
+        assert "OK       mujoco 3.17.0" in text
     assert not list(tmp_path.iterdir())
 
 
@@ -253,6 +255,27 @@ def test_without_procgen_all_else_is_checked(capsys, tmp_path, monkeypatch):
     assert_refused(
         capsys, ["levels", "starpilot"], f"environment 'starpilot' cannot be played: {remedy}"
     )
+
+
+@pytest.mark.parametrize(
+    ("found", "what"),
+    [
+        (None, "mujoco is not installed; install it"),
+        ("3.10.0", "mujoco 3.10.0 computes other numbers than 3.17.0; install that"),
+    ],
+)
+def test_without_this_mujoco_all_else_is_checked(capsys, tmp_path, monkeypatch, found, what):
+    for name in ("check_start", "check_libraries"):
+        monkeypatch.setattr(doctor, name, list)
+    monkeypatch.setattr(procgen_games, "installed", lambda: False)
+    monkeypatch.setattr(mujoco_engine, "installed", lambda: found)
+    assert main(["doctor", "--out", str(tmp_path)]) == 0
+    remedy = f'{what}: pip install "mujoco==3.17.0"'
+    assert f"WARNING  HalfCheetah is not available; {remedy}" in lines_of(capsys)
+    for name in ("halfcheetah", "HalfCheetah-v5"):
+        assert_refused(
+            capsys, ["levels", name], f"environment {name!r} cannot be played: {remedy}"
+        )
 
 
 def test_a_library_of_the_system_that_procgen_lacks_is_named(capsys, tmp_path, monkeypatch):
@@ -328,10 +351,11 @@ def test_what_is_handed_in_may_raise():
     def broken():
         raise ImportError("no numpy")
 
-    checks = doctor.all_checks(Path("."), broken)
-    (finding,) = doctor.examine({"procgen": checks["procgen"]})
-    assert finding.status == "PROBLEM"
-    assert "procgen: the check itself failed (ImportError: no numpy)" in finding.what
+    checks = doctor.all_checks(Path("."), broken, broken)
+    for name in ("procgen", "mujoco"):
+        (finding,) = doctor.examine({name: checks[name]})
+        assert finding.status == "PROBLEM"
+        assert f"{name}: the check itself failed (ImportError: no numpy)" in finding.what
 
 
 def test_python_and_memory(tmp_path, monkeypatch):

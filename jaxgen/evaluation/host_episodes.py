@@ -23,6 +23,8 @@ NUM_SLOTS = 64
 """Episodes that run at the same time, if there are as many."""
 NUM_WORDS = 4
 """Words of randomness, uint32, that a host environment gets for a lane or a level."""
+ALL_LEVELS = 2**31
+"""Folded into a key in place of a level where all levels start alike: no level has this number."""
 
 
 class QueuedEpisodes(NamedTuple):
@@ -42,10 +44,16 @@ def host_words(key: Array) -> np.ndarray:
 def make_host_episodes(
     task: HostTask, key: Array, levels: tuple[float, ...], num_episodes: int
 ) -> QueuedEpisodes:
-    """Build the evaluation episodes of each level from ``key``."""
+    """Build the evaluation episodes of each level from ``key``.
+
+    A task with ``same_starts`` gets the same words for all levels.
+    """
     num_slots = min(NUM_SLOTS, len(levels) * num_episodes)
     level_keys = [jax.random.split(jax.random.fold_in(key, level)) for level in level_ids(levels)]
-    contents = np.stack([host_words(content_key) for content_key, _ in level_keys])
+    content_keys = [content_key for content_key, _ in level_keys]
+    if getattr(task, "same_starts", False):
+        content_keys = [jax.random.fold_in(key, ALL_LEVELS)] * len(levels)
+    contents = np.stack([host_words(content_key) for content_key in content_keys])
     episodes = task.evaluation(contents, levels, num_episodes, num_slots)
 
     def words(num_words: int) -> np.ndarray:

@@ -186,7 +186,7 @@ def host_suite(task: HostTask, key: Array, levels: tuple[float, ...], num_episod
         random=lambda: on_host.random_host_returns(task.spec, episodes),
         known=known,
         level_seeds=episodes.episodes.level_seeds,
-        first_images=lambda: on_host.first_images(episodes),
+        first_images=lambda: on_host.first_images(_seen(task.spec, episodes)),
         films=partial(_host_films, task.spec, episodes),
     )
 
@@ -196,10 +196,17 @@ def _choose(policy: Policy, sampled: bool, params: Array, obs: Array, words: Arr
     return acting(policy, params, sampled).choose(obs, words)
 
 
+def _seen(spec: EnvSpec, episodes: on_host.QueuedEpisodes) -> on_host.QueuedEpisodes:
+    """Episodes that show images; BadInput: these show numbers, and nothing draws them."""
+    if not spec.is_image:
+        raise BadInput(f"{spec.name} cannot be drawn: it runs on the host and shows no images")
+    return episodes
+
+
 def _host_films(
     spec: EnvSpec, episodes: on_host.QueuedEpisodes, chosen_by: Acting, num_frames: int, keep: Keep
 ) -> Iterator[Film]:
-    filmed = on_host.Filmed(episodes.episodes, keep)
+    filmed = on_host.Filmed(_seen(spec, episodes).episodes, keep)
     returns = on_host.play(spec, episodes._replace(episodes=filmed), chosen_by, num_frames)
     for number, total in enumerate(returns[0]):
         yield Film(filmed.frames[number], filmed.lengths[number], float(total))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxgen.study.arms import Arm, is_possible, parse_arm, technique_of
-from jaxgen.study.cards import ENVIRONMENT_CARDS, environment_card
+from jaxgen.study.cards import ENVIRONMENT_CARDS, environment_card, registry_name
 from jaxgen.study.config import Config, replace
 from jaxgen.study.networks import IMAGE_ENCODERS
 from jaxgen.study.presets import (
@@ -104,6 +104,7 @@ def make_study(
         seed that is negative or repeated, a hyper-parameter that is not allowed, a budget too
         small for one iteration, a level outside [0, 1].
     """
+    environments = [registry_name(name) for name in environments]
     _check_axis("environment", environments)
     _check_axis("algorithm", algorithms)
     _check_offered(arms, algorithms)

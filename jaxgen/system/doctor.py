@@ -2,7 +2,8 @@
 
 A check yields findings; one that raises becomes a problem itself, so that the rest is still seen.
 What can end a process (drivers, procgen's C++) runs in a child with a time limit. Importing this
-module imports neither JAX nor an environment; what must be known of procgen is handed in.
+module imports neither JAX nor an environment; what must be known of procgen and MuJoCo is handed
+in.
 """
 
 import importlib
@@ -81,12 +82,16 @@ class Child(NamedTuple):
     """Why it did not end as it should; None: it did."""
 
 
-def all_checks(out: Path, find_games: Callable[[], Games]) -> dict[str, Check]:
+def all_checks(
+    out: Path, find_games: Callable[[], Games], missing_engine: Callable[[], str | None]
+) -> dict[str, Check]:
     """Every check by what it looks at.
 
     Args:
       out: where results would go.
       find_games: is asked within a check, so that it may raise.
+      missing_engine: says within a check what MuJoCo's robots lack and what to do about it; None:
+        nothing.
     """
     return {
         "Python": check_python,
@@ -96,6 +101,7 @@ def all_checks(out: Path, find_games: Callable[[], Games]) -> dict[str, Check]:
         "libraries": check_libraries,
         "start of JAX": check_start,
         "procgen": lambda: check_procgen(find_games()),
+        "mujoco": lambda: check_mujoco(missing_engine),
         "results folder": lambda: check_out(out),
     }
 
@@ -278,6 +284,14 @@ def check_procgen(games: Games) -> Iterator[Finding]:
     else:
         yield Finding("OK", f"procgen: {len(games.names)} games run")
     yield check_levels(games)
+
+
+def check_mujoco(missing: Callable[[], str | None]) -> Iterator[Finding]:
+    """Its version is the one whose numbers are known."""
+    if what := missing():
+        yield Finding("WARNING", "HalfCheetah is not available", what)
+    else:
+        yield Finding("OK", f"mujoco {_version('mujoco')}")
 
 
 def remedy_of(fault: str) -> str:

@@ -65,8 +65,14 @@ def environment_names(*listings: Listing) -> list[str]:
     ]
 
 
+def registry_name(name: str) -> str:
+    """The registry name that an alias stands for; any other name as it is."""
+    return next((card.name for card in ENVIRONMENT_CARDS.values() if name in card.aliases), name)
+
+
 def environment_card(name: str) -> EnvironmentCard:
-    """The card of an environment; ValueError names what is allowed."""
+    """The card of an environment, or of an alias; ValueError names what is allowed."""
+    name = registry_name(name)
     for prefix, make in FAMILIES.items():
         if name.startswith(prefix) and name not in ENVIRONMENT_CARDS:
             register_environment(make(name))

@@ -100,6 +100,8 @@ class EnvironmentCard:
 
     name: str
     task: TaskCard
+    aliases: tuple[str, ...] = ()
+    """Other names that a person may write for it, such as that of another library."""
     title: Title = Title()
     setups: Mapping[str, Setup] = field(default_factory=dict)
     """Setups by the name of the algorithm."""

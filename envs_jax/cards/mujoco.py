@@ -1,0 +1,62 @@
+"""Cards of MuJoCo's robots in the version 5 of Gymnasium: HalfCheetah.
+
+Nobody knows the best return of a shifted robot. So the scores of all levels have one fixed upper
+reference: the return that published agents reach at level 0. 1 is no bound, and an s(v) below 1
+under shift may be the best that is possible there; returns compare arms without it.
+"""
+
+from dataclasses import replace
+
+from jaxgen.study.cards.base import EnvironmentCard, Limits, Listing, Setup, TaskCard, Title
+from jaxgen.study.config import ESConfig
+
+VARY = ("all", "mass", "friction", "gear")
+"""Factors that the level shifts: all of them, or one alone."""
+HALF_CHEETAH_OPTIONS = {
+    "vary": "all", "frame_skip": 5, "forward_reward_weight": 1.0, "ctrl_cost_weight": 0.1,
+    "reset_noise_scale": 0.1, "eval_reset_noise_scale": None,
+    "exclude_current_positions_from_observation": True,
+}  # fmt: skip
+"""Options of the task with Gymnasium's defaults; ``eval_reset_noise_scale`` is that of evaluation
+episodes, None: the one of training."""
+
+
+def _missing() -> str | None:
+    from envs_jax.mujoco_engine import missing
+
+    return missing()
+
+
+HALF_CHEETAH = EnvironmentCard(
+    name="halfcheetah",
+    aliases=("HalfCheetah-v5",),
+    title=Title("HalfCheetah", "HalfCheetah"),
+    listing=Listing.BY_NAME,
+    task=TaskCard(
+        make="envs_jax.mujoco_envs:MujocoTask",
+        fixed={"name": "halfcheetah"},
+        options=HALF_CHEETAH_OPTIONS,
+        describe="envs_jax.mujoco_envs:describe_level",
+        missing=_missing,
+    ),
+    # An episode takes 1 000 steps, 11 to 24 us each; nothing on the host is probed.
+    limits=Limits(episodes=100, curve_episodes=10, quick_episodes=2, can_probe=False),
+    setups={
+        "es": Setup(
+            ESConfig(
+                total_steps=10_000_000, learning_rate=0.02, hidden=(64, 64), num_envs=32,
+                num_steps=1000, population=32, sigma=0.05,
+            ),
+            seconds=25.0,
+            quick={"population": 4, "num_envs": 4, "num_steps": 100},
+        ),
+    },
+)
+
+CARDS = (HALF_CHEETAH,)
+NAMES = tuple(card.name for card in CARDS)
+
+
+def varied(card: EnvironmentCard, word: str) -> EnvironmentCard:
+    """The card of a robot of which one factor, or all of them, are shifted: a word of `VARY`."""
+    return replace(card, task=replace(card.task, options={**card.task.options, "vary": word}))

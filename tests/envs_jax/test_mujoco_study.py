@@ -1,0 +1,94 @@
+"""A study on HalfCheetah: its names, what varies, and a run from the command line to its files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from envs_jax import mujoco_engine, mujoco_robots
+from experiments import matrix
+from experiments.command_line import parse, study_of
+from jaxgen.evaluation.saving import load_agent
+from jaxgen.study.cards import ENVIRONMENT_CARDS, environment_card
+from jaxgen.study.product import make_study
+from small_runs import refused, run
+
+WORDS = ["--algo", "es", "--technique", "baseline", "--seeds", "0"]
+
+
+@pytest.fixture(autouse=True)
+def forgotten(monkeypatch):
+    """What is registered here is gone afterwards, and mujoco is taken to be there."""
+    before = dict(ENVIRONMENT_CARDS)
+    with monkeypatch.context() as patch:
+        patch.setattr(mujoco_engine, "installed", lambda: mujoco_engine.VERSION)
+        yield
+    ENVIRONMENT_CARDS.clear()
+    ENVIRONMENT_CARDS.update(before)
+
+
+def test_gymnasiums_name_is_another_name_of_it():
+    assert environment_card("HalfCheetah-v5") is environment_card("halfcheetah")
+    (group,) = make_study(["HalfCheetah-v5"], ["es"], ["baseline"], [0]).groups
+    assert group.environment == "halfcheetah"
+    with pytest.raises(ValueError, match="environment 'halfcheetah' is given twice"):
+        make_study(["halfcheetah", "HalfCheetah-v5"], ["es"], ["baseline"], [0])
+
+
+def options_of(*words: str) -> dict[str, dict]:
+    """Task options by environment of what a command line asks for."""
+    groups = study_of(parse([*WORDS, *words])).groups
+    return {group.environment: group.specs[0].task_options for group in groups}
+
+
+def test_one_factor_can_be_named_on_the_command_line():
+    assert options_of("--env", "HalfCheetah-v5")["halfcheetah"]["vary"] == "all"
+    for factor in ("mass", "friction", "gear", "all"):
+        options = options_of("--env", "halfcheetah", "--vary", factor)
+        assert options["halfcheetah"]["vary"] == factor
+    # A command says all that varies: that of an earlier one is forgotten.
+    options_of("--env", "halfcheetah", "--vary", "mass")
+    assert options_of("--env", "halfcheetah")["halfcheetah"]["vary"] == "all"
+
+
+def test_beside_gymnax_each_takes_its_own_words():
+    options = options_of(
+        "--env", "gymnax:Pendulum-v1", "halfcheetah", "--vary", "l=1:1.5", "gear"
+    )
+    assert options["gymnax-Pendulum-v1"]["vary"] == {"l": [1.0, 1.5]}
+    assert options["halfcheetah"]["vary"] == "gear"
+
+
+@pytest.mark.parametrize("word", [["gravity"], ["mass", "gear"], ["mass=1:2"]])
+def test_what_cannot_vary_is_refused_in_one_line(capsys, word):
+    words = [*WORDS, "--env", "halfcheetah", "--vary", *word, "--list"]
+    message = f"--vary {' '.join(word)} is not allowed for halfcheetah; use one of all, mass, fric"
+    refused(matrix.main, "matrix.py", words, capsys, message)
+
+
+def test_without_mujoco_a_study_is_refused_before_it_begins(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(mujoco_engine, "installed", lambda: None)
+    words = [*WORDS, "--env", "halfcheetah", "--out", str(tmp_path / "out")]
+    message = (
+        "environment 'halfcheetah' cannot be played: mujoco is not installed; install it: pip "
+        'install "mujoco==3.17.0"'
+    )
+    refused(matrix.main, "matrix.py", words, capsys, message)
+    assert not (tmp_path / "out").exists()
+    assert matrix.main([*words, "--list"]) == 0
+
+
+def test_a_run_from_the_command_line_to_its_files(monkeypatch, tmp_path: Path):
+    """Episodes of 40 steps; the agent knows what its world was."""
+    pytest.importorskip("mujoco")
+    robot = mujoco_robots.ROBOTS["halfcheetah"]._replace(max_episode_steps=40)
+    monkeypatch.setitem(mujoco_robots.ROBOTS, "halfcheetah", robot)
+    study = study_of(parse([*WORDS, "--env", "HalfCheetah-v5", "--vary", "mass", "--quick"]))
+    run(study, tmp_path)
+    folder = next(tmp_path.glob("runs/es_halfcheetah_baseline-*/seed_0000"))
+    agent = load_agent(folder)
+    assert agent.task_options and agent.task_options["vary"] == "mass"
+    with np.load(folder / "history.npz") as history:
+        seeds = history["episodes_evaluation_level_seed"].reshape(5, -1)
+        assert (seeds == seeds[0]).all()
+        assert (history["episodes_length"] == 40).all() and len(history["episodes_length"])
