@@ -38,7 +38,7 @@ def _add_programs(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--lanes-per-program", type=_lanes, metavar="N",
                        help="runs (arm x seed) that train together; more are trained in turn "
                             "(default auto: as many as memory holds, on a CPU at most 9 a device)")
-    group.add_argument("--bridge", choices=("callback", "loop"), default="callback",
+    group.add_argument("--bridge", choices=("callback", "loop", "steps"),
                        help="how starpilot's games are stepped: from inside of the compiled "
                             "program, or by a Python loop")
 

@@ -35,7 +35,7 @@ class Options:
     """The least time between two checkpoints."""
     memory_share: float = 1.0
     """The part of the memory that is free which this process may take; others take the rest."""
-    bridge: Literal["callback", "loop"] = "callback"
+    bridge: Literal["callback", "loop", "steps"] | None = None
     """How environments on the host are stepped, see `jaxgen.training.host`."""
     keep_agents: bool = True
     """Keep every agent beside its results, in ``agent.npz``; or the best ones only."""

@@ -22,7 +22,7 @@ def make_program(
     study_seed: int = 0,
     chunk: int | None = None,
     devices: Sequence[Any] | None = None,
-    bridge: BridgeKind = "callback",
+    bridge: BridgeKind | None = None,
 ) -> Program:
     """Build the program of a task and an algorithm; nothing compiles before the first call.
 
@@ -34,15 +34,17 @@ def make_program(
       chunk: the most iterations of one call of ``train``, where an environment in JAX is trained
         on; None: those between two points of the learning curve.
       devices: JAX devices, over which the lanes of such an environment are split; None: all.
-      bridge: how an environment on the host is stepped.
+      bridge: how an environment on the host is stepped; None: by a callback, or where it shows
+        numbers step by step.
 
     Raises:
       BadInput: the task is not as its protocol says.
     """
     check_task(task)
     if is_host(task):
+        bridge = bridge or ("callback" if task.spec.is_image else "steps")
         return make_host_program(
-            task, make_algorithm, example, study_seed=study_seed, bridge=bridge
+            task, make_algorithm, example, study_seed=study_seed, bridge=bridge, devices=devices
         )
     chunk = example.config.curve_iterations if chunk is None else chunk
     return make_device_program(

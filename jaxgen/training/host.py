@@ -33,12 +33,14 @@ from jaxgen.training.host_rollout import (
 from jaxgen.training.keys import IterationKeys, iteration_keys, stream_key, train_key
 from jaxgen.training.program import Carry, Collected, Lanes, MakeAlgorithm, learn
 from jaxgen.training.rollout import Ended, Episodes, action_words
+from jaxgen.training.stepwise import LaneSteps
 from jaxgen.training.trees import lane_at, stacked
 from jaxgen.types import Array, EnvSpec, HostTask, HostVecEnv, Metrics, PyTree
 
-BridgeKind = Literal["callback", "loop"]
+BridgeKind = Literal["callback", "loop", "steps"]
 BRIDGES: tuple[BridgeKind, ...] = ("callback", "loop")
-"""How a rollout steps its environment; changes no bit."""
+"""How a rollout of all lanes steps its environment; changes no bit. See `jaxgen.training.stepwise`
+for steps, which are of single lanes."""
 
 LANE_AXES: Any = Recording(0, 0, 1, 1, 1, 1, 1, 1)  # pyright: ignore
 """Axes of the lanes in a recording."""
@@ -120,6 +122,14 @@ def make_host_functions(
         fork=jax.jit(functions.fork, static_argnums=0),
     )
     return HostFunctions(acting, learner)
+
+
+def make_lane_steps(
+    task: HostTask, make_algorithm: MakeAlgorithm, study_seed: int = 0
+) -> LaneSteps:
+    """Build the functions that a `StepTrainer` compiles; arguments as of `make_host_functions`."""
+    functions = _LaneFunctions(task, make_algorithm, study_seed)
+    return LaneSteps(functions.begin, functions.act_at, functions.update)
 
 
 def init_host_carry(functions: HostFunctions, lanes: Lanes, obs: np.ndarray) -> Carry:
@@ -262,6 +272,17 @@ class _LaneFunctions(NamedTuple):
         algorithm, keys = self.algorithm(lane), self.keys(lane, iteration)
         actor = algorithm.prepare(state, iteration, keys.prepare)
         return actor, action_words(algorithm, total, keys.collect)[0]
+
+    def begin(
+        self, lane: Lanes, state: PyTree, total: Array, obs: Array, iteration: Array
+    ) -> tuple[PyTree, Array, Array, PyTree]:
+        actor, words = self.prepare(lane, state, total, iteration)
+        return actor, words, *self.act(lane, actor, obs, words[0])
+
+    def act_at(
+        self, lane: Lanes, actor: PyTree, words: Array, obs: Array, time: Array
+    ) -> tuple[Array, PyTree]:
+        return self.act(lane, actor, obs, words[time])
 
     def rollout(
         self, lane: Lanes, actor: PyTree, episodes: Episodes, words: Array, images: Any

@@ -19,6 +19,7 @@ from jaxgen.training.host import (
     init_host_carry,
     lane_of,
     make_host_functions,
+    make_lane_steps,
 )
 from jaxgen.training.keys import stream_key
 from jaxgen.training.memory import SHARED_BYTES, Memory, num_bytes, once_per_program
@@ -32,6 +33,7 @@ from jaxgen.training.program import (
     Program,
     World,
 )
+from jaxgen.training.stepwise import StepTrainer
 from jaxgen.training.trees import lane_at, with_lanes
 from jaxgen.types import Array, EnvSpec, HostTask, HostVecEnv, Metrics, PyTree
 
@@ -48,14 +50,19 @@ def make_host_program(
     *,
     study_seed: int = 0,
     bridge: BridgeKind = "callback",
+    devices: Sequence[Any] | None = None,
 ) -> Program:
     """The functions of a `Program` around a host environment; its content is a `HostVecEnv`.
 
-    Arguments as of `make_host_functions` and `HostTrainer`. There is no probe.
+    Arguments as of `make_host_functions` and `HostTrainer`; ``devices`` are those of a
+    `StepTrainer`, None: all. There is no probe.
     """
     functions = make_host_functions(task, make_algorithm, example, study_seed=study_seed)
-    config = example.config
-    program = _HostProgram(task, HostTrainer(task, functions, bridge), study_seed)
+    config, stepper = example.config, None
+    if bridge == "steps":
+        steps = make_lane_steps(task, make_algorithm, study_seed)
+        stepper = StepTrainer(task.spec, steps, devices or jax.local_devices())
+    program = _HostProgram(task, HostTrainer(task, functions, bridge), study_seed, stepper)
     world = World(
         refresh_steps=None,
         content=program.content,
@@ -69,6 +76,7 @@ def make_host_program(
     )
     # At least 1: a lane that is too large for one call is refused by the bridge, which says why.
     most = max(1, task.bridge.max_envs // (config.num_variations * config.num_envs))
+    most = None if stepper else most
     chunk = max(1, STEPS_PER_CALL // config.steps_per_iteration)
     memory = once_per_program(partial(estimate_memory, task, functions))
     capacity = Capacity(memory, num_devices=1, min_lanes=1, max_lanes=most, chunk=chunk)
@@ -81,6 +89,8 @@ class _HostProgram(NamedTuple):
     task: HostTask
     trainer: HostTrainer
     study_seed: int
+    stepper: StepTrainer | None = None
+    """Trains in place of the trainer."""
 
     def content(self, lanes: Lanes, epoch: int) -> HostVecEnv:
         del epoch  # Levels are drawn by the episodes.
@@ -96,6 +106,8 @@ class _HostProgram(NamedTuple):
     def train(
         self, lanes: Lanes, carry: Carry, env: HostVecEnv, start: int, stop: int
     ) -> tuple[Carry, Metrics]:
+        if self.stepper is not None:
+            return self.stepper.train(lanes, carry, env, start, stop)
         rows = []
         for number in range(int(start), int(stop)):
             carry, metrics = self.trainer.iteration(lanes, carry, env, number)
@@ -103,8 +115,9 @@ class _HostProgram(NamedTuple):
         return carry, jax.tree.map(lambda *values: np.stack(values, 1), *rows)
 
     def compile(self, lanes: Lanes, carry: Carry, env: HostVecEnv) -> Callable:
-        del env
-        if self.trainer.bridge == "loop":
+        if self.stepper is not None:
+            self.stepper.warm(lanes, carry, env)
+        if self.trainer.bridge != "callback":
             return self.train
         functions = _compiled(self.task.spec, self.trainer.functions, lanes, carry)
         trainer = HostTrainer(self.task, functions, self.trainer.bridge)
