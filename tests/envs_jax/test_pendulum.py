@@ -73,7 +73,7 @@ def test_lockstep_with_gymnasium(episodes, level):
             physics.state = np.array([float(state.theta[at]), float(state.theta_dot[at])])
             after, expected, *ends, _ = reference.step(action[at])
             np.testing.assert_allclose(obs[at], after, rtol=0, atol=3e-6)
-            np.testing.assert_allclose(reward[at], expected, rtol=0, atol=1e-5)
+            np.testing.assert_allclose(reward[at], float(expected), rtol=0, atol=1e-5)
             assert [terminated[at], truncated[at]] == ends
     assert truncated[199].all() and not truncated[:199].any()
 
@@ -117,7 +117,8 @@ def swing_up(state, params):
     energy = inertia * state.theta_dot**2 / 2 + mass * 10 * length / 2 * (jnp.cos(state.theta) - 1)
     hold = -(20 * state.theta + 5 * state.theta_dot)
     pump = -2 * jnp.sign(energy * state.theta_dot)
-    return jnp.clip(jnp.where(jnp.abs(state.theta) < 0.3, hold, pump), -2, 2)
+    near: Any = jnp.abs(state.theta) < 0.3
+    return jnp.clip(jnp.where(near, hold, pump), -2, 2)
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0])
