@@ -13,11 +13,11 @@ from envs_jax import make_task, pendulum
 from envs_jax.pendulum import (
     Grid,
     Pendulum,
-    PendulumState,
     PendulumTask,
     best_play,
     describe_level,
     pendulum_params,
+    pendulum_state,
     sin_cos,
 )
 from experiments import matrix
@@ -117,8 +117,8 @@ def swing_up(state, params):
     energy = inertia * state.theta_dot**2 / 2 + mass * 10 * length / 2 * (jnp.cos(state.theta) - 1)
     hold = -(20 * state.theta + 5 * state.theta_dot)
     pump = -2 * jnp.sign(energy * state.theta_dot)
-    near: Any = jnp.abs(state.theta) < 0.3
-    return jnp.clip(jnp.where(near, hold, pump), -2, 2)
+    torque: Any = jnp.where(jnp.abs(state.theta) < 0.3, hold, pump)
+    return jnp.clip(torque, -2, 2)
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0])
@@ -174,7 +174,7 @@ def test_picture_shows_the_rod():
     thicker."""
 
     def rod(theta, level):
-        state = PendulumState(jnp.float32(theta), jnp.float32(0), jnp.int32(0))
+        state = pendulum_state(jnp.float32(theta), jnp.float32(0), jnp.int32(0))
         image = ENVIRONMENT.render(state, pendulum_params(jnp.float32(level)))
         return np.argwhere((image == (204, 77, 77)).all(-1))
 
