@@ -1,10 +1,11 @@
-"""Environment steps per second: CartPole and the grid against gymnax, XLand-MiniGrid, NAVIX,
-envpool, Gymnasium and minigrid, and HalfCheetah against Gymnasium, with random actions and all
-outputs written.
+"""Environment steps per second: CartPole, Pendulum and the grid against gymnax, XLand-MiniGrid,
+NAVIX, envpool, Gymnasium and minigrid, and HalfCheetah against Gymnasium, with random actions and
+all outputs written.
 
 JAX environments, ours and the peers', run a scan on one device, as a user of vmap would, and with
 the batch split over all devices. Gymnasium, minigrid and envpool are stepped from Python; minigrid
-and envpool's grid, which take minutes there, not with 8192.
+and envpool's grid, which take minutes there, not with 8192. Pendulum is measured against gymnax
+alone, with 1024 and 8192.
 
 HalfCheetah lives on the host: ours steps all of them in one call of MuJoCo, Gymnasium each in turn.
 """
@@ -13,7 +14,8 @@ import sys
 
 from harness import ALL, ONE, OWN, Case, Contender, parse, parser, run_benchmark
 
-SIZES = (1, 64, 1024, 8192)
+SIZES = {"cartpole": (1, 64, 1024, 8192), "minigrid": (1, 64, 1024, 8192), "pendulum": (1024, 8192)}
+QUICK_SIZES = 64, 1024
 FIRST_PERSON = "symbolic_first_person"
 
 
@@ -22,11 +24,14 @@ def contenders(environment: str, num_envs: int) -> list[Contender]:
     module, numpy_module = "contenders.jax_environments", "contenders.numpy_environments"
     own_contender = Contender(OWN, f"{module}:jaxgen", args={"environment": environment})
     if environment == "cartpole":
-        peers = [Contender("gymnax", f"{module}:gymnax")]
+        peers = [Contender("gymnax", f"{module}:gymnax", args={"id": "CartPole-v1"})]
         stepped = [
             Contender("gymnasium", f"{numpy_module}:gymnasium"),
             Contender("envpool", f"{numpy_module}:envpool", True, {"task": "CartPole-v1"}),
         ]
+    elif environment == "pendulum":
+        peers = [Contender("gymnax", f"{module}:gymnax", args={"id": "Pendulum-v1"})]
+        stepped = []
     else:
         peers = [
             Contender("xminigrid", f"{module}:xminigrid", True),
@@ -63,14 +68,14 @@ def half_cheetah(num_envs: int) -> Case:
 
 
 def main() -> int:
-    """Measure all sizes of the JAX environments, and HalfCheetah."""
+    """Measure all sizes of every environment."""
     options = parse(parser(__doc__, "env_throughput"))
-    sizes = SIZES[1:3] if options.quick else SIZES
     cases = [
         Case(f"{environment} n={size}", {"num_envs": size}, contenders(environment, size))
-        for environment in ("cartpole", "minigrid") for size in sizes
+        for environment, sizes in SIZES.items() for size in sizes
+        if size in QUICK_SIZES or not options.quick
     ]
-    cases.append(half_cheetah(SIZES[1]))
+    cases.append(half_cheetah(64))
     title = "Environment steps, random actions, outputs written"
     return run_benchmark(cases, "env_throughput", title, options)
 

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 import bridge
+import env_throughput
 import gar_overhead
 import harness
 import readme
 import roofline
 import train_throughput
-from contenders import own_training, scanning
+from contenders import jax_environments, own_training, scanning
 from envs_jax import make_task
 from harness import Case, Contender
 from jaxgen.algorithms import gradients
@@ -197,6 +198,22 @@ def test_driven_environments_are_all_counted(all_devices, monkeypatch):
     assert run()["steps"] == 6 * 1024
     with pytest.raises(ValueError, match="5 environments cannot be split over 2 devices"):
         scanning.drive(make, 5, True)
+
+
+def test_pendulum_is_measured_against_that_of_gymnax(monkeypatch):
+    """On one device and on both, with actions all over the same interval: 4 x 1024 steps a call."""
+    both = env_throughput.contenders("pendulum", 1024)
+    assert [contender.name for contender in both] == [
+        "jaxgen", "jaxgen, one device", "gymnax, one device", "gymnax, all devices"
+    ]
+    monkeypatch.setattr(scanning, "MIN_SECONDS", 1e-9)
+    for contender in (both[1], both[2]):
+        name = contender.function.split(":")[1]
+        run, _ = getattr(jax_environments, name)(num_envs=4, **contender.args)
+        assert run()["steps"] == 4 * 1024
+    words = jnp.array([0, 2**31, 2**32 - 1], jnp.uint32)
+    actions = scanning.numbers_from(words, -2.0, 2.0)
+    np.testing.assert_allclose(actions, [-2, 0, 2], atol=1e-6)
 
 
 @pytest.mark.slow

@@ -72,7 +72,7 @@ def folder(tmp_path_factory):
 
 # Bad input
 
-NAMES = "use one of cartpole, minigrid, starpilot, or of the others bigfish, "
+NAMES = "use one of cartpole, minigrid, starpilot, or of the others pendulum, "
 REFUSED = [
     (["levels", "pong"], f"environment 'pong' is unknown; {NAMES}"),
     (["levels", "../cartpole"], f"environment '../cartpole' is unknown; {NAMES}"),

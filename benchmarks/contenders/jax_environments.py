@@ -7,7 +7,15 @@ from typing import Any
 
 import jax
 
-from contenders.scanning import Batch, actions_from, drive, random_actions, step_with_key
+from contenders.scanning import (
+    Batch,
+    actions_from,
+    drive,
+    numbers_from,
+    random_actions,
+    random_numbers,
+    step_with_key,
+)
 from worker import Run
 
 
@@ -17,9 +25,10 @@ def jaxgen(environment: str, num_envs: int, all_devices: bool) -> tuple[Run, dic
 
     from envs_jax import make_task
     from jaxgen.nn.random import random_words
+    from jaxgen.types import Box
 
     task = make_task(environment)
-    env, num_actions = task.environment, task.spec.actions.num
+    env, space = task.environment, task.spec.actions
     banks = task.training_params(jax.random.key(1), jnp.full(1, 1 / 3))
     params = jax.tree.map(lambda leaf: leaf[0], banks)
 
@@ -29,7 +38,10 @@ def jaxgen(environment: str, num_envs: int, all_devices: bool) -> tuple[Run, dic
 
         def step(state: Any, key: jax.Array) -> tuple[Any, Any]:
             words = random_words(key, (1 + env.reset_words, num))
-            action = actions_from(words[0], num_actions)
+            if isinstance(space, Box):
+                action = numbers_from(words[0], *space.low, *space.high)[:, None]
+            else:
+                action = actions_from(words[0], space.num)
             final, state, reward, terminated, truncated = env.advance(state, action, params)
             fresh = env.reset_from(words[1:].T, params)
             done = terminated | truncated
@@ -44,11 +56,12 @@ def jaxgen(environment: str, num_envs: int, all_devices: bool) -> tuple[Run, dic
     return drive(make, num_envs, all_devices)
 
 
-def gymnax(num_envs: int, all_devices: bool) -> tuple[Run, dict]:
-    """gymnax's CartPole, vmapped as its documentation does."""
+def gymnax(id: str, num_envs: int, all_devices: bool) -> tuple[Run, dict]:
+    """gymnax's environment of this id, vmapped as its documentation does."""
     import gymnax as peer
 
-    env, params = peer.make("CartPole-v1")
+    env, params = peer.make(id)
+    space = env.action_space(params)
 
     def make(num: int) -> Batch:
         step_all = step_with_key(env.step, num)
@@ -58,7 +71,10 @@ def gymnax(num_envs: int, all_devices: bool) -> tuple[Run, dict]:
 
         def step(state: Any, key: jax.Array) -> tuple[Any, Any]:
             act_key, step_key = jax.random.split(key)
-            action = random_actions(act_key, num, env.num_actions)
+            if hasattr(space, "low"):
+                action = random_numbers(act_key, num, space.low, space.high)
+            else:
+                action = random_actions(act_key, num, space.n)
             obs, state, reward, *ends = step_all(step_key, state, action, params)
             return state, (obs, reward, *(end for end in ends if not isinstance(end, dict)))
 

@@ -68,11 +68,24 @@ def step_with_key(step: Callable, num_envs: int) -> Callable:
 
 def random_actions(key: jax.Array, num_envs: int, num_actions: int) -> jax.Array:
     """Random actions int32 ``[N]``, a word each, drawn as cheaply as jaxgen draws its words."""
+    return actions_from(_words(key, num_envs), num_actions)
+
+
+def random_numbers(key: jax.Array, num_envs: int, low: float, high: float) -> jax.Array:
+    """Random actions float32 ``[N]`` of an interval, drawn as `random_actions` are."""
+    return numbers_from(_words(key, num_envs), low, high)
+
+
+def _words(key: jax.Array, num_envs: int) -> jax.Array:
     first, second = jax.random.key_data(key)
-    words = threefry_2x32((first, second), jnp.arange(num_envs, dtype=jnp.uint32))
-    return actions_from(words, num_actions)
+    return threefry_2x32((first, second), jnp.arange(num_envs, dtype=jnp.uint32))
 
 
 def actions_from(words: jax.Array, num_actions: int) -> jax.Array:
     """Actions int32 from uint32 words, alike for all contenders."""
     return ((words >> 8) % num_actions).astype(jnp.int32)
+
+
+def numbers_from(words: jax.Array, low: float, high: float) -> jax.Array:
+    """Actions float32 in [low, high) from uint32 words, alike for all contenders."""
+    return low + (high - low) * 2.0**-24 * (words >> 8).astype(jnp.float32)

@@ -1,9 +1,9 @@
 """Cards of the environments; importing this registers them. No JAX and no NumPy."""
 
-from envs_jax.cards import cartpole, gymnax, minigrid, mujoco, procgen
+from envs_jax.cards import cartpole, gymnax, minigrid, mujoco, pendulum, procgen
 from jaxgen.study.cards import register_environment, register_family
 
-CARDS = (cartpole.CARD, minigrid.CARD, *procgen.CARDS, *mujoco.CARDS)
+CARDS = (cartpole.CARD, minigrid.CARD, pendulum.CARD, *procgen.CARDS, *mujoco.CARDS)
 """All cards, in the order in which tables show them."""
 
 for _card in CARDS:

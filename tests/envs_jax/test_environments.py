@@ -52,7 +52,7 @@ class Subject:
         return take((self.params, self.words), level)
 
 
-@pytest.fixture(scope="module", params=environment_names(Listing.DEFAULT))
+@pytest.fixture(scope="module", params=[*environment_names(Listing.DEFAULT), "pendulum"])
 def subject(request):
     return Subject(request.param)
 
@@ -88,7 +88,7 @@ def test_unknown_names_are_refused():
 def test_all_games_of_procgen_have_names_and_settings():
     """On cards, which are read without it, and where it is played: the same sixteen."""
     assert {"starpilot", *OTHERS} == set(GAMES)
-    assert set(OTHERS) < set(environment_names(Listing.BY_NAME))
+    assert environment_names(Listing.BY_NAME) == ["pendulum", *OTHERS, "halfcheetah"]
     for name in OTHERS:
         assert make_task(name).spec.name == name
         assert all(preset(each, name) == preset(each, "starpilot") for each in ALGORITHM_CARDS)
