@@ -8,7 +8,7 @@ under shift may be the best that is possible there; returns compare arms without
 from dataclasses import replace
 
 from jaxgen.study.cards.base import EnvironmentCard, Limits, Listing, Setup, TaskCard, Title
-from jaxgen.study.config import ESConfig
+from jaxgen.study.config import ESConfig, PPOConfig, SACConfig
 
 VARY = ("all", "mass", "friction", "gear")
 """Factors that the level shifts: all of them, or one alone."""
@@ -42,6 +42,24 @@ HALF_CHEETAH = EnvironmentCard(
     # An episode takes 1 000 steps, 11 to 24 us each; nothing on the host is probed.
     limits=Limits(episodes=100, curve_episodes=10, quick_episodes=2, can_probe=False),
     setups={
+        "sac": Setup(
+            SACConfig(
+                # The usual settings (Haarnoja et al. 2018b), an update for each step.
+                total_steps=100_000, learning_rate=3e-4, hidden=(256, 256), num_envs=1, num_steps=1,
+                batch_size=256, replay_ratio=256, buffer_size=300_000, learning_starts=5_000,
+            ),
+            seconds=4000.0,
+            quick={"hidden": [32, 32], "batch_size": 48, "replay_ratio": 48},
+        ),
+        "ppo": Setup(
+            PPOConfig(
+                total_steps=1_000_000, learning_rate=3e-4, hidden=(64, 64), num_envs=8,
+                num_steps=128, num_epochs=10, num_minibatches=32, entropy=0.0, scale_rewards=True,
+                normalize_observations=True, anneal_learning_rate=True,
+            ),
+            seconds=40.0,
+            quick={"num_envs": 2, "num_steps": 64, "num_minibatches": 4},
+        ),
         "es": Setup(
             ESConfig(
                 total_steps=10_000_000, learning_rate=0.02, hidden=(64, 64), num_envs=32,

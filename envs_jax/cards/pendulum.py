@@ -1,7 +1,7 @@
 """The card of Pendulum."""
 
 from jaxgen.study.cards.base import EnvironmentCard, Setup, TaskCard, Title
-from jaxgen.study.config import ESConfig
+from jaxgen.study.config import ESConfig, PPOConfig, SACConfig
 
 CARD = EnvironmentCard(
     name="pendulum",
@@ -10,6 +10,20 @@ CARD = EnvironmentCard(
         make="envs_jax.pendulum:PendulumTask", describe="envs_jax.pendulum:describe_level"
     ),
     setups={
+        "sac": Setup(
+            SACConfig(
+                total_steps=20_000, learning_rate=1e-3, hidden=(64, 64), num_envs=1, num_steps=1,
+                batch_size=256, replay_ratio=256, buffer_size=20_000, learning_starts=500,
+            ),
+            seconds=1000.0,
+        ),
+        "ppo": Setup(
+            PPOConfig(
+                total_steps=100_000, learning_rate=1e-3, hidden=(64, 64), num_envs=4, num_steps=128,
+                num_epochs=10, num_minibatches=16, gamma=0.9, entropy=0.0,
+            ),
+            seconds=20.0,
+        ),
         "es": Setup(
             ESConfig(
                 total_steps=2_000_000, learning_rate=0.03, hidden=(64, 64),

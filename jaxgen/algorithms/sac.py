@@ -204,7 +204,7 @@ def _critic_loss(
 ) -> tuple[Array, Metrics]:
     """Half the squared errors of both critics on one variation's batch, leaves ``[B, ...]``."""
     values = network.apply(variables, (batch.obs, batch.action))
-    loss = 0.5 * jnp.square(values - batch.target).mean(-1).sum()
+    loss = 0.5 * jnp.square(values - batch.target[None]).mean(-1).sum()
     return loss, {"loss": loss, "q": values.mean()}
 
 

@@ -17,7 +17,7 @@ from envs_jax import make_task, mujoco_engine, procgen_games
 from envs_jax.base import Environment, check_levels
 from envs_jax.cards.procgen import OTHERS
 from envs_jax.procgen_games import GAMES
-from jaxgen.study.cards import ALGORITHM_CARDS, ENVIRONMENT_CARDS, environment_names
+from jaxgen.study.cards import ENVIRONMENT_CARDS, environment_names
 from jaxgen.study.cards.base import Listing
 from jaxgen.study.presets import preset
 from jaxgen.types import Codes, Discrete
@@ -88,10 +88,11 @@ def test_unknown_names_are_refused():
 def test_all_games_of_procgen_have_names_and_settings():
     """On cards, which are read without it, and where it is played: the same sixteen."""
     assert {"starpilot", *OTHERS} == set(GAMES)
+    setups = ENVIRONMENT_CARDS["starpilot"].setups
     assert environment_names(Listing.BY_NAME) == ["pendulum", *OTHERS, "halfcheetah"]
     for name in OTHERS:
         assert make_task(name).spec.name == name
-        assert all(preset(each, name) == preset(each, "starpilot") for each in ALGORITHM_CARDS)
+        assert all(preset(each, name) == preset(each, "starpilot") for each in setups)
 
 
 def test_without_procgen_its_games_are_not_available(monkeypatch):

@@ -19,11 +19,11 @@ import numpy as np
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.study.config import Config, replace
-from jaxgen.study.presets import preset
+from jaxgen.study.presets import preset, setups_of
 from jaxgen.techniques import SUITES, Technique, make_technique
 from jaxgen.training.device import make_device_program
 from jaxgen.training.program import Carry, Lanes, Program, stack_lanes
-from jaxgen.types import Discrete, EnvSpec, Numbers
+from jaxgen.types import Box, Discrete, EnvSpec, Numbers
 
 NUM_STATES, NUM_ACTIONS, NUM_FEATURES, NUM_STARTS = 6, 2, 3, 2
 MAX_STEPS = 8
@@ -55,19 +55,22 @@ class ProbeState(NamedTuple):
 
 
 class ProbeEnv:
-    """See `jaxgen.types.Environment`."""
+    """See `jaxgen.types.Environment`; in a box, positive actions are action 1, others action 0."""
 
     reset_words = 1
 
-    def __init__(self) -> None:
+    def __init__(self, box: bool = False) -> None:
         features = Numbers((0.0,) * NUM_FEATURES, (1.0,) * NUM_FEATURES)
-        self.spec = EnvSpec("probe", features, Discrete(NUM_ACTIONS), MAX_STEPS)
+        actions = Box((-2.0,), (2.0,)) if box else Discrete(NUM_ACTIONS)
+        self.spec = EnvSpec("probe", features, actions, MAX_STEPS)
 
     def reset_from(self, words, params: Table):
         index = params.starts[words[..., 0] % NUM_STARTS]
         return params.first[index], ProbeState(index, jnp.zeros_like(index))
 
     def advance(self, state: ProbeState, action, params: Table):
+        if action.ndim > state.index.ndim:
+            action = (action[..., 0] > 0).astype(jnp.int32)
         reward = params.reward[state.index, action]
         terminated = params.terminated[state.index, action]
         index, time = params.next_state[state.index, action], state.time + 1
@@ -81,8 +84,8 @@ class ProbeTask:
 
     refresh_steps = None
 
-    def __init__(self, *tables: Table) -> None:
-        self.environment = ProbeEnv()
+    def __init__(self, *tables: Table, box: bool = False) -> None:
+        self.environment = ProbeEnv(box)
         self.spec = self.environment.spec
         self.tables = jax.tree.map(lambda *leaves: jnp.stack(leaves), *tables)
         self.num_traces = 0
@@ -175,6 +178,16 @@ PROBES = {
 }
 
 
+def takes_box_alone(algorithm: str) -> bool:
+    """Whether an algorithm refuses actions that are numbered."""
+    return "pendulum" in setups_of(algorithm) and "cartpole" not in setups_of(algorithm)
+
+
+def probe_task(algorithm: str, *tables: Table) -> ProbeTask:
+    """A task of these tables, or of all probes, with actions that an algorithm takes."""
+    return ProbeTask(*(tables or PROBES.values()), box=takes_box_alone(algorithm))
+
+
 def look(probe: Table, state: int) -> jax.Array:
     """The observation of a state."""
     return jnp.asarray(probe.observed[state])
@@ -209,6 +222,11 @@ TINY: dict[str, dict[str, Any]] = {
         "buffer_size": 120, "learning_starts": 48, "target_interval": 60, "gamma": 0.99,
         "learning_rate": 5e-3, "reward_scale": 1.0, "total_steps": 24 * 400,
     },
+    "sac": {
+        "hidden": [16], "num_envs": 2, "num_steps": 4, "batch_size": 24, "replay_ratio": 24,
+        "buffer_size": 240, "learning_starts": 48, "gamma": 0.99, "learning_rate": 5e-3,
+        "total_steps": 24 * 400, "tau": 0.05,
+    },
     "es": {
         "hidden": [16], "num_envs": 12, "num_steps": MAX_STEPS, "population": 6,
         "episodes_per_member": 2, "sigma": 0.3, "learning_rate": 0.1, "total_steps": 2000,
@@ -220,7 +238,8 @@ here is as small itself."""
 
 def tiny_config(algorithm: str, **overrides: Any) -> Any:
     """A checked configuration for probes."""
-    config: Config = replace(preset(algorithm, "cartpole"), TINY.get(algorithm, {}) | overrides)
+    environment = "pendulum" if takes_box_alone(algorithm) else "cartpole"
+    config: Config = replace(preset(algorithm, environment), TINY.get(algorithm, {}) | overrides)
     config.validate()
     return config
 
@@ -265,7 +284,7 @@ class Traced(NamedTuple):
 @cache
 def traced(algorithm: str, num_devices: int = 2, chunk: int = CHUNK) -> Traced:
     """The programs of an algorithm on all probes, compiled once for the whole test session."""
-    task, counts = ProbeTask(*PROBES.values()), [0]
+    task, counts = probe_task(algorithm), [0]
 
     def make_algorithm(config, technique, spec):
         counts[0] += 1

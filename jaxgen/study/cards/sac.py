@@ -1,4 +1,8 @@
-"""The card of soft actor-critic."""
+"""The card of soft actor-critic.
+
+``sac-published`` trains in one environment, as published runs do; ``sac-half`` holds the policy to
+an entropy of -dim A / 2.
+"""
 
 from jaxgen.study.cards.base import AlgorithmCard, Facts, Overrides
 from jaxgen.study.config import Config, SACConfig
@@ -12,5 +16,8 @@ CARD = AlgorithmCard(
     config=SACConfig,
     make="jaxgen.algorithms.sac:make_sac",
     facts=Facts(value_loss="loss", quick=_quick),
-    variants={"sac-half": {"target_entropy": 0.5}},
+    variants={
+        "sac-published": {"num_variations": 1},
+        "sac-half": {"target_entropy": 0.5},
+    },
 )
