@@ -43,11 +43,104 @@ def test_a_point_is_one_action_within_its_bounds():
     np.testing.assert_array_equal(made.sample(jnp.ones((2, 1), jnp.uint32)), made.best())
 
 
+WORDS = jax.random.bits(jax.random.key(0), (20_000, 2), "uint32")
+
+
+def test_a_squashed_normal_has_the_density_of_its_change_of_variables():
+    """Of a = tanh(x), x normal with mean .7 and deviation .6: what lies between two actions, by
+    quadrature of the density, is what the normal distribution has between the two numbers."""
+    numbers = np.linspace(-4, 5, 200_001)
+    noise = jnp.asarray((numbers - 0.7) / 0.6, jnp.float32)[:, None]
+    made = distributions.TanhNormal.of(jnp.tile(jnp.array([0.7, np.log(0.6)]), (len(noise), 1)))
+    action, log_prob = made.transform(noise)
+    density = np.exp(np.asarray(log_prob, np.float64))
+    share = np.trapezoid(density[::10], np.tanh(numbers)[::10])
+    assert share == pytest.approx(1, abs=1e-4)
+    for low, high in ((-1.0, 0.0), (0.0, 0.7), (0.7, 1.5)):
+        inside = (numbers >= low) & (numbers <= high)
+        expected = stats.norm.cdf(high, 0.7, 0.6) - stats.norm.cdf(low, 0.7, 0.6)
+        share = np.trapezoid(density[inside], np.tanh(numbers)[inside])
+        assert share == pytest.approx(expected, abs=1e-3)
+    np.testing.assert_allclose(action[:, 0], np.tanh(numbers), atol=1e-6)
+
+
+def test_a_squashed_normal_is_exact_where_tanh_is_one():
+    """At x = 20 the logarithm of 1 - tanh^2 is 2 log 2 - 40; and bounds hold the deviation."""
+    made = distributions.TanhNormal.of(jnp.array([20.0, 0.0]))
+    _, log_prob = made.transform(jnp.zeros(1))
+    assert float(log_prob) == pytest.approx(-0.5 * np.log(2 * np.pi) - 2 * np.log(2) + 40, abs=1e-4)
+    wide = distributions.TanhNormal.of(jnp.array([0.0, 0.0, 50.0, -50.0]))
+    np.testing.assert_array_equal(wide.log_std, [2, -20])
+    slope = jax.grad(lambda out: distributions.TanhNormal.of(out).transform(jnp.zeros(1))[1])(
+        jnp.array([20.0, 0.0])
+    )
+    np.testing.assert_allclose(slope, [2, -1], atol=1e-4)
+
+
+def test_a_normal_is_that_of_scipy():
+    outputs = jnp.array([0.3, -2.0, np.log(0.5), np.log(3.0)])
+    made, theirs = distributions.Normal.of(outputs), stats.norm([0.3, -2.0], [0.5, 3.0])
+    action = jnp.array([1.5, -4.0])
+    assert float(made.log_prob(action)) == pytest.approx(theirs.logpdf(action).sum(), rel=1e-5)
+    assert float(made.negative_entropy()) == pytest.approx(-theirs.entropy().sum(), rel=1e-5)
+    np.testing.assert_array_equal(made.best(), outputs[:2])
+    drawn = distributions.Normal.of(jnp.tile(outputs, (len(WORDS), 1))).sample(WORDS)
+    for number, one in ((0, stats.norm(0.3, 0.5)), (1, stats.norm(-2, 3))):
+        assert stats.kstest(drawn[:, number], one.cdf).pvalue > 0.01
+
+
+def test_a_beta_is_that_of_scipy_on_minus_one_to_one():
+    """Parameters 1 + softplus of the outputs: here (3, 1.5) and (2, 6)."""
+    alpha, beta = np.array([3.0, 1.5]), np.array([2.0, 6.0])
+    outputs = jnp.asarray(np.log(np.expm1(np.concatenate([alpha, beta]) - 1)), jnp.float32)
+    made, theirs = distributions.Beta.of(outputs), stats.beta(alpha, beta, loc=-1, scale=2)
+    action = jnp.array([0.2, -0.9])
+    assert float(made.log_prob(action)) == pytest.approx(theirs.logpdf(action).sum(), rel=1e-4)
+    assert float(made.negative_entropy()) == pytest.approx(-theirs.entropy().sum(), rel=1e-4)
+    np.testing.assert_allclose(made.best(), theirs.mean(), rtol=1e-5)
+    drawn = distributions.Beta.of(jnp.tile(outputs, (len(WORDS), 1))).sample(WORDS)
+    assert float(abs(drawn).max()) < 1
+    for number in (0, 1):
+        one = stats.beta(alpha[number], beta[number], loc=-1, scale=2)
+        assert stats.kstest(drawn[:, number], one.cdf).pvalue > 0.01
+
+
+@pytest.mark.parametrize("outputs", [[1e6, -1e6], [1e6, 1e6], [-1e6, -1e6]])
+def test_a_beta_stays_finite_at_its_bounds(outputs):
+    """Also at the last action within the box, and its gradient."""
+    made = distributions.Beta.of(jnp.array(outputs))
+    assert float(made.alpha.max()) <= 1000 and float(made.alpha.min()) >= 1
+    assert -1 < float(made.sample(WORDS[0])[0]) < 1
+
+    def density(outputs, action):
+        made = distributions.Beta.of(outputs)
+        return made.log_prob(action) + made.negative_entropy()
+
+    for action in (-1.0, 1.0):
+        value, slope = jax.value_and_grad(density)(jnp.array(outputs), jnp.array([action]))
+        assert np.isfinite(value) and np.isfinite(slope).all()
+
+
+def test_normal_numbers_are_normal():
+    """Words evenly spread over 2^32 are the quantiles; the ends are finite."""
+    words = jnp.asarray(np.arange(4096, dtype=np.uint64) << 20, jnp.uint32)
+    expected = stats.norm.ppf((np.arange(4096) + 2.0**-13) / 4096)
+    np.testing.assert_allclose(random.normal_of(words), expected, rtol=2e-3, atol=1e-5)
+    ends = random.normal_of(jnp.array([0, 2**32 - 1], jnp.uint32))
+    assert float(ends[0]) == -float(ends[1]) and 5 < float(ends[1]) < 5.5
+
+
 def test_heads_follow_from_the_space():
     numbered = distributions.preferred(Discrete(5))
     assert (numbered.num_outputs, numbered.num_words, numbered.of) == (5, 1, Categorical.of)
     box = distributions.preferred(Box((0.0,) * 3, (1.0,) * 3))
     assert (box.num_outputs, box.of) == (3, Point.of)
+    learned = distributions.policy_head(Discrete(5), "beta")
+    assert (learned.num_outputs, learned.of) == (5, Categorical.of)
+    learned = distributions.policy_head(box_space := Box((0.0,) * 3, (1.0,) * 3), "beta")
+    assert (learned.num_outputs, learned.num_words, learned.num_free) == (6, 2, 0)
+    learned = distributions.policy_head(box_space, "gaussian")
+    assert (learned.num_outputs, learned.num_words, learned.num_free) == (6, 3, 3)
     for head, scored in ((numbered, True), (box, False)):
         policy = distributions.policy_of(head, lambda params, obs: params * obs)
         assert (policy.scores is not None) == scored
