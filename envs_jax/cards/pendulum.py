@@ -26,10 +26,10 @@ CARD = EnvironmentCard(
         ),
         "es": Setup(
             ESConfig(
-                total_steps=2_000_000, learning_rate=0.03, hidden=(64, 64),
+                total_steps=6_000_000, learning_rate=0.03, hidden=(32, 32),
                 num_envs=50, num_steps=200, population=50, sigma=0.1,
             ),
-            seconds=0.8,
+            seconds=3.0,
         ),
     },
 )
