@@ -112,7 +112,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_seeds(group: argparse._ActionsContainer) -> None:
     seeds = group.add_mutually_exclusive_group()
-    seeds.add_argument("--seeds", nargs="+", type=int, metavar="S", help="default: 0 1 2, in quick runs of procgen's games 0")
+    seeds.add_argument("--seeds", nargs="+", type=int, metavar="S",
+                       help="default: 0 1 2, in quick runs of procgen's games 0")
     seeds.add_argument("--num-seeds", type=int, metavar="N", help="seeds 0 .. N-1")
 
 
