@@ -113,7 +113,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_seeds(group: argparse._ActionsContainer) -> None:
     seeds = group.add_mutually_exclusive_group()
-    seeds.add_argument("--seeds", nargs="+", type=int, metavar="S", help="default: 0 1 2")
+    seeds.add_argument("--seeds", nargs="+", type=int, metavar="S",
+                       help="default: 0 1 2, in quick runs of procgen's games 0")
     seeds.add_argument("--num-seeds", type=int, metavar="N", help="seeds 0 .. N-1")
 
 
@@ -193,7 +194,10 @@ def study_of(args: argparse.Namespace) -> Study:
     environments = _environments(args)
     if args.num_seeds is not None and args.num_seeds < 1:
         raise BadInput(f"--num-seeds {args.num_seeds} is not allowed; use 1 or more")
-    seeds = range(args.num_seeds) if args.num_seeds else args.seeds or DEFAULT_SEEDS
+    seeds = range(args.num_seeds) if args.num_seeds else args.seeds
+    if seeds is None:
+        limits = [environment_card(name).limits.quick_seeds for name in environments]
+        seeds = DEFAULT_SEEDS[: max(limits) if args.quick else None]
     episodes = min(args.eval_episodes, 50) if args.quick else args.eval_episodes
     arms = with_settings(args.technique or SUITES[args.suite], parse_settings(args.set))
     return make_study(

@@ -80,6 +80,7 @@ def test_an_agent_per_seed(agents):
     assert (np.asarray(agents[0].params) != np.asarray(agents[1].params)).any()
 
 
+@pytest.mark.slow
 def test_several_seeds_equal_each_alone(agents):
     """Bit by bit, also where a device has more lanes."""
     assert_same_agent(trained(seeds=[4, 5, 6, 7, 8])[1], agents[1])
@@ -277,6 +278,7 @@ def test_figures_of_scores_show_every_arm_and_refuse_what_does_not_fit(tmp_path)
         jaxgen.plot_learning_curves({"dr": [loaded]})
 
 
+@pytest.mark.slow
 def test_a_study_runs_from_python_as_from_the_command_line(tmp_path, capsys):
     study = jaxgen.make_study(["cartpole"], ["ppo"], ["baseline"], [0, 1], total_steps=3_000,
                               evaluation=Evaluation(episodes=10))  # fmt: skip
@@ -321,6 +323,7 @@ def test_who_started_jax_before_is_warned_once():
     assert found.stdout == "[]\n", found.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm, num_envs", [("ppo", 2), ("dqn", 6), ("es", 12)])
 def test_arms_of_one_level_train_on_any_number_of_variations(algorithm, num_envs):
     """One: the algorithm as others know it."""
@@ -812,6 +815,7 @@ def test_names_of_the_package():
         jaxgen.nothing  # noqa: B018
 
 
+@pytest.mark.slow
 def test_the_example_of_the_readme_runs(tmp_path):
     """The first Python block, word for word, in a process of its own and from another folder."""
     readme = ROOT / "README.md"

@@ -239,7 +239,8 @@ def test_the_pooled_update_has_as_many_samples_in_as_many_updates(cell):
         assert pooled.batch_per_variation == 3 * config.batch_per_variation
 
 
-@pytest.mark.parametrize("pooled", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("pooled", [False, True])
 def test_updates_and_iterations_run(pooled, monkeypatch):
     monkeypatch.setattr(own_training, "WARM_UP_SHARE", 0.0)
     run, _ = own_training.update("ppo", "cartpole", 2, pooled, 1)

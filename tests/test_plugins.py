@@ -77,6 +77,7 @@ def test_a_study_of_them_trains_and_is_reported(plugins, tmp_path):
     assert "slope" in summary(records)
 
 
+@pytest.mark.slow
 def test_a_study_with_box_actions_trains_and_is_reported(plugins, tmp_path):
     """Population and evaluation act in [-1, 1], the environment in its box: ES gets nearer to the
     target of every start, so that its return at level 0, 0 at best, rises."""
@@ -90,6 +91,7 @@ def test_a_study_with_box_actions_trains_and_is_reported(plugins, tmp_path):
     assert "box" in summary(records)
 
 
+@pytest.mark.slow
 def test_they_inherit_the_contract_tests():
     """Tests that are collected after a plug-in has registered its cards hold for them too."""
     command = [

@@ -40,7 +40,8 @@ STARPILOT = EnvironmentCard(
     ),
     # Published agents of a million steps are only at s(0) = .02; the games take hours of a CPU.
     limits=Limits(
-        episodes=256, curve_episodes=32, quick_episodes=2, min_s0=0.02, can_probe=False
+        episodes=256, curve_episodes=32, quick_episodes=2, quick_seeds=1, min_s0=0.02,
+        can_probe=False,
     ),
     setups={
         # Seconds follow from measured parts (an image's way through the network and its gradient),

@@ -147,6 +147,7 @@ def make_two_groups(config, technique, spec) -> Algorithm:
     )
 
 
+@pytest.mark.slow
 def test_an_algorithm_of_two_groups_trains_and_is_probed(tmp_path):
     """One program, agreement and gram of each group; the primary one's under the usual names."""
     task = ProbeTask(PROBES["match"], PROBES["action"], PROBES["observed"])

@@ -108,6 +108,7 @@ def test_derived_parameters_are_those_of_gymnax():
 WORDS = ["--env", "gymnax:Acrobot-v1", "--algo", "ppo", "--technique", "dr", "--seeds", "0"]
 
 
+@pytest.mark.slow
 def test_a_study_on_one_needs_no_code(tmp_path):
     words = [*WORDS, "--vary", "link_mass_1=1:2", "--total-steps", "4000", "--eval-episodes", "5"]
     study = study_of(parse(words))

@@ -97,6 +97,7 @@ class RawGames:
         return np.cumsum([vector.num for vector in self.vectors])[:-1]
 
 
+@pytest.mark.slow
 def test_the_games_are_those_of_raw_procgen(procgen):
     """8 lanes x 3 variations x 2 over 2000 steps of random actions; 3 lanes, and each lane alone,
     beside them."""

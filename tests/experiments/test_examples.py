@@ -40,6 +40,7 @@ def examples(monkeypatch):
         registry.update(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "algorithm, environment, steps",
     [("ppo", "boat", 3_840), ("a2c", "boat", 3_840), ("es", "tug", 30_000)],
@@ -55,6 +56,7 @@ def test_they_train_and_are_scored(examples, tmp_path, algorithm, environment, s
     assert load_agent(next(tmp_path.glob("runs/*/seed_0000"))).spec.name == environment
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_serves_every_algorithm(examples, tmp_path):
     """In a study beside the usual one, where its code is in the provenance; and by shapes."""
     arms = ["baseline", "baseline@network=residual"]

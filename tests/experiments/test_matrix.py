@@ -249,6 +249,13 @@ def test_short_names_are_the_same(capsys):
     assert short == listed(capsys, "--env-only", "cartpole", "--algo-only", "es")
 
 
+def test_a_quick_run_of_games_has_one_seed_unless_more_are_named(capsys):
+    words = ["--quick", "--env", "bigfish", "--algo", "ppo", "--technique", "baseline"]
+    assert listed(capsys, *words)[0].endswith("1 runs, 1 trained, 1 programs")
+    assert listed(capsys, *words, "--seeds", "0", "1")[0].endswith("2 runs, 2 trained, 1 programs")
+    assert listed(capsys, *words[1:])[0].endswith("3 runs, 3 trained, 1 programs")
+
+
 def test_a_quick_plan_says_so(capsys):
     assert "QUICK: seconds of training, not a result" in listed(capsys, "--quick")
     assert not any("QUICK" in line for line in listed(capsys))
@@ -550,6 +557,7 @@ def test_quiet_keeps_notes_only():
     assert stream.getvalue() == "a note\n"
 
 
+@pytest.mark.slow
 def test_the_runner_reports_what_the_console_needs(tmp_path):
     """At each point of the curves, for the lanes of the batch, with agreement for gar only."""
     recorder = run(small_study(seeds=(0,)), tmp_path)

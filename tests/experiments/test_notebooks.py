@@ -33,8 +33,8 @@ PICTURES = {
 FILMS = {} if "starpilot" in unavailable() else {"04_starpilot": 1}
 """How many animations."""
 NAMES = list(PICTURES)
-SECONDS = 300
-"""A notebook's time limit, small budgets, two cores."""
+SECONDS = 1200
+"""Time after which a notebook is taken to hang."""
 
 
 def read(name):

@@ -533,6 +533,7 @@ def test_the_view_of_the_workers(tmp_path):
     assert failures(units, attempts) == ["b (2 runs) failed: OSError: no; its log: b.log"]
 
 
+@pytest.mark.slow
 def test_the_status_of_a_folder(study, tmp_path, capsys):
     """Done, in flight, missing; nothing is changed, and no process is disturbed."""
     calls = iter(range(1000))
@@ -688,6 +689,7 @@ def test_two_local_workers_make_what_one_process_makes(quick_inline, tmp_path):
     assert identities(root) == again
 
 
+@pytest.mark.slow
 def test_isolated_programs_make_what_one_process_makes(quick_inline, tmp_path):
     found = run_matrix(*words_of(tmp_path / "out", "--isolated"))
     assert found.returncode == 0, found.stdout + found.stderr

@@ -110,6 +110,7 @@ def test_a_fork_without_a_change_is_its_parent_and_another_is_not(copied):
     assert not run(study, copied).env_steps
 
 
+@pytest.mark.slow
 def test_a_fork_that_is_killed_goes_on(copied, tmp_path):
     study, whole = forks(1), tmp_path / "whole"
     shutil.copytree(copied, whole)

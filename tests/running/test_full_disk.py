@@ -29,8 +29,9 @@ def undisturbed(tmp_path_factory):
 LATE = ("result.written", "derived.before:5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "point", ["checkpoint.arrays:3", *(pytest.param(own, marks=pytest.mark.slow) for own in LATE)]
+    "point", ["checkpoint.arrays:3", *LATE]
 )
 def test_a_full_disk_is_said_and_the_same_command_goes_on(undisturbed, tmp_path, point):
     root = tmp_path / "out"

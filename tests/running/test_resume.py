@@ -127,6 +127,7 @@ def trained_before(root: Path) -> float:
     return LANES * steps_per_iteration * checkpoint.read_meta(saved[0])["iteration"]
 
 
+@pytest.mark.slow
 def test_from_every_write_point_a_study_goes_on(tmp_path, whole):
     moments = moments_of(tmp_path / "watched", tmp_path)
     assert len(moments) > 50

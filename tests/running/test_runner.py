@@ -86,12 +86,14 @@ def cell(request) -> tuple[str, str]:
     return request.param
 
 
+@pytest.mark.slow
 def test_runs_differ(folder, cell):
     """What follows means nothing if all were the same."""
     histories = [data for name, data in results_of(folder(cell)).items() if "history" in name]
     assert len(histories) == len(set(histories)) == 2 * len(SEEDS)
 
 
+@pytest.mark.slow
 def test_one_device_and_longer_chunks_change_no_bit(folder, cell, tmp_path):
     study = study_of(cell)
     recorder = run(study, tmp_path, num_devices=1, chunks_per_point=1)
@@ -208,6 +210,7 @@ def test_lanes_that_were_asked_for_and_do_not_fit_are_an_error(cell, tmp_path, m
         run(study_of(cell), tmp_path, max_lanes=6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "environment"),
     [
@@ -307,6 +310,7 @@ def test_a_diverged_run_is_done(diverged):
     assert identities(diverged) == before
 
 
+@pytest.mark.slow
 def test_curves_at_all_levels_are_drawn_and_change_nothing_else(tmp_path):
     """Level 0 is the curve as it is without; the last point's others are those of the run."""
     plain = Evaluation(episodes=20, curve_episodes=20)

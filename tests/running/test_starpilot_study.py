@@ -56,10 +56,10 @@ def outcomes(root: Path) -> dict[str, bytes]:
     }
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("dqn", "es")]
+ALL = [pytest.param(name, marks=pytest.mark.slow) for name in ("ppo", "dqn", "es")]
 
 
-@pytest.fixture(scope="module", params=["ppo", *SLOW])
+@pytest.fixture(scope="module", params=ALL)
 def whole(request, tmp_path_factory) -> tuple[str, Path]:
     """Each algorithm's study, from one start."""
     root = tmp_path_factory.mktemp(request.param)

@@ -263,6 +263,7 @@ def test_products_of_many_small_rows_are_right():
     assert run_fresh(NUMERICS) == "0\n"
 
 
+@pytest.mark.slow
 @on_cpu
 def test_a_vmapped_training_run_on_two_devices_ends():
     # jaxlib 0.10 stops for ever in some programs of this kind.

@@ -218,6 +218,7 @@ def agent() -> Agent:
     return api.train(task, "es", config=config)[0]
 
 
+@pytest.mark.slow
 def test_es_learns_to_act_in_a_box():
     """Starts spread evenly over [0, 1/2]: the centre returns a mean of -1.02, and half of what an
     agent misses of the target in a step would still cost a quarter of that."""

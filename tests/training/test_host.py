@@ -349,7 +349,9 @@ def trained(name: str, bridge: str, seeds: tuple[int, ...] = SEEDS) -> tuple[Any
     return env, jax.tree.map(np.array, run)
 
 
-names = pytest.mark.parametrize("name", ["walk", "starpilot"])
+names = pytest.mark.parametrize(
+    "name", ["walk", pytest.param("starpilot", marks=pytest.mark.slow)]
+)
 
 
 @pytest.fixture

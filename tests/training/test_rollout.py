@@ -204,7 +204,7 @@ def host_run(name: str, bridge: Any = "loop") -> HostRun:
     return HostRun(jax.tree.map(np.asarray, carry), stacked, functions)
 
 
-@pytest.mark.parametrize("bridge", ["loop", "callback"])
+@pytest.mark.parametrize("bridge", [pytest.param("loop", marks=pytest.mark.slow), "callback"])
 @pytest.mark.parametrize("name", ["ppo", "dqn", "es"])
 def test_a_host_environment_trains_as_the_scanned_one(name, bridge):
     """All arms over 24 iterations with auto-resets: what is collected is equal in every bit, what

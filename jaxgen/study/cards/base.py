@@ -69,6 +69,8 @@ class Limits(NamedTuple):
     """Episodes per point of a learning curve, at most."""
     quick_episodes: int = NO_LIMIT
     """Episodes of both kinds in a quick run, at most."""
+    quick_seeds: int = NO_LIMIT
+    """Seeds of a quick run that names none, at most."""
     min_s0: float | None = None
     """Least s(0) of a policy that learned; None: the usual one."""
     can_probe: bool = True
