@@ -18,7 +18,7 @@ from jaxgen.study.cards import (
 from jaxgen.study.cards.base import Listing
 from jaxgen.study.config import SHIFT_LEVELS
 from jaxgen.study.plugins import load_plugin
-from jaxgen.study.presets import algorithm_names
+from jaxgen.study.presets import algorithm_names, setups_of
 from jaxgen.study.product import Study, make_study
 from jaxgen.study.settings import parse_settings, with_settings
 from jaxgen.study.spec import Evaluation
@@ -201,12 +201,20 @@ def study_of(args: argparse.Namespace) -> Study:
     episodes = min(args.eval_episodes, 50) if args.quick else args.eval_episodes
     arms = with_settings(args.technique or SUITES[args.suite], parse_settings(args.set))
     return make_study(
-        environments, args.algo or list(ALGORITHM_CARDS), arms, list(seeds),
+        environments, args.algo or _algorithms_of(environments), arms, list(seeds),
         evaluation=Evaluation(episodes=episodes, curve_episodes=20 if args.quick else 100,
                               probe=args.probe,
                               curve_levels=SHIFT_LEVELS if args.curve_levels else (0.0,)),
         total_steps=args.total_steps, quick=args.quick,
     )
+
+
+def _algorithms_of(environments: Sequence[str]) -> list[str]:
+    """The algorithms that have a configuration for one of the environments; of none, all."""
+    configured = [
+        name for name in ALGORITHM_CARDS if any(each in setups_of(name) for each in environments)
+    ]
+    return configured or list(ALGORITHM_CARDS)
 
 
 def _environments(args: argparse.Namespace) -> list[str]:
