@@ -112,10 +112,12 @@ class BoxVecEnv:
     def episodes(self, lane: int) -> dict[str, np.ndarray]:
         return {}
 
-    def get_state(self) -> dict[str, np.ndarray]:
+    def get_state(self, lane: None = None) -> dict[str, np.ndarray]:
+        del lane
         return {"side": self.side.copy(), "time": self.time.copy()}
 
-    def set_state(self, state: dict[str, np.ndarray]) -> None:
+    def set_state(self, state: dict[str, np.ndarray], lane: None = None) -> None:
+        del lane
         self.side, self.time = state["side"], state["time"]
 
 
