@@ -189,8 +189,9 @@ def _value_errors(config: PPOConfig, value: Array, batch: Batch) -> Array:
     errors = jnp.square(value - batch.target)
     if not config.clip_values:
         return errors
-    change = jnp.clip(value - batch.value, -config.clip, config.clip)
-    return jnp.maximum(errors, jnp.square(batch.value + change - batch.target))
+    before = jnp.asarray(batch.value)
+    change = jnp.clip(value - before, -config.clip, config.clip)
+    return jnp.maximum(errors, jnp.square(before + change - batch.target))
 
 
 def _annealed(config: PPOConfig, learner: Learner, iteration: Array) -> Learner:

@@ -98,7 +98,7 @@ def make_sac(config: SACConfig, technique: Technique, spec: EnvSpec) -> Algorith
 
     def act(actor: Actor, obs: Array, words: Array) -> tuple[Array, PyTree]:
         chosen = parts.head.of(policy.apply(actor.variables, obs)).sample(words)
-        return jnp.where(actor.explores, 2 * uniform_of(words) - 1, chosen), ()
+        return jax.lax.select(actor.explores, 2 * uniform_of(words) - 1, chosen), ()
 
     def half_gradients(state: State, actor: Actor, rollout: Transition) -> dict[str, Array]:
         """Take the losses on the rollout itself, not on the replay; see `Algorithm`."""

@@ -206,8 +206,9 @@ class Beta(NamedTuple):
     def sample(self, words: Array) -> Array:
         """Draw actions float32 ``[..., A]``: words uint32 ``[..., 2]`` are a key of each."""
         keys = jax.random.wrap_key_data(words.reshape(-1, 2), impl="threefry2x32")
-        flat = (part.reshape(-1, part.shape[-1]) for part in self)
-        number = jax.vmap(jax.random.beta)(keys, *flat).reshape(self.alpha.shape)
+        alpha, beta = (part.reshape(-1, part.shape[-1]) for part in self)
+        draw = jax.vmap(lambda key, alpha, beta: jax.random.beta(key, alpha, beta))
+        number = draw(keys, alpha, beta).reshape(self.alpha.shape)
         return 2 * number.clip(BETA_EDGE, 1 - BETA_EDGE) - 1
 
     def log_prob(self, action: Array) -> Array:

@@ -41,7 +41,7 @@ class Network(NamedTuple):
     """key -> vector float32 ``[D]``."""
     unravel: Callable[[Array], Variables]
     """vector ``[D]`` -> what ``apply`` takes."""
-    apply: Callable[[Variables, Array], Any]
+    apply: Callable[[Variables, Any], Any]
     """(variables, observations ``[..., *obs_shape]``) -> outputs ``[..., O]``; those of
     `actor_critic` are the policy's ``[..., O]`` and values ``[...]``."""
     num_trained: int
@@ -52,12 +52,12 @@ class Network(NamedTuple):
     in_turn: bool = False
     """Convolutions: gradients of variations, lanes and members of a population are computed one
     after the other, and several outputs come out of one encoder."""
-    apply_batch: Callable[[Variables, Array], Any] | None = None
+    apply_batch: Callable[[Variables, Any], Any] | None = None
     """The same as ``apply``, but with statistics of these observations, for networks that learn so;
     a loss then uses it."""
 
     @property
-    def apply_in_loss(self) -> Callable[[Variables, Array], Any]:
+    def apply_in_loss(self) -> Callable[[Variables, Any], Any]:
         """The function that a loss differentiates: ``apply_batch``, if there is one."""
         return self.apply_batch or self.apply
 
@@ -340,11 +340,11 @@ def _collections(variables: Variables) -> PyTree:
 
 def flat(
     init: Callable[[Array], Variables],
-    apply: Callable[[Variables, Array], Any],
+    apply: Callable[[Variables, Any], Any],
     *,
     refresh: Callable[[Variables, Array], PyTree] | None = None,
     in_turn: bool = False,
-    apply_batch: Callable[[Variables, Array], Any] | None = None,
+    apply_batch: Callable[[Variables, Any], Any] | None = None,
 ) -> Network:
     """Make a network over one vector of functions over trees.
 

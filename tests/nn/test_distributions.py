@@ -1,5 +1,7 @@
 """Distributions over actions, their heads, and the words that they draw from."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,7 +81,8 @@ def test_a_squashed_normal_is_exact_where_tanh_is_one():
 
 def test_a_normal_is_that_of_scipy():
     outputs = jnp.array([0.3, -2.0, np.log(0.5), np.log(3.0)])
-    made, theirs = distributions.Normal.of(outputs), stats.norm([0.3, -2.0], [0.5, 3.0])
+    made = distributions.Normal.of(outputs)
+    theirs: Any = stats.norm([0.3, -2.0], [0.5, 3.0])
     action = jnp.array([1.5, -4.0])
     assert float(made.log_prob(action)) == pytest.approx(theirs.logpdf(action).sum(), rel=1e-5)
     assert float(made.negative_entropy()) == pytest.approx(-theirs.entropy().sum(), rel=1e-5)
@@ -93,7 +96,8 @@ def test_a_beta_is_that_of_scipy_on_minus_one_to_one():
     """Parameters 1 + softplus of the outputs: here (3, 1.5) and (2, 6)."""
     alpha, beta = np.array([3.0, 1.5]), np.array([2.0, 6.0])
     outputs = jnp.asarray(np.log(np.expm1(np.concatenate([alpha, beta]) - 1)), jnp.float32)
-    made, theirs = distributions.Beta.of(outputs), stats.beta(alpha, beta, loc=-1, scale=2)
+    made = distributions.Beta.of(outputs)
+    theirs: Any = stats.beta(alpha, beta, loc=-1, scale=2)
     action = jnp.array([0.2, -0.9])
     assert float(made.log_prob(action)) == pytest.approx(theirs.logpdf(action).sum(), rel=1e-4)
     assert float(made.negative_entropy()) == pytest.approx(-theirs.entropy().sum(), rel=1e-4)

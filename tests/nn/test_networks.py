@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from jaxgen.nn import networks
+from jaxgen.nn import layers, networks
 from jaxgen.types import Codes, Discrete, EnvSpec, Image, Numbers
 
 CODES = EnvSpec("codes", Codes((4,), 5), Discrete(3), 10)
@@ -21,7 +21,7 @@ NUMBERS = EnvSpec("numbers", Numbers((-2.0, 0.0), (2.0, 10.0)), Discrete(2), 10)
 
 
 def encoded(spec: EnvSpec, encoding: str, obs: np.ndarray) -> np.ndarray:
-    return np.asarray(jax.jit(networks.encode(spec, encoding))(obs))
+    return np.asarray(jax.jit(layers.encode(spec, encoding))(obs))
 
 
 @cache
@@ -63,7 +63,7 @@ def value_and_gradients(product, inputs, kernel, outer):
 
 @pytest.mark.parametrize("shape", [(), (5,), (40, 2)])
 @pytest.mark.parametrize("num_outputs", [1, 3])
-@pytest.mark.parametrize("product", [networks._narrow_product, networks._small_product])
+@pytest.mark.parametrize("product", [layers._narrow_product, layers._small_product])
 def test_gradients_are_those_of_a_matrix_product(product, shape, num_outputs):
     numbers = normal(*shape, 7), normal(7, num_outputs), normal(*shape, num_outputs)
     ours, gradients = value_and_gradients(product, *numbers)
@@ -81,13 +81,13 @@ def test_the_product_of_one_hot_inputs_is_a_matrix_product(num_codes, width, sha
     """In value and gradient, though the first code's inputs take no part; small and large."""
     codes = np.random.default_rng(0).integers(0, num_codes, (*shape, 6))
     spec = dataclasses.replace(CODES, observation=Codes((6,), num_codes))
-    encode = networks.encode(spec, "one_hot")
+    encode = layers.encode(spec, "one_hot")
     kernel, outer = normal(6 * num_codes, width), normal(*shape, width)
 
     @jax.jit
     def both(codes, kernel, outer):
         inputs = encode(codes)
-        ours, back = jax.vjp(partial(networks._one_hot_product, num_codes, inputs), kernel)
+        ours, back = jax.vjp(partial(layers._one_hot_product, num_codes, inputs), kernel)
         expected, expected_back = jax.vjp(lambda kernel: inputs @ kernel, kernel)
         return (ours, *back(outer)), (expected, *expected_back(outer))
 
@@ -122,7 +122,7 @@ def test_a_number_that_cannot_be_scaled_stays_raw(low, high):
     np.testing.assert_allclose(encoded(spec, "unit", obs), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("encoding", networks.ENCODINGS)
+@pytest.mark.parametrize("encoding", layers.ENCODINGS)
 @pytest.mark.parametrize("lead", [(), (3,), (2, 3)])
 def test_a_single_code_is_an_observation(encoding, lead):
     """Of shape (): all axes are leading ones."""
@@ -143,7 +143,7 @@ def test_raw_passes_numbers_and_one_hot_needs_codes():
 
 def test_an_unknown_encoding_is_refused():
     with pytest.raises(ValueError, match="unknown encoding 'rgb'; allowed: raw, unit, one_hot"):
-        networks.encode(NUMBERS, "rgb")
+        layers.encode(NUMBERS, "rgb")
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (3, 2)])
