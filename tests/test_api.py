@@ -641,7 +641,7 @@ def test_a_damaged_agent_is_refused_and_may_be_replaced(tmp_path):
 # What is refused.
 
 REFUSED_TRAININGS = [
-    ({"algorithm": "sac"}, "unknown algorithm 'sac'; allowed: ppo, dqn, es"),
+    ({"algorithm": "a3c"}, "unknown algorithm 'a3c'; allowed: ppo, dqn, es"),
     ({"technique": "garr"}, "unknown technique 'garr'"),
     ({"technique": "gar+dr"}, "both gar and dr"),
     ({"task": "pong"}, "environment 'pong' is unknown; use one of cartpole"),

@@ -63,7 +63,7 @@ class Batch(NamedTuple):
     log_prob: Array
     advantage: Array
     target: Array
-    value: Array | tuple[()]
+    value: Array | tuple[()] = ()
     """Values before the update, where their changes are clipped."""
 
 

@@ -31,10 +31,9 @@ from jaxgen.training.host_rollout import (
     host_metrics,
 )
 from jaxgen.training.keys import IterationKeys, iteration_keys, stream_key, train_key
-from jaxgen.training.program import Carry, Collected, Lanes, MakeAlgorithm, learn
+from jaxgen.training.program import Carry, Collected, Lanes, MakeAlgorithm, lane_at, learn, stacked
 from jaxgen.training.rollout import Ended, Episodes, action_words
 from jaxgen.training.stepwise import LaneSteps
-from jaxgen.training.trees import lane_at, stacked
 from jaxgen.types import Array, EnvSpec, HostTask, HostVecEnv, Metrics, PyTree
 
 BridgeKind = Literal["callback", "loop", "steps"]

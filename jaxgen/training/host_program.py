@@ -32,9 +32,10 @@ from jaxgen.training.program import (
     MakeAlgorithm,
     Program,
     World,
+    lane_at,
+    with_lanes,
 )
 from jaxgen.training.stepwise import StepTrainer
-from jaxgen.training.trees import lane_at, with_lanes
 from jaxgen.types import Array, EnvSpec, HostTask, HostVecEnv, Metrics, PyTree
 
 STEPS_PER_CALL = 1024

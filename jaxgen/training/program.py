@@ -163,6 +163,23 @@ def has_budget(total_steps: int, env_steps: Any) -> Any:
     return env_steps < total_steps
 
 
+def lane_at(tree: PyTree, index: int) -> Any:
+    """The part of one lane: leaves ``[L, ...]`` -> ``[...]``."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def stacked(lanes: Sequence[PyTree]) -> Any:
+    """Trees of single lanes, one behind the other: leaves ``[...]`` -> ``[L, ...]``."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *lanes)
+
+
+def with_lanes(shapes: PyTree, num_lanes: int) -> Any:
+    """Shapes and dtypes of so many lanes from those of one: ``[...]`` -> ``[L, ...]``."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((num_lanes, *leaf.shape), leaf.dtype), shapes
+    )
+
+
 class Collected(NamedTuple):
     """The yield of a lane's iteration, wherever its environment lives."""
 

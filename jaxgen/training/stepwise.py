@@ -17,9 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.training.host_rollout import Recording
-from jaxgen.training.program import Carry, Lanes
+from jaxgen.training.program import Carry, Lanes, lane_at
 from jaxgen.training.rollout import Episodes, tally
-from jaxgen.training.trees import lane_at
 from jaxgen.types import Array, EnvSpec, HostStep, HostVecEnv, Metrics, PyTree
 
 

@@ -251,7 +251,7 @@ def test_every_preset_builds_for_the_probe(name):
             except ValueError as error:
                 if "has the budget of" not in str(error):
                     # A preset of the other kind of observations.
-                    assert re.search("reads images|n_step = 3|'lecun'", str(error))
+                    assert re.search("reads images|n_step = 3|'lecun'|normalize_obs", str(error))
                     assert reads_images == (algorithm != "ppo-published")
                 continue
             assert config.algorithm == name

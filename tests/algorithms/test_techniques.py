@@ -541,8 +541,9 @@ def test_numbers_of_a_component_have_ends(field, value, allowed, monkeypatch):
 @pytest.mark.parametrize(
     "name, algorithms",
     [
-        ("gar", ("ppo", "dqn", "es")), ("dr+reg", ("ppo", "dqn", "es")), ("es-gar+reg", ("es",)),
-        ("pcgrad", ("ppo", "dqn")), ("dr-scaled+reg", ("ppo", "dqn")),
+        ("gar", ("ppo", "dqn", "es", "sac")), ("dr+reg", ("ppo", "dqn", "es", "sac")),
+        ("es-gar+reg", ("es",)), ("pcgrad", ("ppo", "dqn", "sac")),
+        ("dr-scaled+reg", ("ppo", "dqn", "sac")),
     ],
 )
 def test_which_algorithm_has_which_technique(name, algorithms):

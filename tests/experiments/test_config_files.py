@@ -71,7 +71,7 @@ REFUSED = [
     (".yaml", "- a\n- b\n", "study.yaml is not allowed; write one KEY: VALUE a line"),
     (".yaml", "a: [", "study.yaml cannot be read: while parsing"),
     (".toml", "", "study.toml is not allowed; name a file that ends in .json, .yaml, .yml"),
-    (".json", {"algo": "sac"}, "unknown algorithm 'sac'"),
+    (".json", {"algo": "a3c"}, "unknown algorithm 'a3c'"),
 ]
 
 

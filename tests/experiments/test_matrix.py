@@ -51,7 +51,7 @@ REFUSED = [
     (["--env", "../cartpole"], f"environment '../cartpole' is unknown; {NAMES}"),
     (["--env", "cartpole", "cartpole"], "environment 'cartpole' is given twice; name each once"),
     (["--env", "cartpole", "--all"], "--env and --all exclude each other; give one"),
-    (["--algo", "sac"], "unknown algorithm 'sac'; allowed: ppo, dqn, es"),
+    (["--algo", "a3c"], "unknown algorithm 'a3c'; allowed: ppo, dqn, es"),
     (["--algo", "ppo", "ppo"], "algorithm 'ppo' is given twice; name each once"),
     (["--technique", "garr"], "unknown technique 'garr' in 'garr'; allowed: baseline, reg, dr, "),
     (["--technique", "a/../reg"], "unknown technique 'a/../reg' in 'a/../reg'; allowed: "),

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from jaxgen.algorithms import ALGORITHMS
-from jaxgen.study.presets import preset
+from jaxgen.study.presets import preset, setups_of
 from jaxgen.study.product import make_study
 from jaxgen.study.programs import differing_fields, program_key, program_words
 from jaxgen.techniques import COMPONENTS, Technique, make_technique, to_dict
@@ -29,7 +29,8 @@ def test_everything_else_of_a_configuration_is(changes):
 
 
 def test_algorithms_share_no_program():
-    keys = {program_key(preset(name, "cartpole"), Technique()) for name in ALGORITHMS}
+    presets = [preset(name, next(iter(setups_of(name)))) for name in ALGORITHMS]
+    keys = {program_key(config, Technique()) for config in presets}
     assert len(keys) == len(ALGORITHMS)
 
 

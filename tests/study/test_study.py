@@ -190,7 +190,7 @@ REFUSED = [
     ({"environments": ["pong"]}, "environment 'pong' is unknown; use one of cartpole, minigrid"),
     ({"environments": []}, "no environment given"),
     ({"environments": ["cartpole", "cartpole"]}, "environment 'cartpole' is given twice"),
-    ({"algorithms": ["sac"]}, "unknown algorithm 'sac'; allowed: ppo, dqn, es"),
+    ({"algorithms": ["a3c"]}, "unknown algorithm 'a3c'; allowed: ppo, dqn, es"),
     ({"algorithms": ["ppo", "ppo"]}, "algorithm 'ppo' is given twice"),
     ({"arms": ["garr"]}, "unknown technique 'garr'"),
     ({"arms": ["gar+reg", "reg+gar"]}, r"technique 'gar\+reg' is given twice"),

@@ -12,8 +12,7 @@ from jaxgen.algorithms import ALGORITHMS
 from jaxgen.techniques import make_technique
 from jaxgen.training.device import make_device_program
 from jaxgen.training.host_program import make_host_program
-from jaxgen.training.program import Lanes, Program, stack_lanes
-from jaxgen.training.trees import lane_at
+from jaxgen.training.program import Lanes, Program, lane_at, stack_lanes
 from probe_envs import assert_same_bits, tiny_config
 
 SEEDS, NUM_ITERATIONS = [3, 5, 8], 8
