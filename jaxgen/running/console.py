@@ -12,8 +12,8 @@ from jaxgen.running.reporter import History, Lane
 from jaxgen.study.spec import RunSpec
 
 PLAIN_SECONDS, LONG_SECONDS = 15.0, 600.0
-"""Where there is no terminal to redraw a progress line on: the least time between two lines, each
-of another stage or half of the work, and the time after which there is one in any case."""
+"""Where there is no terminal to redraw a progress line on: the least time between two lines, which
+say what begins or that half of the work is done, and the time after which there is one anyway."""
 
 
 class Console:
@@ -36,7 +36,7 @@ class Console:
         self._last = time.monotonic()
         self._headline = ""
         self._said: tuple[str, int] | None = None
-        """The stage of the last plain line, or the program and its half; None: before the first."""
+        """What the last plain line was of; None: before the first."""
 
     def note(self, text: str) -> None:
         """Print a line."""
@@ -46,7 +46,7 @@ class Console:
     def progress(self, label: str, env_steps: float, total: float, rate: float) -> None:
         """Redraw the progress line, or print one now and then."""
         line = progress_line(label, env_steps, total, rate)
-        self._redraw(line, (label, int(2 * env_steps / total)))
+        self._redraw(line, (label, 1) if 2 * env_steps >= total else None)
 
     def stage(self, text: str) -> None:
         """Redraw the progress line, or print one if the last was a while ago; the first always."""
@@ -54,7 +54,8 @@ class Console:
             self._last -= PLAIN_SECONDS
         self._redraw(text, (text, 0))
 
-    def _redraw(self, line: str, part: tuple[str, int]) -> None:
+    def _redraw(self, line: str, part: tuple[str, int] | None) -> None:
+        """Replace the line, or print it where it is due; ``part`` None: after a long time alone."""
         if self._quiet:
             return
         if self._live:
@@ -65,11 +66,12 @@ class Console:
         elif self._is_due(part):
             print(line, file=self._stream, flush=True)
 
-    def _is_due(self, part: tuple[str, int]) -> bool:
+    def _is_due(self, part: tuple[str, int] | None) -> bool:
         """Whether a plain line is to be printed; if so, it is remembered."""
         seconds = time.monotonic() - self._last
-        if (part != self._said and seconds >= PLAIN_SECONDS) or seconds >= LONG_SECONDS:
-            self._last, self._said = time.monotonic(), part
+        is_new = part is not None and part != self._said
+        if (is_new and seconds >= PLAIN_SECONDS) or seconds >= LONG_SECONDS:
+            self._last, self._said = time.monotonic(), part or self._said
             return True
         return False
 
