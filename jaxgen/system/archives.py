@@ -113,7 +113,8 @@ def _pack(arrays: Mapping[str, np.ndarray]) -> bytes:
             values = np.asarray(given)
             if values.dtype.kind not in "biuf":
                 raise ValueError(f"array {name!r} has dtype {values.dtype}; use numbers")
-            entry = zipfile.ZipInfo(f"{check_name(name)}.npy")
+            # A metric of a group of parameters is named with it: actor/loss.
+            entry = zipfile.ZipInfo("/".join(map(check_name, name.split("/"))) + ".npy")
             entry.create_system = 3
             with archive.open(entry, "w") as file:
                 np.lib.format.write_array(file, np.ascontiguousarray(values), allow_pickle=False)

@@ -1,5 +1,7 @@
 """Archives that describe themselves: every change of a bit is found, or changes nothing."""
 
+import io
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,17 @@ def test_what_is_packed_comes_back_and_its_bytes_follow_from_it(path):
     assert_read(path)
     backwards = dict(reversed(ARRAYS.items()))
     assert archives.pack_described(backwards, META) == path.read_bytes()
+
+
+def test_arrays_of_a_group_are_named_with_it_and_no_name_leads_out():
+    """As the metrics of a group of parameters are."""
+    data = archives.pack({"actor/loss": np.arange(3), "loss": np.arange(2)})
+    with np.load(io.BytesIO(data)) as archive:
+        assert archive.files == ["actor/loss", "loss"]
+        np.testing.assert_array_equal(archive["actor/loss"], np.arange(3))
+    for name in ("../loss", "/loss", "actor//loss"):
+        with pytest.raises(ValueError, match="is not allowed as a name"):
+            archives.pack({name: np.arange(3)})
 
 
 def test_no_flipped_bit_changes_what_is_read(path):
