@@ -139,7 +139,9 @@ class _HostProgram(NamedTuple):
 
     def params(self, lanes: Lanes, carry: Carry) -> Array:
         params, each = self.trainer.functions.learner.params, enumerate(carry.state)
-        return jnp.stack([params(lane_at(lanes, index), state) for index, state in each])
+        # Through the host: lanes may lie on several devices.
+        vectors = [np.asarray(params(lane_at(lanes, index), state)) for index, state in each]
+        return jnp.asarray(np.stack(vectors))
 
     def evaluate(self, lanes: Lanes, params: Array, episodes: QueuedEpisodes) -> Any:
         return np.stack([

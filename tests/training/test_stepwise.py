@@ -104,6 +104,10 @@ def test_what_is_compiled_ahead_is_what_runs():
     carry = program.learner.init(lanes, env)
     trained = program.learner.compile(lanes, carry, env)
     after, metrics = trained(lanes, carry, env, 0, NUM_ITERATIONS)
+    # Of lanes on two devices.
+    params = np.asarray(program.learner.params(lanes, after))
+    for index, state in enumerate(whole("sac")[0].state):
+        np.testing.assert_array_equal(params[index], state.actor.params)
     assert_same_bits((jax.tree.map(np.asarray, after), metrics), whole("sac"))
 
 
