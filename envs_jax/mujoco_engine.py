@@ -62,7 +62,7 @@ def num_threads() -> int:
 
 
 def scale_of(factor: str, level: Any) -> Any:
-    """What a factor is multiplied with at levels of any shape, float64."""
+    """Scale of a factor at levels of any shape, float64."""
     # Levels of training are of 32 bits: those of evaluation make the same worlds.
     return 1 + FACTORS[factor].change * np.float64(np.float32(level))
 

@@ -154,7 +154,7 @@ def _levels(levels: Any) -> np.ndarray:
 
 
 def describe_level(task: MujocoTask, level: float, num_episodes: int) -> str:
-    """What the factors that vary are multiplied with."""
+    """Scales of the factors that vary, in words."""
     del num_episodes
     return ", ".join(f"{FACTORS[f].word} x {scale_of(f, level):.4g}" for f in task.factors)
 
@@ -163,7 +163,7 @@ def describe_level(task: MujocoTask, level: float, num_episodes: int) -> str:
 
 
 class Slots(NamedTuple):
-    """What the environments of `MujocoVecEnv` keep beside their simulations, ``[M]`` each."""
+    """Numbers that the environments of `MujocoVecEnv` keep beside simulations, ``[M]`` each."""
 
     streams: np.ndarray
     """Numbers that the seeds of an environment's episodes follow from, uint32 ``[M, W + 3]``: the

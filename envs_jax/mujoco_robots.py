@@ -101,7 +101,7 @@ def checked(name: str, usual: Options, given: Options) -> dict[str, Any]:
 
 
 def _not_allowed(key: str, value: Any, usual: Any) -> str | None:
-    """What is allowed, where a value is not."""
+    """Values that are allowed, in words, where this one is not."""
     if key == "vary":
         return None if value in VARY else f"one of {', '.join(VARY)}"
     if isinstance(usual, bool):

@@ -85,7 +85,7 @@ def _series(square: Array, powers: range) -> Array:
 
 
 def _cost(theta: Array, theta_dot: Array, torque: Array) -> Array:
-    """What a step costs, from the state before it, whose angle is within plus and minus pi."""
+    """Cost of a step, from the state before it, whose angle is within plus and minus pi."""
     return jnp.square(theta) + 0.1 * jnp.square(theta_dot) + 0.001 * jnp.square(torque)
 
 

@@ -251,7 +251,7 @@ def _named(args: argparse.Namespace) -> list[str]:
 
 
 def _factor(words: Sequence[str]) -> str:
-    """What the level shifts in a robot of MuJoCo; without words, all factors."""
+    """Factor that the level shifts in a robot of MuJoCo; without words, all of them."""
     word, *others = words or mujoco.VARY[:1]
     if others or word not in mujoco.VARY:
         raise BadInput(

@@ -125,10 +125,7 @@ def discrete_actions(algorithm: str, spec: EnvSpec) -> Discrete:
     Raises ValueError if they are others.
     """
     if not isinstance(spec.actions, Discrete):
-        raise ValueError(
-            f"{algorithm} is not allowed on {spec.name}, whose actions are {spec.actions}: it "
-            "needs Discrete ones; use an algorithm that takes a Box"
-        )
+        raise _refusal(algorithm, spec, "Discrete ones; use an algorithm that takes a Box")
     return spec.actions
 
 
@@ -138,8 +135,12 @@ def box_actions(algorithm: str, spec: EnvSpec) -> Box:
     Raises ValueError if they are others.
     """
     if not isinstance(spec.actions, Box):
-        raise ValueError(
-            f"{algorithm} is not allowed on {spec.name}, whose actions are {spec.actions}: it "
-            "needs a Box; use an algorithm that takes Discrete ones"
-        )
+        raise _refusal(algorithm, spec, "a Box; use an algorithm that takes Discrete ones")
     return spec.actions
+
+
+def _refusal(algorithm: str, spec: EnvSpec, needed: str) -> ValueError:
+    return ValueError(
+        f"{algorithm} is not allowed on {spec.name}, whose actions are {spec.actions}: it needs "
+        f"{needed}"
+    )

@@ -186,7 +186,7 @@ def _noise(key: Array, action: Array) -> Array:
 def _batches(
     parts: Parts, state: State, batch: Transition, noise: Array
 ) -> tuple[Judged, Acted]:
-    """What both losses take of transitions ``[..., ]``, with the critics' targets."""
+    """Arguments of both losses, made of transitions ``[..., ]``, with the critics' targets."""
     config, policy, critics = parts.config, parts.actor.network, parts.critic.network
     variables = policy.unravel(state.actor.params)
     following = parts.head.of(policy.apply(variables, batch.next_obs))

@@ -76,8 +76,8 @@ def make_host_program(
         program.init, program.train, program.compile, program.shapes, program.params, program.fork
     )
     # At least 1: a lane that is too large for one call is refused by the bridge, which says why.
-    most = max(1, task.bridge.max_envs // (config.num_variations * config.num_envs))
-    most = None if stepper else most
+    envs_of_lane = config.num_variations * config.num_envs
+    most = None if stepper else max(1, task.bridge.max_envs // envs_of_lane)
     chunk = max(1, STEPS_PER_CALL // config.steps_per_iteration)
     memory = once_per_program(partial(estimate_memory, task, functions))
     capacity = Capacity(memory, num_devices=1, min_lanes=1, max_lanes=most, chunk=chunk)
@@ -117,7 +117,8 @@ class _HostProgram(NamedTuple):
 
     def compile(self, lanes: Lanes, carry: Carry, env: HostVecEnv) -> Callable:
         if self.stepper is not None:
-            self.stepper.warm(lanes, carry, env)
+            self.stepper.warm(lanes, carry)
+        del env
         if self.trainer.bridge != "callback":
             return self.train
         functions = _compiled(self.task.spec, self.trainer.functions, lanes, carry)

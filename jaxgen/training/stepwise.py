@@ -8,8 +8,9 @@ Python, so that all programs come from the cache of compilations. The environmen
 lanes at once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import jax
@@ -65,7 +66,7 @@ class StepTrainer:
         self, lanes: Lanes, carry: Carry, env: HostVecEnv, start: int, stop: int
     ) -> tuple[Carry, Metrics]:
         """Train from iteration ``start`` to before ``stop``; see `LaneLearner.train`."""
-        each, episodes = self._placed(lanes, carry), carry.episodes
+        each, episodes = list(self._placed(lanes, carry)), carry.episodes
         ended = []
         for number in range(int(start), int(stop)):
             episodes, returns = self._iteration(each, env, episodes, np.int32(number))
@@ -77,12 +78,14 @@ class StepTrainer:
         after = Carry(tuple(lane.state for lane in each), episodes, env_steps)  # pyright: ignore
         return after, metrics  # pyright: ignore
 
-    def warm(self, lanes: Lanes, carry: Carry, env: HostVecEnv) -> None:
+    def warm(self, lanes: Lanes, carry: Carry) -> None:
         """Compile all functions, on each device that has lanes, by using them on copies."""
-        for lane, device in zip(self._placed(lanes, carry), self._devices):
+        # The devices come first: no more lanes are placed than there are.
+        for device, lane in zip(self._devices, self._placed(lanes, carry)):
             lane.state = jax.device_put(jax.tree.map(jnp.copy, lane.state), device)
             obs, total = (np.array(part[0]) for part in (carry.episodes.obs, carry.episodes.total))
-            actor, words, action, extras = self._begin(lane.lane, lane.state, total, obs, 0)
+            first = np.int32(0)
+            actor, words, action, extras = self._begin(lane.lane, lane.state, total, obs, first)
             if len(words) > 1:
                 self._act(lane.lane, actor, words, obs, np.int32(1))
             recording = _Recorder(self._spec, obs[None])
@@ -91,17 +94,15 @@ class StepTrainer:
                 recording.add(np.asarray(action)[None], [extras], HostStep(
                     obs[None], zero, flag, flag, obs[None]
                 ))  # fmt: skip
-            args = lane.lane, lane.state, lane.env_steps, actor, recording.of_lane(0), np.int32(0)
+            args = lane.lane, lane.state, lane.env_steps, actor, recording.of_lane(0), first
             jax.block_until_ready(self._learn(*args))
-        del env
 
-    def _placed(self, lanes: Lanes, carry: Carry) -> list[_Lane]:
+    def _placed(self, lanes: Lanes, carry: Carry) -> Iterator[_Lane]:
         """The lanes of a carry, each on its device."""
-        devices = [self._devices[i % len(self._devices)] for i in range(len(carry.state))]
-        return [
-            _Lane(*jax.device_put((lane_at(lanes, i), state, carry.env_steps[i]), devices[i]))
-            for i, state in enumerate(carry.state)
-        ]
+        devices = cycle(self._devices)
+        for index, (state, device) in enumerate(zip(carry.state, devices)):
+            parts = lane_at(lanes, index), state, carry.env_steps[index]
+            yield _Lane(*jax.device_put(parts, device))
 
     def _iteration(
         self, each: list[_Lane], env: HostVecEnv, episodes: Episodes, number: np.int32
@@ -116,7 +117,7 @@ class StepTrainer:
             self._begin(lane.lane, lane.state, total[i], obs[i], number)
             for i, lane in enumerate(each)
         ]
-        chosen = [each[2:] for each in begun]
+        chosen = [(action, extras) for _, _, action, extras in begun]
         recorder, ended = _Recorder(self._spec, obs), np.zeros((len(each), 2), np.float32)
         for time in range(begun[0][1].shape[0]):
             if time:

@@ -131,6 +131,11 @@ def no_changes(config: Config) -> Overrides:
     return {}
 
 
+def learn_soon(config: Config) -> Overrides:
+    """Let a quick run learn from a replay from its second iteration on."""
+    return {"learning_starts": 2 * config.steps_per_iteration}
+
+
 class Facts(NamedTuple):
     """Facts that results, reports and quick runs ask of an algorithm."""
 

@@ -5,18 +5,13 @@ The variants ask what keeps DQN from learning the grid: a mistake that is often 
 ``dqn+`` puts together the two settings that help most.
 """
 
-from jaxgen.study.cards.base import AlgorithmCard, Facts, Overrides
-from jaxgen.study.config import Config, DQNConfig
-
-
-def _quick(config: Config) -> Overrides:
-    return {"learning_starts": 2 * config.steps_per_iteration}
-
+from jaxgen.study.cards.base import AlgorithmCard, Facts, learn_soon
+from jaxgen.study.config import DQNConfig
 
 CARD = AlgorithmCard(
     config=DQNConfig,
     make="jaxgen.algorithms.dqn:make_dqn",
-    facts=Facts(value_loss="loss", quick=_quick),
+    facts=Facts(value_loss="loss", quick=learn_soon),
     variants={
         "dqn-onehot": {"encoding": "one_hot"},
         "dqn+": {"gamma": 0.95, "n_step": 3},
