@@ -136,7 +136,7 @@ matrix, out, log = sys.argv[1:]
 # Of a shell's background jobs it may be ignored, by tee as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 reader, writer = os.pipe()
-words = "--env cartpole --algo ppo --technique baseline --seeds 0 --total-steps 20000000 "
+words = "--env cartpole --algo ppo --technique baseline --seeds 0 --total-steps 1000000 "
 words += f"--eval-episodes 5 --no-plots --checkpoint-seconds 1000 --out {out}"
 study = subprocess.Popen([sys.executable, matrix, *words.split()], stdout=writer, stderr=writer)
 os.close(writer)
