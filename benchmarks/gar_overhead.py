@@ -73,8 +73,8 @@ def update_on_images(overrides: dict[str, Any], pooled: bool) -> tuple[Run, dict
     from envs_jax import make_task
     from jaxgen.algorithms import ALGORITHMS
     from jaxgen.techniques import MULTI_LEVELS, Technique
-    from jaxgen.training.host import init_host_carry, lane_of, make_host_functions
-    from jaxgen.training.host_rollout import collect_host
+    from jaxgen.training.host import init_host_carry, make_host_functions
+    from jaxgen.training.host_rollout import collect_host, lane_of
     from jaxgen.training.program import stack_lanes
     from jaxgen.types import HostStep
 

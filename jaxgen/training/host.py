@@ -24,11 +24,14 @@ from jaxgen.study.spec import Replay
 from jaxgen.system import platform
 from jaxgen.training.fork import forked_state
 from jaxgen.training.host_rollout import (
+    LANE_AXES,
     Recording,
     assemble,
+    begin_iteration,
     collect_bridged,
     collect_host,
     host_metrics,
+    lane_of,
 )
 from jaxgen.training.keys import IterationKeys, iteration_keys, stream_key, train_key
 from jaxgen.training.program import Carry, Collected, Lanes, MakeAlgorithm, lane_at, learn, stacked
@@ -39,10 +42,7 @@ from jaxgen.types import Array, EnvSpec, HostTask, HostVecEnv, Metrics, PyTree
 BridgeKind = Literal["callback", "loop", "steps"]
 BRIDGES: tuple[BridgeKind, ...] = ("callback", "loop")
 """How a rollout of all lanes steps its environment; changes no bit. See `jaxgen.training.stepwise`
-for steps, which are of single lanes."""
-
-LANE_AXES: Any = Recording(0, 0, 1, 1, 1, 1, 1, 1)  # pyright: ignore
-"""Axes of the lanes in a recording."""
+for steps, whose updates are of single lanes."""
 
 
 class HostActing(NamedTuple):
@@ -128,7 +128,7 @@ def make_lane_steps(
 ) -> LaneSteps:
     """Build the functions that a `StepTrainer` compiles; arguments as of `make_host_functions`."""
     functions = _LaneFunctions(task, make_algorithm, study_seed)
-    return LaneSteps(functions.begin, functions.act_at, functions.update)
+    return LaneSteps(functions.prepare, functions.act, functions.update)
 
 
 def init_host_carry(functions: HostFunctions, lanes: Lanes, obs: np.ndarray) -> Carry:
@@ -175,7 +175,8 @@ class HostTrainer:
             self.functions.acting.prepare(lane, state, total, number)
             for lane, state, total in zip(each, carry.state, carry.episodes.total, strict=True)
         ]
-        episodes = self._begin(lanes, carry.episodes, env, number)
+        shape = self.functions.acting.shape
+        episodes = begin_iteration(shape, lanes, carry.episodes, env, number)
         actor, words = stacked(prepared)
         episodes, recording, ended = self._collect(lanes, actor, episodes, words, env)
         updated = [
@@ -189,14 +190,6 @@ class HostTrainer:
         states, env_steps, metrics = zip(*updated, strict=True)
         carry = Carry(states, episodes, jnp.stack(env_steps))
         return carry, host_metrics(ended) | stacked(metrics)
-
-    def _begin(
-        self, lanes: Lanes, episodes: Episodes, env: HostVecEnv, number: int
-    ) -> Episodes:
-        if not self.functions.acting.shape.fresh:
-            return episodes
-        obs = frames.begin(env.reset(number), lanes.config.num_frames)
-        return Episodes(obs, (), np.zeros(episodes.total.shape, np.float32))  # pyright: ignore
 
     def _collect(
         self, lanes: Lanes, actor: PyTree, episodes: Episodes, words: Array, env: HostVecEnv
@@ -272,17 +265,6 @@ class _LaneFunctions(NamedTuple):
         actor = algorithm.prepare(state, iteration, keys.prepare)
         return actor, action_words(algorithm, total, keys.collect)[0]
 
-    def begin(
-        self, lane: Lanes, state: PyTree, total: Array, obs: Array, iteration: Array
-    ) -> tuple[PyTree, Array, Array, PyTree]:
-        actor, words = self.prepare(lane, state, total, iteration)
-        return actor, words, *self.act(lane, actor, obs, words[0])
-
-    def act_at(
-        self, lane: Lanes, actor: PyTree, words: Array, obs: Array, time: Array
-    ) -> tuple[Array, PyTree]:
-        return self.act(lane, actor, obs, words[time])
-
     def rollout(
         self, lane: Lanes, actor: PyTree, episodes: Episodes, words: Array, images: Any
     ) -> tuple[Episodes, Recording, Ended]:
@@ -319,11 +301,3 @@ class _LaneFunctions(NamedTuple):
         self, lane: Lanes, params: Array, sampled: Array, obs: Array, words: Array
     ) -> Array:
         return acting(self.algorithm(lane).policy, params, sampled).choose(obs, words)
-
-
-def lane_of(recording: Recording, index: int) -> Recording:
-    """The part of one lane."""
-    return jax.tree.map(
-        lambda axis, part: jax.tree.map(lambda leaf: leaf[(slice(None),) * axis + (index,)], part),
-        LANE_AXES, recording,
-    )  # fmt: skip

@@ -17,10 +17,10 @@ from jaxgen.training.host import (
     HostTrainer,
     image_shapes,
     init_host_carry,
-    lane_of,
     make_host_functions,
     make_lane_steps,
 )
+from jaxgen.training.host_rollout import lane_of
 from jaxgen.training.keys import stream_key
 from jaxgen.training.memory import SHARED_BYTES, Memory, num_bytes, once_per_program
 from jaxgen.training.program import (
@@ -62,7 +62,8 @@ def make_host_program(
     config, stepper = example.config, None
     if bridge == "steps":
         steps = make_lane_steps(task, make_algorithm, study_seed)
-        stepper = StepTrainer(task.spec, steps, devices or jax.local_devices())
+        shape = functions.acting.shape
+        stepper = StepTrainer(task.spec, shape, steps, devices or jax.local_devices())
     program = _HostProgram(task, HostTrainer(task, functions, bridge), study_seed, stepper)
     world = World(
         refresh_steps=None,

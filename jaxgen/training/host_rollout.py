@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgen.algorithms.base import Algorithm
+from jaxgen.algorithms.base import Algorithm, RolloutShape
 from jaxgen.nn import frames
 from jaxgen.training.rollout import Ended, Episodes, episode_metrics, tally
 from jaxgen.types import (
@@ -180,3 +180,25 @@ def collect_host(
 def host_metrics(ended: Ended) -> Metrics:
     """The metrics of `collect` from the ends of episodes ``[T, L, V, N]`` -> ``[L]``."""
     return episode_metrics(ended.returns.sum((-2, -1)), ended.happened.sum((-2, -1)))
+
+
+LANE_AXES: Any = Recording(0, 0, 1, 1, 1, 1, 1, 1)  # pyright: ignore
+"""Axes of the lanes in a recording."""
+
+
+def lane_of(recording: Recording, index: int) -> Recording:
+    """The part of one lane."""
+    return jax.tree.map(
+        lambda axis, part: jax.tree.map(lambda leaf: leaf[(slice(None),) * axis + (index,)], part),
+        LANE_AXES, recording,
+    )  # fmt: skip
+
+
+def begin_iteration(
+    shape: RolloutShape, lanes: Any, episodes: Episodes, env: HostVecEnv, number: int
+) -> Episodes:
+    """The episodes that an iteration begins with: new ones, where the algorithm wants them."""
+    if not shape.fresh:
+        return episodes
+    obs = frames.begin(env.reset(number), lanes.config.num_frames)
+    return Episodes(obs, (), np.zeros(episodes.total.shape, np.float32))  # pyright: ignore

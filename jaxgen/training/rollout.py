@@ -120,11 +120,12 @@ def action_words(algorithm: Algorithm, total: Array, key: Array) -> tuple[Array,
     return random.random_words(act_key, shape), reset_key
 
 
-def episode_metrics(returns: Array, counts: Array) -> Metrics:
-    """Sums over the episodes that ended at each step, ``[T, ...]`` -> means over a rollout."""
+def episode_metrics(returns: Any, counts: Any, xp: Any = jnp) -> Metrics:
+    """Sums over the episodes that ended at each step, ``[T, ...]`` -> means over a rollout; arrays
+    of jax.numpy, or of numpy as ``xp``."""
     count = counts.sum(0)
-    mean = jnp.where(count > 0, returns.sum(0) / jnp.maximum(count, 1), jnp.nan)
-    return {"reward": mean, "episodes": count.astype(jnp.float32)}
+    mean = xp.where(count > 0, returns.sum(0) / xp.maximum(count, 1), xp.float32(xp.nan))
+    return {"reward": mean, "episodes": count.astype(xp.float32)}
 
 
 def _expand(mask: Array, like: Array) -> Array:

@@ -1,11 +1,12 @@
 """Training on a host environment whose observations are numbers: a loop in Python around compiled
-functions of single lanes.
+functions.
 
 A lane's update is a program of its own, which a device runs while another one runs that of the next
-lane; its state lies in buffers of its own and is written in place. So a lane's bits depend neither
-on its company nor on the devices, a single lane costs what it costs, and nothing calls back into
-Python, so that all programs come from the cache of compilations. The environment is stepped for all
-lanes at once.
+lane; its state lies in buffers of its own and is written in place. So a single lane costs what it
+costs, and nothing calls back into Python, so that all programs come from the cache of compilations.
+In rollouts of several steps a device acts for all of its lanes in one call, which takes as long as
+for a single one. A lane's bits depend neither on its company nor on the devices. The environment is
+stepped for all lanes at once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,20 +18,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.training.host_rollout import Recording
-from jaxgen.training.program import Carry, Lanes, lane_at
-from jaxgen.training.rollout import Episodes, tally
+from jaxgen.algorithms.base import RolloutShape
+from jaxgen.training.host_rollout import Recording, begin_iteration, collect_host, lane_of
+from jaxgen.training.program import Carry, Lanes, lane_at, stacked
+from jaxgen.training.rollout import Ended, Episodes, episode_metrics
 from jaxgen.types import Array, EnvSpec, HostStep, HostVecEnv, Metrics, PyTree
 
 
 class LaneSteps(NamedTuple):
     """The functions of a lane, not compiled."""
 
-    begin: Callable[..., Any]
-    """(lane, state, running sums of rewards ``[V, N]``, obs ``[V, N, ...]``, iteration) -> actor,
-    words ``[T, V, N, W]``, and actions and extras of the first step."""
+    prepare: Callable[..., Any]
+    """(lane, state, running sums of rewards ``[V, N]``, iteration) -> actor, words
+    ``[T, V, N, W]``."""
     act: Callable[..., Any]
-    """(lane, actor, words, obs, time) -> actions, extras."""
+    """(lane, actor, obs ``[V, N, ...]``, words ``[V, N, W]``) -> actions, extras."""
     update: Callable[..., Any]
     """(lane, state, env steps, actor, recording, iteration) -> state, env steps, metrics."""
 
@@ -42,6 +44,8 @@ class _Lane:
     lane: Lanes
     state: PyTree
     env_steps: Array
+    actor: PyTree = None
+    """That of the running iteration."""
     rows: list[Any] = field(default_factory=list)
     """Env steps and packed metrics after each iteration."""
 
@@ -51,13 +55,18 @@ class StepTrainer:
 
     Args:
       spec: of the environment.
+      shape: of an iteration.
       steps: the functions of a lane.
       devices: JAX devices.
     """
 
-    def __init__(self, spec: EnvSpec, steps: LaneSteps, devices: Sequence[Any]):
-        self._spec, self._steps, self._devices = spec, steps, list(devices)
-        self._begin, self._act = jax.jit(steps.begin), jax.jit(steps.act)
+    def __init__(
+        self, spec: EnvSpec, shape: RolloutShape, steps: LaneSteps, devices: Sequence[Any]
+    ):
+        self._spec, self._shape, self._devices = spec, shape, list(devices)
+        self._steps = steps
+        self._prepare, self._begin = jax.jit(steps.prepare), jax.jit(self._first)
+        self._stack, self._act = jax.jit(stacked), jax.jit(jax.vmap(steps.act))
         self._learn = jax.jit(self._packed, donate_argnums=1)
         self._names: list[str] = []
         """Metrics of an update in the order in which they are packed."""
@@ -66,36 +75,30 @@ class StepTrainer:
         self, lanes: Lanes, carry: Carry, env: HostVecEnv, start: int, stop: int
     ) -> tuple[Carry, Metrics]:
         """Train from iteration ``start`` to before ``stop``; see `LaneLearner.train`."""
-        each, episodes = list(self._placed(lanes, carry)), carry.episodes
-        ended = []
+        each, episodes, ends = list(self._placed(lanes, carry)), carry.episodes, []
         for number in range(int(start), int(stop)):
-            episodes, returns = self._iteration(each, env, episodes, np.int32(number))
-            ended.append(returns)
+            episodes = begin_iteration(self._shape, lanes, episodes, env, number)
+            number = np.int32(number)
+            episodes, recording, ended = self._collect(each, env, episodes, number)
+            ends.append(ended)
+            # Nobody waits for a lane to learn before the next one begins to.
+            for index, lane in enumerate(each):
+                self._update(lane, lane_of(recording, index), number)
         parts = [_metrics(self._names, lane.rows) for lane in each]
         metrics = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
-        metrics |= _of_episodes(np.stack(ended, 1))
+        metrics |= _of_episodes(ends)
         env_steps = np.stack([np.asarray(lane.env_steps) for lane in each])
         after = Carry(tuple(lane.state for lane in each), episodes, env_steps)  # pyright: ignore
         return after, metrics  # pyright: ignore
 
     def warm(self, lanes: Lanes, carry: Carry) -> None:
         """Compile all functions, on each device that has lanes, by using them on copies."""
-        # The devices come first: no more lanes are placed than there are.
-        for device, lane in zip(self._devices, self._placed(lanes, carry)):
-            lane.state = jax.device_put(jax.tree.map(jnp.copy, lane.state), device)
-            obs, total = (np.array(part[0]) for part in (carry.episodes.obs, carry.episodes.total))
-            first = np.int32(0)
-            actor, words, action, extras = self._begin(lane.lane, lane.state, total, obs, first)
-            if len(words) > 1:
-                self._act(lane.lane, actor, words, obs, np.int32(1))
-            recording = _Recorder(self._spec, obs[None])
-            for _ in words:
-                zero, flag = np.zeros_like(total)[None], np.zeros(total.shape, bool)[None]
-                recording.add(np.asarray(action)[None], [extras], HostStep(
-                    obs[None], zero, flag, flag, obs[None]
-                ))  # fmt: skip
-            args = lane.lane, lane.state, lane.env_steps, actor, recording.of_lane(0), first
-            jax.block_until_ready(self._learn(*args))
+        each, first, still = list(self._placed(lanes, carry)), np.int32(0), _Still(carry.episodes)
+        _, recording, _ = self._collect(each, still, carry.episodes, first)  # pyright: ignore
+        for index, lane in enumerate(each[: len(self._devices)]):
+            lane.state = jax.tree.map(jnp.copy, lane.state)
+            self._update(lane, lane_of(recording, index), first)
+            jax.block_until_ready(lane.state)
 
     def _placed(self, lanes: Lanes, carry: Carry) -> Iterator[_Lane]:
         """The lanes of a carry, each on its device."""
@@ -104,39 +107,62 @@ class StepTrainer:
             parts = lane_at(lanes, index), state, carry.env_steps[index]
             yield _Lane(*jax.device_put(parts, device))
 
-    def _iteration(
+    def _collect(
         self, each: list[_Lane], env: HostVecEnv, episodes: Episodes, number: np.int32
-    ) -> tuple[Episodes, np.ndarray]:
-        """Collect a rollout, then let every lane learn from it, without waiting for it.
-
-        Returns the running episodes, and sums and counts of the returns of those that ended,
-        float32 ``[L, 2]``.
-        """
+    ) -> tuple[Episodes, Recording, Ended]:
+        """Collect a rollout of all lanes, whose actors are kept for their updates; returns as
+        `collect_host`."""
         obs, total = np.asarray(episodes.obs), np.asarray(episodes.total)
-        begun = [
-            self._begin(lane.lane, lane.state, total[i], obs[i], number)
-            for i, lane in enumerate(each)
+        one_step = self._shape.num_steps == 1
+        act, words = (self._one_step if one_step else self._steps_of)(each, obs, total, number)
+        return collect_host(env, self._spec, act, self._shape.keeps_obs, episodes, words)
+
+    def _one_step(
+        self, each: list[_Lane], obs: np.ndarray, total: np.ndarray, number: np.int32
+    ) -> tuple[Callable[..., Any], np.ndarray]:
+        """What acts in a rollout of one step, a call of each lane, and as many words as steps."""
+        chosen = []
+        for index, lane in enumerate(each):
+            args = lane.lane, lane.state, total[index], obs[index], number
+            lane.actor, first = self._begin(*args)
+            chosen.append(first)
+        actions = jax.tree.map(lambda *parts: np.stack([np.asarray(p) for p in parts]), *chosen)
+        return lambda obs, words: actions, np.empty((len(each), 1))
+
+    def _steps_of(
+        self, each: list[_Lane], obs: np.ndarray, total: np.ndarray, number: np.int32
+    ) -> tuple[Callable[..., Any], np.ndarray]:
+        """What acts in a rollout of several steps, a call of each device, and the words."""
+        drawn = []
+        for index, lane in enumerate(each):
+            lane.actor, words = self._prepare(lane.lane, lane.state, total[index], number)
+            drawn.append(words)
+        num = min(len(self._devices), len(each))
+        groups = [
+            self._stack([(lane.lane, lane.actor) for lane in each[first::num]])
+            for first in range(num)
         ]
-        chosen = [(action, extras) for _, _, action, extras in begun]
-        recorder, ended = _Recorder(self._spec, obs), np.zeros((len(each), 2), np.float32)
-        for time in range(begun[0][1].shape[0]):
-            if time:
-                chosen = [
-                    self._act(lane.lane, actor, words, obs[i], np.int32(time))
-                    for i, (lane, (actor, words, *_)) in enumerate(zip(each, begun, strict=True))
-                ]
-            actions = np.stack([np.asarray(action) for action, _ in chosen])
-            fields = env.step(self._spec.actions.scale(actions))
-            obs = recorder.add(actions, [extras for _, extras in chosen], fields)
-            done = fields.terminated | fields.truncated
-            total, ends = tally(total, fields.reward, done, np)
-            ended += np.stack([ends.returns.sum((1, 2)), ends.happened.sum((1, 2))], 1)
-        for i, (lane, (actor, *_)) in enumerate(zip(each, begun, strict=True)):
-            lane.state, lane.env_steps, row = self._learn(
-                lane.lane, lane.state, lane.env_steps, actor, recorder.of_lane(i), number
-            )
-            lane.rows.append((lane.env_steps, row))
-        return Episodes(obs, (), total), ended  # pyright: ignore
+
+        def act(obs: np.ndarray, words: np.ndarray) -> Any:
+            parts = [
+                self._act(*group, obs[first::num], words[first::num])
+                for first, group in enumerate(groups)
+            ]
+            return jax.tree.map(_dealt, *parts)
+
+        return act, np.stack([np.asarray(words) for words in drawn])
+
+    def _update(self, lane: _Lane, recording: Recording, number: np.int32) -> None:
+        args = lane.lane, lane.state, lane.env_steps, lane.actor, recording, number
+        lane.state, lane.env_steps, row = self._learn(*args)
+        lane.rows.append((lane.env_steps, row))
+
+    def _first(
+        self, lane: Lanes, state: PyTree, total: Array, obs: Array, number: Array
+    ) -> tuple[PyTree, Any]:
+        """Actor, and actions and extras of the first step."""
+        actor, words = self._steps.prepare(lane, state, total, number)
+        return actor, self._steps.act(lane, actor, obs, words[0])
 
     def _packed(self, *args: Any) -> tuple[PyTree, Array, Array]:
         """Update, with the metrics as one array: fetched one by one they would take as long as the
@@ -146,33 +172,6 @@ class StepTrainer:
         return state, env_steps, jnp.stack([metrics[name] for name in self._names])
 
 
-class _Recorder:
-    """A rollout of all lanes as it comes; what is handed out is never written again."""
-
-    def __init__(self, spec: EnvSpec, obs: np.ndarray):
-        self._truncates, self._obs = spec.truncates, [np.array(obs)]
-        self._columns: list[Any] = []
-
-    def add(self, actions: np.ndarray, extras: list[PyTree], fields: HostStep) -> np.ndarray:
-        """Add a step of all lanes; returns the observations after it."""
-        obs, reward, terminated, truncated, successor = map(np.array, fields)
-        self._obs.append(obs)
-        of_successor = successor if self._truncates else None
-        self._columns.append(
-            (actions, reward.astype(np.float32), terminated, truncated, of_successor, extras)
-        )
-        return obs
-
-    def of_lane(self, index: int) -> Recording:
-        """The part of one lane."""
-        rows = [
-            tuple(None if part is None else part[index] for part in row) for row in self._columns
-        ]
-        columns = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
-        obs = np.stack([each[index] for each in self._obs])
-        return Recording(obs[0], obs, *columns)  # pyright: ignore
-
-
 def _metrics(names: list[str], rows: list[Any]) -> dict[str, np.ndarray]:
     """Metrics ``[I]`` of a lane by name."""
     packed = np.stack([np.asarray(row) for _, row in rows])
@@ -180,8 +179,37 @@ def _metrics(names: list[str], rows: list[Any]) -> dict[str, np.ndarray]:
     return {name: packed[:, i] for i, name in enumerate(names)} | {"env_steps": env_steps}
 
 
-def _of_episodes(ended: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean returns and numbers of the episodes that ended, ``[L, I]``, from ``[L, I, 2]``."""
-    returns, counts = ended[..., 0], ended[..., 1]
-    with np.errstate(invalid="ignore"):
-        return {"reward": returns / np.where(counts > 0, counts, np.nan), "episodes": counts}
+def _of_episodes(ends: list[Ended]) -> Metrics:
+    """Mean returns and numbers of the episodes that ended, ``[L, I]``."""
+    returns, counts = (
+        np.stack([part.sum((-2, -1)) for part in parts], -1) for parts in zip(*ends, strict=True)
+    )
+    return episode_metrics(returns, counts, np)
+
+
+def _dealt(*parts: Array) -> np.ndarray:
+    """An array of all lanes from those of each device, which has every so manieth lane."""
+    if len(parts) == 1:
+        return np.asarray(parts[0])
+    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
+    for first, part in enumerate(parts):
+        whole[first :: len(parts)] = part
+    return whole
+
+
+class _Still:
+    """Environments in which nothing happens.
+
+    Args:
+      episodes: their observations stay, float32 rewards are 0.
+    """
+
+    def __init__(self, episodes: Episodes):
+        obs = np.asarray(episodes.obs)
+        reward = np.zeros(np.shape(episodes.total), np.float32)
+        never = np.zeros(reward.shape, bool)
+        self._fields = HostStep(obs, reward, never, never, obs)
+
+    def step(self, action: np.ndarray) -> HostStep:
+        """Ignore the actions ``[L, V, N, ...]``."""
+        return self._fields
