@@ -70,8 +70,15 @@ class Simulations:
         return self._robot.observe(self.bodies, self._options)
 
     def step(self, action: np.ndarray) -> Outcome:
-        """Step all simulations: actions float32 ``[S, A]``."""
+        """Step all simulations: actions float32 ``[S, A]``.
+
+        An action that is not finite moves nothing and pays NaN, so that a policy which diverged
+        leaves the other simulations alone.
+        """
+        acts = np.isfinite(action).all(1)
+        action = np.where(acts[:, None], action, np.float32(0))
         reward, terminated = self._robot.step(self.bodies, action, self._options)
+        reward = np.where(acts, reward, np.nan)
         self.lengths += 1
         truncated = self.lengths >= self._robot.max_episode_steps
         return Outcome(self.observe(), reward, terminated, truncated)

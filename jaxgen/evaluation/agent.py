@@ -101,9 +101,19 @@ class Agent(NamedTuple):
 
 
 def returns_of(agent: Agent, suite: Suite, mode: str) -> np.ndarray:
-    """Returns of an agent over fixed episodes, float32 ``[K, E]``; ``mode``: greedy or sampled."""
+    """Returns of an agent over fixed episodes, float32 ``[K, E]``; ``mode``: greedy or sampled.
+
+    Raises:
+      BadInput: a return is not finite.
+    """
     policy, num_frames = agent.functions().policy, agent.config.num_frames
-    return suite.returns(policy, agent.params, mode == "sampled", num_frames)
+    returns = suite.returns(policy, agent.params, mode == "sampled", num_frames)
+    if (bad := ~np.isfinite(returns)).any():
+        raise BadInput(
+            f"{agent.algorithm} with seed {agent.seed} has no finite return in {bad.sum()} of "
+            f"{bad.size} episodes ({mode}); look for actions or rewards that are not finite"
+        )
+    return returns
 
 
 def check_fits(agent: Agent, task: Task | HostTask) -> None:

@@ -1,5 +1,6 @@
 """A study on HalfCheetah: its names, what varies, and a run from the command line to its files."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from experiments import matrix
 from experiments.command_line import parse, study_of
 from jaxgen.evaluation.saving import load_agent
 from jaxgen.study.cards import ENVIRONMENT_CARDS, environment_card
-from jaxgen.study.product import make_study
+from jaxgen.study.product import Study, make_study
 from small_runs import refused, run
 
 WORDS = ["--algo", "es", "--technique", "baseline", "--seeds", "0"]
@@ -92,3 +93,24 @@ def test_a_run_from_the_command_line_to_its_files(monkeypatch, tmp_path: Path):
         seeds = history["episodes_evaluation_level_seed"].reshape(5, -1)
         assert (seeds == seeds[0]).all()
         assert (history["episodes_length"] == 40).all() and len(history["episodes_length"])
+
+
+def test_a_lane_that_diverged_leaves_the_others_alone(monkeypatch, tmp_path: Path):
+    """Its actions are no numbers, in training and where its learning curve is evaluated."""
+    pytest.importorskip("mujoco")
+    robot = mujoco_robots.ROBOTS["halfcheetah"]._replace(max_episode_steps=20)
+    monkeypatch.setitem(mujoco_robots.ROBOTS, "halfcheetah", robot)
+
+    def study(*techniques: str) -> Study:
+        words = ["--algo", "sac", "--seeds", "0", "--env", "halfcheetah", "--quick"]
+        return study_of(parse([*words, "--technique", *techniques]))
+
+    run(study("baseline", "baseline@learning_rate=1e30"), tmp_path / "both")
+    run(study("baseline"), tmp_path / "alone")
+    results = sorted((tmp_path / "both").glob("runs/*/seed_0000/result.json"))
+    statuses = [json.loads(path.read_text())["status"] for path in results]
+    assert sorted(statuses) == ["diverged", "done"]
+    good = results[statuses.index("done")].parent
+    alone = tmp_path / "alone" / good.relative_to(tmp_path / "both")
+    for name in ("result.json", "history.npz", "agent.npz"):
+        assert (good / name).read_bytes() == (alone / name).read_bytes(), name
