@@ -206,13 +206,13 @@ class EnvSpec:
     def stacked(self, num_frames: int) -> "EnvSpec":
         """The specification for an algorithm that is shown the last ``num_frames`` images at once.
 
-        Raises ValueError if observations are no images.
+        Raises BadInput if observations are no images.
         """
         if num_frames == 1:
             return self
         image = self.observation
         if not isinstance(image, Image):
-            raise ValueError(
+            raise BadInput(
                 f"num_frames = {num_frames!r} is not allowed: observations of {self.name} are "
                 "no images; use 1"
             )

@@ -10,6 +10,7 @@ import jax
 from jaxgen.study.cards import ALGORITHM_CARDS
 from jaxgen.study.config import Config, float_fields
 from jaxgen.study.spec import Replay
+from jaxgen.system.errors import BadInput
 from jaxgen.types import Array, Box, Discrete, EnvSpec, Metrics, Policy, PyTree, Transition
 
 PRIMARY = ""
@@ -122,7 +123,7 @@ for _card in ALGORITHM_CARDS.values():
 def discrete_actions(algorithm: str, spec: EnvSpec) -> Discrete:
     """Return the actions of an environment for an algorithm that chooses among numbered ones.
 
-    Raises ValueError if they are others.
+    Raises BadInput if they are others.
     """
     if not isinstance(spec.actions, Discrete):
         raise _refusal(algorithm, spec, "Discrete ones; use an algorithm that takes a Box")
@@ -132,15 +133,15 @@ def discrete_actions(algorithm: str, spec: EnvSpec) -> Discrete:
 def box_actions(algorithm: str, spec: EnvSpec) -> Box:
     """Return the actions of an environment for an algorithm that chooses numbers.
 
-    Raises ValueError if they are others.
+    Raises BadInput if they are others.
     """
     if not isinstance(spec.actions, Box):
         raise _refusal(algorithm, spec, "a Box; use an algorithm that takes Discrete ones")
     return spec.actions
 
 
-def _refusal(algorithm: str, spec: EnvSpec, needed: str) -> ValueError:
-    return ValueError(
+def _refusal(algorithm: str, spec: EnvSpec, needed: str) -> BadInput:
+    return BadInput(
         f"{algorithm} is not allowed on {spec.name}, whose actions are {spec.actions}: it needs "
         f"{needed}"
     )

@@ -17,6 +17,7 @@ from jaxgen.algorithms.base import Update
 from jaxgen.algorithms.learner import mean_metrics, update_keys
 from jaxgen.algorithms.replay import Replay
 from jaxgen.study.config import OffPolicyConfig
+from jaxgen.system.errors import BadInput
 from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
 
 
@@ -130,7 +131,7 @@ def make_replay(config: OffPolicyConfig, spec: EnvSpec) -> Replay:
     """
     if image_replay.fits(spec):
         if config.n_step > 1:
-            raise ValueError(
+            raise BadInput(
                 f"n_step = {config.n_step} is not allowed on {spec.name}, whose replay stores "
                 "single images; use 1"
             )

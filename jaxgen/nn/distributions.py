@@ -15,6 +15,7 @@ from jax.scipy.special import betaln, digamma
 
 from jaxgen.nn import ops
 from jaxgen.nn.random import normal_of, uniform_of
+from jaxgen.system.errors import BadInput
 from jaxgen.types import Array, Box, Discrete, Policy, PyTree
 
 
@@ -248,8 +249,15 @@ def policy_head(actions: Discrete | Box, policy: str) -> Head[Distribution]:
     Args:
       actions: `Discrete` ones have a logit each.
       policy: gaussian or beta, for a `Box`.
+
+    Raises BadInput where another policy than the default is named for `Discrete` ones.
     """
     if isinstance(actions, Discrete):
+        if policy != "gaussian":
+            raise BadInput(
+                f"policy = {policy!r} is not allowed where actions are numbered, as each has a "
+                "probability of its own there; leave it out"
+            )
         return categorical(actions)
     num = len(actions.low)
     if policy == "beta":

@@ -20,6 +20,7 @@ from jaxgen.algorithms.gradients import dot_products
 from jaxgen.evaluation.episodes import FixedEpisodes, episode_returns
 from jaxgen.evaluation.policy import acting
 from jaxgen.study.spec import MODES, Replay
+from jaxgen.system.errors import BadInput
 from jaxgen.training.fit import MAX_LANES_ON_CPU, MIN_LANES
 from jaxgen.training.fork import forked_state
 from jaxgen.training.keys import iteration_keys, stream_key, train_key
@@ -110,7 +111,7 @@ class _LaneFunctions(NamedTuple):
 
     def algorithm(self, lane: Lanes) -> Algorithm:
         if lane.config.num_frames != 1:
-            raise ValueError(
+            raise BadInput(
                 f"num_frames = {lane.config.num_frames} is not allowed on {self.task.spec.name}; "
                 "use 1: images are stacked for environments on the host only"
             )

@@ -67,6 +67,18 @@ def test_what_cannot_vary_is_refused_in_one_line(capsys, word):
     refused(matrix.main, "matrix.py", words, capsys, message)
 
 
+@pytest.mark.parametrize(("words", "message"), [
+    (["--env", "halfcheetah", "--set", "num_frames=4"], "num_frames = 4 is not allowed: observat"),
+    (["--env", "pendulum", "--set", "num_frames=4"], "num_frames = 4 is not allowed on pendulum"),
+    (["--env", "cartpole", "--set", "policy=beta"], "policy = 'beta' is not allowed where actions"),
+])  # fmt: skip
+def test_settings_that_no_environment_of_a_kind_takes_are_one_line(capsys, tmp_path, words, message):
+    words = ["--algo", "ppo", *WORDS[2:], *words, "--quick", "--out", str(tmp_path / "out")]
+    assert matrix.main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"matrix.py: {message}")
+
+
 def test_without_mujoco_a_study_is_refused_before_it_begins(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(mujoco_engine, "installed", lambda: None)
     words = [*WORDS, "--env", "halfcheetah", "--out", str(tmp_path / "out")]

@@ -10,6 +10,7 @@ from scipy import stats
 
 from jaxgen.nn import distributions, random
 from jaxgen.nn.distributions import Categorical, Point
+from jaxgen.system.errors import BadInput
 from jaxgen.types import Box, Discrete
 
 # Probabilities 1/8, 5/8, 1/4.
@@ -139,7 +140,9 @@ def test_heads_follow_from_the_space():
     assert (numbered.num_outputs, numbered.num_words, numbered.of) == (5, 1, Categorical.of)
     box = distributions.preferred(Box((0.0,) * 3, (1.0,) * 3))
     assert (box.num_outputs, box.of) == (3, Point.of)
-    learned = distributions.policy_head(Discrete(5), "beta")
+    with pytest.raises(BadInput, match="policy = 'beta' is not allowed where actions are numbered"):
+        distributions.policy_head(Discrete(5), "beta")
+    learned = distributions.policy_head(Discrete(5), "gaussian")
     assert (learned.num_outputs, learned.of) == (5, Categorical.of)
     learned = distributions.policy_head(box_space := Box((0.0,) * 3, (1.0,) * 3), "beta")
     assert (learned.num_outputs, learned.num_words, learned.num_free) == (6, 2, 0)
