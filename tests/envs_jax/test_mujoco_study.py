@@ -72,7 +72,7 @@ def test_what_cannot_vary_is_refused_in_one_line(capsys, word):
     (["--env", "pendulum", "--set", "num_frames=4"], "num_frames = 4 is not allowed on pendulum"),
     (["--env", "cartpole", "--set", "policy=beta"], "policy = 'beta' is not allowed where actions"),
 ])  # fmt: skip
-def test_settings_that_no_environment_of_a_kind_takes_are_one_line(capsys, tmp_path, words, message):
+def test_settings_that_an_environment_cannot_take_are_one_line(capsys, tmp_path, words, message):
     words = ["--algo", "ppo", *WORDS[2:], *words, "--quick", "--out", str(tmp_path / "out")]
     assert matrix.main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
