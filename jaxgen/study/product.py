@@ -171,7 +171,10 @@ def _first_spec(
     environment: str, algorithm: str, evaluation: Evaluation, total_steps: int | None,
     quick: bool, study_seed: int,
 ) -> RunSpec:
-    """The baseline of an algorithm on an environment, which its other arms follow."""
+    """The baseline of an algorithm on an environment, which its other arms follow.
+
+    Arms are checked, not this one: one of their hyper-parameters may be what makes a budget right.
+    """
     config = preset(algorithm, environment)
     task = environment_card(environment).task
     options = dict(task.options)
@@ -180,7 +183,6 @@ def _first_spec(
         options, evaluation = options | dict(task.quick), _quicker(evaluation, environment)
     if total_steps is not None:
         config = replace(config, {"total_steps": total_steps})
-    config.validate()
     evaluation = _affordable(evaluation, environment)
     return RunSpec(
         algorithm, environment, "baseline", config, options, evaluation, study_seed, quick

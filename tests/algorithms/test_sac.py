@@ -1,6 +1,6 @@
 """Soft actor-critic: targets, losses and temperature by hand, and probes with known values."""
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -138,6 +138,60 @@ def test_groups_agree_each_for_itself():
     assert {name: leaf.shape for name, leaf in halves.items()} == {
         "": (2, 3, state.critic.params.size), "actor": (2, 3, state.actor.params.size)
     }
+
+
+def group_step(group: str, technique: str, scales: Any) -> tuple[np.ndarray, dict]:
+    """Parameters of a group after a step on its own loss, and its metrics by their usual names.
+
+    Variations have the same batch, and losses that are so many times the usual one.
+    """
+    config = tiny_config("sac", **ONE_UPDATE)
+    parts = sac._make_parts(config, make_technique(technique), SPEC)
+    state = make(**ONE_UPDATE).init(jax.random.key(0))
+    flat = jax.tree.map(lambda leaf: leaf[:, :, 0].swapaxes(0, 1), rollout())
+    batch = Transition(*flat)  # pyright: ignore
+    noise = normal_of(jax.random.bits(jax.random.key(1), (2, *batch.action.shape), "uint32"))
+    same = jnp.broadcast_to(noise[:, :1], noise.shape)
+    judged, acted = sac._batches(parts, state, batch, same)
+    critics = parts.critic.network.unravel(state.critic.params)
+    if group == "":
+        learner, optimizer, data = parts.critic, state.critic, judged
+        loss: Any = partial(sac._critic_loss, learner.network)
+    else:
+        learner, optimizer, data = parts.actor, state.actor, acted
+        loss = partial(sac._policy_loss, parts, critics, jnp.float32(1))
+
+    def scaled(variables: Any, pair: Any) -> Any:
+        value, metrics = loss(variables, pair[0])
+        return pair[1] * value, metrics
+
+    pair = data, jnp.asarray(scales, jnp.float32)
+    after, metrics = jax.jit(partial(learner.step, loss=scaled, key=None))(optimizer, batch=pair)
+    prefix = f"{group}/" if group else ""
+    return np.asarray(after.params), {name.removeprefix(prefix): m for name, m in metrics.items()}
+
+
+@pytest.mark.parametrize("group", ["", "actor"])
+def test_the_algebra_of_agreement_holds_in_each_group(group):
+    """Equal gradients agree fully and step as their mean; an opposed one gets no weight; what
+    cancels is no step; the order of variations does not matter."""
+    mean, _ = group_step(group, "dr", [1, 1, 1])
+    agreed, metrics = group_step(group, "gar", [1, 1, 1])
+    np.testing.assert_allclose(metrics["agree_pair"], 1, rtol=1e-5)
+    np.testing.assert_allclose(agreed, mean, atol=1e-6)
+    longer, metrics = group_step(group, "gar", [1, 5, 1])
+    np.testing.assert_allclose(metrics["agree_pair"], 1, rtol=1e-5)
+    opposed, metrics = group_step(group, "gar", [1, -0.5, 1])
+    np.testing.assert_allclose(metrics["agree_pair"], -1 / 3, atol=1e-5)
+    # Two of three by their full agreement: the direction of Adam's first step is the mean's.
+    np.testing.assert_allclose(opposed, mean, atol=1e-6)
+    np.testing.assert_array_equal(group_step(group, "gar", [-0.5, 1, 1])[0], opposed)
+    start = make(**ONE_UPDATE).init(jax.random.key(0))
+    params = start.actor.params if group else start.critic.params
+    cancelled, metrics = group_step(group, "gar", [1, -1, 0])
+    assert metrics["skipped_updates"] == 1
+    np.testing.assert_array_equal(cancelled, params)
+    assert (mean != np.asarray(params)).any() and (longer != np.asarray(params)).any()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,10 @@
 """A study on HalfCheetah: its names, what varies, and a run from the command line to its files."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +16,8 @@ from experiments.command_line import parse, study_of
 from jaxgen.evaluation.saving import load_agent
 from jaxgen.study.cards import ENVIRONMENT_CARDS, environment_card
 from jaxgen.study.product import Study, make_study
-from small_runs import refused, run
+from jaxgen.system import faults
+from small_runs import ROOT, refused, results_of, run
 
 WORDS = ["--algo", "es", "--technique", "baseline", "--seeds", "0"]
 
@@ -126,3 +131,47 @@ def test_a_lane_that_diverged_leaves_the_others_alone(monkeypatch, tmp_path: Pat
     alone = tmp_path / "alone" / good.relative_to(tmp_path / "both")
     for name in ("result.json", "history.npz", "agent.npz"):
         assert (good / name).read_bytes() == (alone / name).read_bytes(), name
+
+
+SCRIPT = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "experiments")!r})
+import matrix
+from envs_jax import mujoco_robots
+robot = mujoco_robots.ROBOTS["halfcheetah"]
+mujoco_robots.ROBOTS["halfcheetah"] = robot._replace(max_episode_steps=40)
+sys.exit(matrix.main(sys.argv[1:]))
+"""
+
+
+def study_in_a_process(root: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """SAC with replays that are full, in episodes of 40 steps."""
+    words = (
+        "--env halfcheetah --algo sac --technique baseline gar --seeds 0 1 --total-steps 6000 "
+        "--set hidden=16x16 batch_size=24 replay_ratio=24 buffer_size=900 learning_starts=300 "
+        f"--eval-episodes 2 --checkpoint-seconds 0 --no-plots --quiet --out {root}"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT, *words.split()], capture_output=True, text=True,
+        env=os.environ | variables, cwd=ROOT, timeout=600,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_killed_in_a_checkpoint_and_run_again(tmp_path: Path):
+    """SIGKILL between the two renames of the third checkpoint, with replays, engine and all; the
+    second is what goes on, to the same files."""
+    pytest.importorskip("mujoco")
+    whole = study_in_a_process(tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    point = {faults.VARIABLE: "checkpoint.moved:3"}
+    killed = study_in_a_process(tmp_path / "killed", **point)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    again = study_in_a_process(tmp_path / "killed")
+    assert again.returncode == 0, again.stderr
+    assert ": going on from iteration 200 of 2000" in again.stdout
+    assert results_of(tmp_path / "killed") == results_of(tmp_path / "whole") != {}
+    agents = [path.relative_to(tmp_path / "whole") for path in tmp_path.glob("whole/runs/**/*.npz")]
+    for name in agents:
+        here, there = (tmp_path / root / name for root in ("whole", "killed"))
+        assert here.read_bytes() == there.read_bytes(), name

@@ -10,6 +10,7 @@ from jaxgen.study.config import replace
 from jaxgen.study.presets import preset
 from jaxgen.study.product import MAX_SEED, Study, check_seeds, make_study
 from jaxgen.study.spec import Evaluation, RunSpec
+from jaxgen.system.errors import BadInput
 from jaxgen.techniques import SUITES
 
 ENVIRONMENTS, ALGORITHMS, SEEDS = ("cartpole", "minigrid"), ("ppo", "dqn", "es"), (0, 1, 2)
@@ -164,6 +165,15 @@ def test_quick_is_small_valid_and_marked():
 def test_total_steps_overrides_the_budget():
     config = one_cell(total_steps=4000).config
     assert config == replace(preset("ppo", "cartpole"), {"total_steps": 4000})
+
+
+def test_a_budget_and_a_hyper_parameter_are_checked_together():
+    arms = ["baseline@learning_starts=300"]
+    (group,) = make_study(["halfcheetah"], ["sac"], arms, [0], total_steps=3_000).groups
+    config: Any = group.specs[0].config
+    assert (config.total_steps, config.learning_starts) == (3_000, 300)
+    with pytest.raises(BadInput, match="learning_starts = 5000 is not allowed; use 0 to 3000"):
+        make_study(["halfcheetah"], ["sac"], [*arms, "dr"], [0], total_steps=3_000)
 
 
 def test_seeds_of_a_study_are_whole_numbers_of_any_type():
