@@ -13,8 +13,6 @@ from envs_jax import mujoco_engine
 from jaxgen.study.config import replace
 from jaxgen.study.presets import preset
 
-TINY = {"hidden": [8], "batch_size": 8, "replay_ratio": 8}
-
 
 def by_label(lengths=FULL):
     return {case.label: case for case in control_throughput.cases(lengths)}
@@ -83,29 +81,31 @@ def test_equal_work_is_asked_of_ppo(rollout):
         assert steps % 2048 == 0
 
 
-def test_our_turns_go_on_and_count_the_steps_of_all_seeds():
+@pytest.mark.slow
+def test_our_turns_count_the_steps_of_all_seeds():
     """Two seeds of 12 steps a turn; their first episodes of 200 steps end in none of them."""
-    run, facts = own_control.train(
-        "sac-published", "pendulum", 2, 20, 12, TINY | {"learning_starts": 16}
-    )
-    for _ in range(own_control.MAX_TURNS):
+    overrides = {"hidden": [8], "batch_size": 8, "replay_ratio": 8, "learning_starts": 16}
+    run, facts = own_control.train("sac-published", "pendulum", 2, 20, 12, overrides)
+    for _ in range(2):
         result = run()
         assert result["steps"] == 24 and result["seconds"] > 0 and result["return"] is None
     assert facts["begin_seconds"] > 0 and facts["num_devices"] == 2
-    with pytest.raises(RuntimeError, match="turn 9 is not possible; use 8 or fewer"):
-        run()
 
 
-def test_our_turns_on_the_host_tell_what_training_reached():
-    """One iteration of 1 000 steps is an episode of HalfCheetah; the others end none."""
+def test_our_turns_go_on_and_tell_what_training_reached():
+    """500 steps before, then 500 in each turn: every second one ends an episode of 1 000."""
     pytest.importorskip("mujoco")
     if reason := mujoco_engine.missing():
         pytest.skip(reason)
     overrides = {"num_steps": 500, "num_minibatches": 4, "num_epochs": 1, "hidden": [8]}
     run, facts = own_control.train("ppo-mujoco", "halfcheetah", 1, 500, 500, overrides)
-    first, second = run(), run()
-    assert first["steps"] == 500 and facts["num_devices"] == 1
-    assert -1000 < first["return"] < 1000 and second["return"] == first["return"]
+    results = [run() for _ in range(own_control.MAX_TURNS)]
+    assert [result["steps"] for result in results] == [500] * 8 and facts["num_devices"] == 1
+    returns = [result["return"] for result in results]
+    assert returns[::2] == returns[1::2] and len(set(returns)) == 4
+    assert all(-1000 < each < 1000 for each in returns)
+    with pytest.raises(RuntimeError, match="turn 9 is not possible; use 8 or fewer"):
+        run()
 
 
 class Model:
