@@ -27,7 +27,7 @@ PEERS_PYTHON = "JAXGEN_PEERS_PYTHON"
 PACKAGES = [
     "jaxgen", "jax", "jaxlib", "flax", "optax", "numpy", "gymnax", "xminigrid", "navix",
     "gymnasium", "minigrid", "envpool", "rejax", "evosax", "stable-baselines3", "torch",
-    "procgen-mirror", "gym3",
+    "procgen-mirror", "gym3", "sbx-rl", "mujoco",
 ]
 
 
@@ -50,6 +50,8 @@ class Case(NamedTuple):
     args: dict[str, Any]
     contenders: list[Contender]
     repeats: int = 5
+    cores: int | None = None
+    """Cores that each contender is kept to, all to the same ones; None: it may use any."""
 
 
 class ContenderFailed(RuntimeError):
@@ -65,16 +67,18 @@ class Process:
         self.peak_megabytes = 0.0
         self._process = subprocess.Popen(
             [python, str(HERE / "worker.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True, env=_environment(), cwd=HERE,
+            text=True, env=_environment(case.cores), cwd=HERE,
         )
         request = {
             "contender": contender.function, "args": case.args | contender.args,
-            "packages": PACKAGES,
+            "packages": PACKAGES, "cores": case.cores,
         }
         answer = self._ask(json.dumps(request))
         self.missing: str | None = answer.get("missing")
         self.facts: dict[str, Any] = answer.get("facts", {})
         self.versions: dict[str, str] = answer.get("versions", {})
+        self.cores: int | None = answer.get("cores")
+        """Cores that it may use, as its system says; None: there is no saying, or it has ended."""
 
     def take_turn(self, warming_up: bool = False) -> None:
         """Run once; a warm-up is not counted."""
@@ -146,14 +150,14 @@ def _start(contender: Contender, case: Case, stack: ExitStack) -> Process | None
     return process
 
 
-def _environment() -> dict[str, str]:
-    """The same for all: as many virtual CPU devices as cores, wide vectors as in our command
-    line, compiled programs are not kept."""
+def _environment(cores: int | None = None) -> dict[str, str]:
+    """The same for all: as many virtual CPU devices as cores (None: of the machine), wide vectors
+    as in our command line, compiled programs are not kept."""
     environment = dict(os.environ)
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     flags = environment.get("XLA_FLAGS", "")
     if "force_host_platform_device_count" not in flags:
-        count = f"--xla_force_host_platform_device_count={platform.num_cores()}"
+        count = f"--xla_force_host_platform_device_count={cores or platform.num_cores()}"
         environment["XLA_FLAGS"] = f"{flags} {count}".strip()
     if "prefer_vector_width" not in environment["XLA_FLAGS"]:
         environment["XLA_FLAGS"] += " --xla_cpu_prefer_vector_width=512"
@@ -173,7 +177,8 @@ def _record(benchmark: str, case: Case, process: Process, quick: bool) -> dict[s
         "seconds": statistics.median(turn["seconds"] for turn in process.turns),
         "peak_megabytes": round(process.peak_megabytes),
         "facts": process.facts | others, "versions": process.versions,
-        "hardware": hardware(), "quick": quick, "xla_flags": _environment()["XLA_FLAGS"],
+        "hardware": hardware(), "cores": process.cores, "quick": quick,
+        "xla_flags": _environment(case.cores)["XLA_FLAGS"],
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
 

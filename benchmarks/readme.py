@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import bridge
+import control_throughput
 import gar_overhead
 import matrix
 import roofline
@@ -67,6 +68,9 @@ SECTIONS = {
     "env_throughput": ("Environment steps per second", table),
     "bridge": ("Environment steps per second on procgen's starpilot", bridge.table),
     "train_throughput": ("Training steps per second at equal work, CartPole", _training),
+    "control_throughput": (
+        "Training steps per second of continuous control", control_throughput.summary,
+    ),
     "gar_overhead": ("What gradients per variation cost", gar_overhead.table),
     "matrix": ("Wall time of the default matrix, seconds", matrix.table),
     "roofline": ("Share of the machine's limit", roofline.summary),

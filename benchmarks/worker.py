@@ -2,9 +2,9 @@
 
 Imports nothing but the standard library and the contender, so that it starts wherever a peer is
 installed. Speaks lines of JSON: the first on standard input says what to set up
-(``{"contender": "module:function", "args": {...}}``), each ``run`` after it asks for one
-measurement. Answers go to the standard output that the process started with; what a library
-prints goes to standard error.
+(``{"contender": "module:function", "args": {...}, "packages": [...], "cores": null}``), each
+``run`` after it asks for one measurement. Answers go to the standard output that the process
+started with; what a library prints goes to standard error.
 """
 
 import importlib
@@ -48,6 +48,26 @@ def versions(packages: list[str]) -> dict[str, str]:
     return by_package
 
 
+def keep_to(cores: int) -> None:
+    """Keep this process, with all threads that it starts from now on, to so many of its cores.
+
+    Raises:
+      RuntimeError: the system cannot, or has fewer.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        raise RuntimeError(f"cores = {cores} is not possible on {sys.platform}; use Linux")
+    # From the end: the first core is the one that serves most interrupts.
+    chosen = sorted(os.sched_getaffinity(0))[-cores:]
+    if len(chosen) < cores:
+        raise RuntimeError(f"cores = {cores} is not possible; use {len(chosen)} or fewer")
+    os.sched_setaffinity(0, chosen)
+
+
+def num_cores() -> int | None:
+    """Cores that this process is kept to; None where the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
 def main() -> int:
     """Serve one contender until standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
@@ -57,6 +77,9 @@ def main() -> int:
         print(json.dumps(fields), file=answers, flush=True)
 
     request = json.loads(sys.stdin.readline())
+    if request["cores"] is not None:
+        # Before any library starts threads, which it counts by the cores that there are.
+        keep_to(request["cores"])
     module, _, function = request["contender"].partition(":")
     try:
         setup = getattr(importlib.import_module(module), function)
@@ -64,7 +87,7 @@ def main() -> int:
     except ImportError as error:
         answer(missing=str(error))
         return 0
-    answer(facts=facts, versions=versions(request["packages"]))
+    answer(facts=facts, versions=versions(request["packages"]), cores=num_cores())
     for line in sys.stdin:
         if line.strip() == "run":
             result = run()

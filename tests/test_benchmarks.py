@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ import harness
 import readme
 import roofline
 import train_throughput
+import worker
 from contenders import jax_environments, own_training, scanning
 from envs_jax import make_task
 from harness import Case, Contender
@@ -28,7 +30,10 @@ from jaxgen.study.presets import preset
 from jaxgen.techniques import Technique
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ("env_throughput", "train_throughput", "gar_overhead", "bridge", "matrix", "roofline")
+SCRIPTS = (
+    "env_throughput", "train_throughput", "control_throughput", "gar_overhead", "bridge", "matrix",
+    "roofline",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -42,8 +47,8 @@ def contender(function, name="", **args):
     return Contender(name, f"fake_contenders:{function}", args={"name": name} | args)
 
 
-def measured(log, *contenders, repeats=3, quick=False):
-    case = Case("a case", {"log": str(log)}, list(contenders), repeats)
+def measured(log, *contenders, repeats=3, quick=False, cores=None):
+    case = Case("a case", {"log": str(log)}, list(contenders), repeats, cores)
     (records,) = harness.measure([case], "test", quick)
     return records
 
@@ -67,6 +72,34 @@ def test_a_record_names_versions_hardware_and_facts(log):
     assert record["hardware"]["num_cores"] >= 1 and record["quick"] and record["repeats"] == 1
     assert record["peak_megabytes"] >= 1
     json.dumps(record, allow_nan=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes are tied to no cores")
+def test_contenders_are_kept_to_cores_before_they_start(log, monkeypatch):
+    """As many devices as cores; without a number all cores are there."""
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    for cores, expected in ((1, 1), (None, len(os.sched_getaffinity(0)))):
+        for record in measured(log, contender("kept", "a"), contender("kept", "b"), cores=cores):
+            assert record["cores"] == record["facts"]["cores"] == expected
+            assert record["facts"]["flags"] == record["xla_flags"]
+            count = cores or record["hardware"]["num_cores"]
+            assert f"device_count={count} " in record["xla_flags"]
+
+
+def test_a_system_that_has_no_such_cores_says_so(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3}, raising=False)
+    chosen = []
+    setter = lambda _, cores: chosen.append(cores)  # noqa: E731
+    monkeypatch.setattr(os, "sched_setaffinity", setter, raising=False)
+    worker.keep_to(1)
+    assert chosen == [[3]] and worker.num_cores() == 2
+    with pytest.raises(RuntimeError, match="cores = 3 is not possible; use 2 or fewer"):
+        worker.keep_to(3)
+    monkeypatch.delattr(os, "sched_setaffinity")
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert worker.num_cores() is None
+    with pytest.raises(RuntimeError, match="cores = 1 is not possible on .*; use Linux"):
+        worker.keep_to(1)
 
 
 def test_a_peer_that_is_not_installed_is_skipped_by_name(log, capfd):

@@ -45,3 +45,10 @@ def talkative(log, name):
 def dying(log, name):
     """Ends its process in its first turn."""
     return lambda: os._exit(3), {}
+
+
+def kept(log, name):
+    """Tells how many cores and devices it was given before its libraries started."""
+    return steady(log, name)[0], {
+        "cores": len(os.sched_getaffinity(0)), "flags": os.environ["XLA_FLAGS"]
+    }
