@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import envs_jax  # noqa: F401  (registers what tables call the environments)
-from jaxgen.report.generalisation.reference import BEST_ARM
+from jaxgen.report.generalisation.reference import BEST_ARM, SPECIALISTS
 from jaxgen.report.source import is_report, read_source, together, write_report
 from jaxgen.study.plugins import load_plugin
 from jaxgen.system.errors import BadInput
@@ -35,9 +35,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
                              "report (default: results)")
     parser.add_argument("--names", nargs="+", metavar="NAME",
                         help="what several of them are called (default: the names of the folders)")
-    parser.add_argument("--reference", choices=["ceiling", BEST_ARM], default="ceiling",
+    parser.add_argument("--reference", choices=["ceiling", BEST_ARM, SPECIALISTS],
+                        default="ceiling",
                         help="what counts as 1: the ceiling of each environment, or, where nobody "
-                             "knows it, the mean return of the best arm at each level")
+                             "knows it, at each level the mean return of the best arm, or of the "
+                             "arm that was trained there alone (baseline, at25, at50, at75, "
+                             "at100)")
     parser.add_argument("--plugin", action="append", type=Path, default=[], metavar="FILE.py",
                         help="a Python file that says what environments of your own are called; "
                              "again for more")
@@ -58,10 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for plugin in args.plugin:
             load_plugin(plugin)
         names = _names(paths, args.names)
-        relative = args.reference == BEST_ARM
-        if relative and names:
-            raise BadInput(f"--reference {BEST_ARM} takes one folder, as each has its own best arm")
-        sources = [read_source(path, relative) for path in paths]
+        reference = None if args.reference == "ceiling" else args.reference
+        if reference and names:
+            raise BadInput(f"--reference {reference} takes one folder, as each has arms of its own")
+        sources = [read_source(path, reference) for path in paths]
         source = together(dict(zip(names, sources, strict=True))) if names else sources[0]
         files = write_report(source, args.out or _folder_of(paths[0], names), args.page)
     except (ValueError, OSError) as error:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from envs_jax.cards import cartpole
-from jaxgen.study.cards.base import EnvironmentCard, Setup, TaskCard, Title
+from jaxgen.study.cards.base import EnvironmentCard, Limits, Setup, TaskCard, Title
 from jaxgen.study.config import DQNConfig, ESConfig, PPOConfig
 
 PREFIX = "gymnax-"
@@ -31,6 +31,7 @@ def card(name: str) -> EnvironmentCard:
             options={"vary": {}, "reference": None},
             describe="envs_jax.gymnax_envs:describe_level",
         ),
+        limits=Limits(knows_ceiling=False),
         setups={
             "ppo": Setup(replace(ppo, total_steps=BUDGET, gamma=0.99, scale_rewards=True)),
             "dqn": Setup(replace(

@@ -40,7 +40,9 @@ HALF_CHEETAH = EnvironmentCard(
         missing=_missing,
     ),
     # An episode takes 1 000 steps, 11 to 24 us each; nothing on the host is probed.
-    limits=Limits(episodes=100, curve_episodes=10, quick_episodes=2, can_probe=False),
+    limits=Limits(
+        episodes=100, curve_episodes=10, quick_episodes=2, knows_ceiling=False, can_probe=False
+    ),
     setups={
         "sac": Setup(
             SACConfig(

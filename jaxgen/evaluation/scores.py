@@ -73,6 +73,7 @@ def score_curve(
     floor_standard_error_at_zero: float = 0.0,
     min_s0: float = 0.10,
     normalised: ArrayLike | None = None,
+    most: float = 1.0,
 ) -> Scores:
     """Score one curve of returns.
 
@@ -90,6 +91,7 @@ def score_curve(
         min_s0: least s(0) of a policy that learned (.02 where published agents are only there).
         normalised: [levels] s(v), where a level mixes kinds of episodes, each with a floor and a
             ceiling of its own; None: from floor and ceiling.
+        most: what s counts as at most in A; infinity where 1 is no bound.
 
     Raises:
         ValueError: a missing or non-finite number, levels that are not as above, or a level
@@ -113,7 +115,7 @@ def score_curve(
         grs=integrate(v, j / j[0]) if positive else None,
         grs_valid=learned and positive,
         s=tuple(s.tolist()),
-        A=absolute_robustness(v, s),
+        A=absolute_robustness(v, s, most),
         A_id=_mean_at(v, s, LEVELS_ID),
         A_ood=_mean_at(v, s, LEVELS_OOD),
         grs_n=integrate(v, np.clip(s / s[0], 0, 1)) if learned else None,
@@ -130,9 +132,10 @@ def _reason(learned: bool, positive: bool) -> str | None:
     return None if positive else REFERENCE_NOT_POSITIVE
 
 
-def absolute_robustness(levels: ArrayLike, normalised: ArrayLike) -> float:
-    """A of s(v) ``normalised`` [levels]; ValueError unless ``levels`` [levels] run from 0 to 1."""
-    return integrate(check_levels(levels), np.clip(np.asarray(normalised, np.float64), 0, 1))
+def absolute_robustness(levels: ArrayLike, normalised: ArrayLike, most: float = 1.0) -> float:
+    """A of s(v) ``normalised`` [levels], which count as ``most`` at most; ValueError unless
+    ``levels`` [levels] run from 0 to 1."""
+    return integrate(check_levels(levels), np.clip(np.asarray(normalised, np.float64), 0, most))
 
 
 def integrate(levels: ArrayLike, values: ArrayLike) -> float:

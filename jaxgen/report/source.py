@@ -19,7 +19,7 @@ from jaxgen.report.generalisation.evidence import base_of_record
 from jaxgen.report.generalisation.findings import findings_of
 from jaxgen.report.generalisation.glossary import TIPS
 from jaxgen.report.generalisation.paper import arms_csv, arms_latex
-from jaxgen.report.generalisation.reference import BEST_ARM, relative_to_best_arm
+from jaxgen.report.generalisation.reference import relative_to
 from jaxgen.report.generalisation.sections import TITLES, sections
 from jaxgen.report.page import to_html
 from jaxgen.results.read import read_records
@@ -45,13 +45,13 @@ class Source(NamedTuple):
     """Files that could not be read, in words."""
 
 
-def read_source(path: str | Path, relative: bool = False) -> Source:
+def read_source(path: str | Path, reference: str | None = None) -> Source:
     """Read a results folder or the rows of one.
 
     Args:
         path: the folder, or a file of rows.
-        relative: score each return by that of the best arm, see
-            `jaxgen.report.generalisation.reference`.
+        reference: what counts as 1, see `jaxgen.report.generalisation.reference`; None: what did
+            when the rows were made.
 
     Raises:
         ValueError: there is no such thing, it is no results.csv, or rows cannot be scored anew.
@@ -63,10 +63,10 @@ def read_source(path: str | Path, relative: bool = False) -> Source:
     if path.is_dir():
         records, damaged = read_records(open_store(path, create=False))
         making = making_of(records)
-        if relative:
-            records, making = relative_to_best_arm(records), making | {"reference": BEST_ARM}
+        if reference:
+            records, making = relative_to(reference, records), making | {"reference": reference}
         return Source(csv_text(rows(records)), curves_text(records), making, damaged)
-    if relative:
+    if reference:
         raise BadInput(f"{path} is no results folder, so its scores stay as they are; give the one")
     if not path.is_file():
         raise BadInput(f"there is no {path}; give a results folder, a results.csv or .csv.gz")

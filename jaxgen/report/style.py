@@ -241,6 +241,10 @@ def panels(
     return figure, list(axes.flat[: max(1, number)])
 
 
+USUAL_ROWS, ROW_INCHES = 5, 0.2
+"""Rows of a legend for which a figure has room, and the height of a further one."""
+
+
 def legend_below(figure: "Figure", axes: Iterable["Axes"], title: str | None = None) -> None:
     """One legend for several axes, each label once: arms in their order, then the others."""
     handles: dict[str, Any] = {}
@@ -250,6 +254,9 @@ def legend_below(figure: "Figure", axes: Iterable["Axes"], title: str | None = N
     labels = sorted(handles, key=lambda label: (label in NOT_ARMS, arm_order(label)[0]))
     widest = 0.08 * max(map(len, labels), default=0) + 0.7
     columns = int(np.clip(figure.get_figwidth() / widest, 1, 4))
+    # Many arms make the figure higher: they leave no room for the axes otherwise.
+    more_rows = max(0, -(-len(labels) // columns) - USUAL_ROWS)
+    figure.set_figheight(figure.get_figheight() + ROW_INCHES * more_rows)
     figure.legend(
         [handles[label] for label in labels],
         labels,

@@ -24,6 +24,7 @@ from jaxgen.results.records import (
     modes_of,
 )
 from jaxgen.study.cards import sentence_title
+from jaxgen.study.product import knows_ceiling
 
 _PARTS_NOTE = (
     "gar - baseline = (dr - baseline) + (gar - dr), paired by the seeds that all arms share. Only "
@@ -129,12 +130,26 @@ def _environment_section(cells: list[Cell]) -> Section:
             "Runs of several settings are here (other budgets or configurations), marked as "
             "[setting, env steps]. They are never pooled and never compared."
         )
+    if not knows_ceiling(cells[0].environment):
+        blocks.append(unknown_ceiling(cells[0].environment))
     for mode in modes_of(records):
         blocks += [_scores_table(cells, mode), _returns_table(cells, mode)]
+        if not knows_ceiling(cells[0].environment):
+            blocks.append(_retention_table(cells, mode))
     blocks += [*_decomposition_tables(cells), _training_table(cells)]
     if any(record.result.get("layout_overlap") for record in records):
         blocks.append(_overlap_table(cells))
     return Section(cells[0].environment, blocks)
+
+
+def unknown_ceiling(environment: str) -> str:
+    """What scores mean where nobody knows the best return of a level, in words."""
+    return (
+        f"Nobody knows the best return on {sentence_title(environment)} under shift. A return "
+        "that counts as 1 at every level is no bound: scores compare arms, and say nothing of what "
+        "is possible at a level. Returns and J(v)/J(0) need no such number; report.py --reference "
+        "specialists has one for each level."
+    )
 
 
 def _scores_table(cells: list[Cell], mode: str) -> Table:
@@ -192,15 +207,33 @@ def _returns_table(cells: list[Cell], mode: str) -> Table:
         )
         for cell in cells
     ]
+    counts_as_one = "ceiling" if knows_ceiling(cells[0].environment) else "counts as 1"
     lines += [
         (title, "", "", *map(_number, curve))
-        for title, key in (("random play", "floor"), ("ceiling", "ceiling"))
+        for title, key in (("random play", "floor"), (counts_as_one, "ceiling"))
         for curve in _references(records, key)
     ]
     return Table(
         f"{cells[0].environment}: returns by level, {mode}",
         ("algorithm", "technique", "n", *(f"J({level:g})" for level in levels)),
         lines,
+    )
+
+
+def _retention_table(cells: list[Cell], mode: str) -> Table:
+    levels = levels_of(record for cell in cells for record in cell.records)
+    lines = []
+    for cell in cells:
+        curves = cell.curves(mode).reshape(-1, len(levels))
+        positive = curves[curves[:, 0] > 0]
+        shares = (positive / positive[:, :1]).T
+        each = [_spread(column, len(cell.records)) for column in shares]
+        lines.append((cell.algorithm, _label(cells, cell), str(len(cell.records)), *each))
+    return Table(
+        f"{cells[0].environment}: returns relative to level 0, {mode}",
+        ("algorithm", "technique", "n", *(f"J({level:g})/J(0)" for level in levels)),
+        lines,
+        ("Of seeds with J(0) > 0.",),
     )
 
 

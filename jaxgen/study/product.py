@@ -260,6 +260,13 @@ def least_s0(environment: str) -> float:
     return Evaluation.min_s0 if least is None else least
 
 
+def knows_ceiling(environment: str) -> bool:
+    """Whether the ceilings of an environment are the best returns at its levels, as far as known
+    here."""
+    card = ENVIRONMENT_CARDS.get(environment)
+    return card is None or card.limits.knows_ceiling
+
+
 def _quick(algorithm: str, environment: str, config: Config) -> Config:
     """Cut the work to seconds: enough to see every part move, not enough to learn."""
     own = setups_of(base_algorithm(algorithm))[environment].quick

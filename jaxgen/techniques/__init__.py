@@ -106,6 +106,11 @@ COMPONENTS: dict[str, Technique] = {
     "pcgrad": Technique(levels=MULTI_LEVELS, rule=Rule.PCGRAD),
     "and-mask": Technique(levels=MULTI_LEVELS, rule=Rule.AND_MASK),
     "es-gar": Technique(levels=MULTI_LEVELS, agreement=1.0, rule=Rule.APART),
+    # Specialists: what an arm can be compared with where nobody knows the best return.
+    "at25": Technique(levels=(0.25,) * 3),
+    "at50": Technique(levels=(0.5,) * 3),
+    "at75": Technique(levels=(0.75,) * 3),
+    "at100": Technique(levels=(1.0,) * 3),
 }
 """What can be composed: each field that differs from the baseline's is taken over."""
 

@@ -7,12 +7,14 @@ import pytest
 
 from experiments import report
 from jaxgen.report.generalisation.findings import findings_of
+from jaxgen.report.generalisation.reference import level_of_specialist
 from jaxgen.report.generalisation.settings import origins, own
 from jaxgen.report.source import Source, read_source, together
 from jaxgen.results.read import read_records
 from jaxgen.results.records import Record
 from jaxgen.results.store import open_store
 from jaxgen.results.table import csv_text, read_csv, rows
+from jaxgen.techniques import COMPONENTS
 from synthetic_records import make_record, with_overrides
 
 FEW = [make_record(seed=seed) for seed in range(2)]
@@ -140,6 +142,54 @@ def test_the_best_arm_can_be_what_counts_as_one(tmp_path, capsys):
     assert "is no results folder, so its scores stay as they are" in capsys.readouterr().err
     assert report.main([str(root), str(out), "--reference", "best-arm"]) == 2
     assert "takes one folder" in capsys.readouterr().err
+
+
+HEIGHTS = {"baseline": 0.8, "at25": 0.5, "at50": 0.6, "at75": 0.4, "at100": 0.2}
+"""s of the specialists at their own levels; elsewhere it is .1."""
+
+
+def specialists(*names: str, **options) -> list[Record]:
+    levels = dict(zip(HEIGHTS, range(5)))
+    return [
+        make_record(technique=name, seed=seed, **options, s=[
+            HEIGHTS[name] if index == levels[name] else 0.1 for index in range(5)
+        ]) for seed in (0, 1) for name in names
+    ]  # fmt: skip
+
+
+def test_the_arms_that_were_trained_at_a_level_can_be_what_counts_as_one_there(tmp_path, capsys):
+    """Of the same algorithm; s of .4 becomes .5, .8, 2/3, 1 and 2, and A has no upper end."""
+    others = specialists(*HEIGHTS, algorithm="dqn")
+    dr = [make_record(technique="dr", seed=seed, s=[0.4] * 5) for seed in (0, 1)]
+    for record in others:
+        record.result["evaluation"]["modes"]["greedy"]["mean"][4] *= 2
+    root = folder_of(tmp_path / "results", [*specialists(*HEIGHTS), *others, *dr])
+    out = root / "report"
+    assert report.main([str(root), "--reference", "specialists"]) == 0
+    assert "the mean return of the specialist" in (out / "report.md").read_text()
+    records = {
+        (record.algorithm, record.arm): record.result["scores"]["greedy"]
+        for record in read_csv(read_source(out).text)
+    }
+    scores = records["ppo", "dr"]
+    assert scores["s"] == pytest.approx([0.5, 0.8, 2 / 3, 1.0, 2.0])
+    assert scores["A"] == pytest.approx((0.25 + 0.8 + 2 / 3 + 1.0 + 1.0) / 4)
+    for index, name in enumerate(HEIGHTS):
+        assert records["dqn", name]["s"][index] == pytest.approx(1.0)
+    first = (out / "report.md").read_bytes()
+    assert report.main([str(out)]) == 0 and (out / "report.md").read_bytes() == first
+    capsys.readouterr()
+    without = folder_of(tmp_path / "without", [*specialists("baseline", "at25", "at50"), *dr])
+    assert report.main([str(without), "--reference", "specialists"]) == 2
+    message = "no specialist of ppo on cartpole was trained at level 0.75 alone; train it: --tech"
+    assert message in capsys.readouterr().err
+
+
+def test_only_an_arm_of_one_level_and_nothing_else_is_a_specialist():
+    levels = {name: level_of_specialist(name) for name in COMPONENTS}
+    known = {name: level for name, level in levels.items() if level is not None}
+    assert known == {"baseline": 0.0, "at25": 0.25, "at50": 0.5, "at75": 0.75, "at100": 1.0}
+    assert level_of_specialist("at25+reg") is None and level_of_specialist("other") is None
 
 
 def test_arms_at_random_play_are_no_reference(tmp_path, capsys):

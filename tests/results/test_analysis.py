@@ -368,6 +368,26 @@ def test_arm_of_which_every_seed_diverged_reads_failed():
     assert "1 diverged" in summary(records[:1])
 
 
+def test_where_no_ceiling_is_known_returns_stand_beside_those_of_level_zero(monkeypatch):
+    """What counts as 1 is not called a ceiling; a seed with J(0) <= 0 has no share of it."""
+    records = [make_record(seed=seed, s=flat(0.5)) for seed in range(3)]
+    for record, factor in zip(records, (1, 2, -1)):
+        mean = record.result["evaluation"]["modes"]["greedy"]["mean"]
+        mean[:] = [factor * value for value in (100, 80, 60, 40, 20)]
+    title = "cartpole: returns relative to level 0, greedy"
+    assert title not in summary(records) and "counts as 1" not in summary(records)
+    monkeypatch.setattr("jaxgen.report.summary.knows_ceiling", lambda environment: False)
+    (row,) = as_dicts(find(records, title))
+    shares = [row[f"J({level:g})/J(0)"] for level in (0, 0.25, 0.5, 0.75, 1)]
+    assert shares == [f"{share:.3f} +- 0.000 [2]" for share in (1, 0.8, 0.6, 0.4, 0.2)]
+    returns = as_dicts(find(records, "cartpole: returns by level, greedy"))
+    assert [row["algorithm"] for row in returns] == ["ppo", "random play", "counts as 1"]
+    words = " ".join(summary(records).split())
+    assert "Nobody knows the best return on CartPole under shift." in words
+    lost = [make_record(seed=3, diverged=True), *records]
+    assert len(as_dicts(find(lost, title))) == 1
+
+
 def test_policy_that_did_not_learn_has_its_literal_score_flagged():
     records = [make_record(seed=0, s=flat(0.0)), make_record(seed=1, s=flat(0.5))]
     (row,) = as_dicts(find(records, "cartpole: scores, greedy"))

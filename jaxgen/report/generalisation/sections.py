@@ -33,9 +33,11 @@ from jaxgen.report.generalisation.tables import (
 )
 from jaxgen.report.generalisation.words import place
 from jaxgen.report.shown import budget
+from jaxgen.report.summary import unknown_ceiling
 from jaxgen.results.records import Cell, algorithm_order, arm_order, levels_of
 from jaxgen.study.cards import algorithm_title, figure_title, sentence_title
 from jaxgen.study.presets import counting_populations, observes_codes
+from jaxgen.study.product import knows_ceiling
 
 TITLES = ("Which training generalises? A report", "Report")
 """The title of a report, and of one without a finished run."""
@@ -95,8 +97,8 @@ def _opening(findings: Findings, best: str, foretold: str) -> Section:
         f"brackets are 95 % bootstrap intervals over seeds, from {MIN_SEEDS} seeds on; differences "
         "are by seed."
     )
-    if (findings.making or {}).get("reference"):
-        blocks.append(reference.WORDS)
+    if name := (findings.making or {}).get("reference"):
+        blocks.append(reference.WORDS[name])
     if folders := (findings.making or {}).get("folders"):
         blocks.append(
             f"Several folders are here: {words.listing(folders)}. An algorithm is named with its "
@@ -138,7 +140,9 @@ def _environment(
     title = figure_title(name)
     panels = in_panels(cells)
     records = [record for cell in panels for record in cell.records]
+    unknown = not (findings.making or {}).get("reference") and not knows_ceiling(name)
     blocks: list[Block] = [
+        *([unknown_ceiling(name)] if unknown else []),
         best,
         words.ranking_words(cells, PRIMARY),
         ranking_table(cells),

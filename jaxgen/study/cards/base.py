@@ -73,6 +73,9 @@ class Limits(NamedTuple):
     """Seeds of a quick run that names none, at most."""
     min_s0: float | None = None
     """Least s(0) of a policy that learned; None: the usual one."""
+    knows_ceiling: bool = True
+    """Whether the ceiling is, at every level, the best return that can be had there; False: it is
+    a fixed number."""
     can_probe: bool = True
     """Whether the agreement of gradients can be measured apart from training."""
 
