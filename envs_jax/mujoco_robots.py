@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs_jax.cards.mujoco import HALF_CHEETAH_OPTIONS, VARY
+from envs_jax.cards.mujoco import OPTIONS, VARY
 from envs_jax.mujoco_engine import Bodies
 
 Options = Mapping[str, Any]
@@ -72,7 +72,7 @@ def half_cheetah_sizes(options: Options) -> tuple[int, int]:
 
 ROBOTS = {
     "halfcheetah": Robot(
-        "half_cheetah", HALF_CHEETAH_OPTIONS, half_cheetah_sizes, 1000, half_cheetah_start,
+        "half_cheetah", OPTIONS, half_cheetah_sizes, 1000, half_cheetah_start,
         half_cheetah_observation, half_cheetah_step,
     ),
 }  # fmt: skip

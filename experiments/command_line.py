@@ -1,11 +1,14 @@
 """The flags of matrix.py, and the study that they ask for."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from envs_jax import unavailable
 from envs_jax.cards import gymnax, mujoco
+from envs_jax.mujoco_robots import checked
 from jaxgen.running.command import configure
 from jaxgen.running.flags import INSTEAD, add_running
 from jaxgen.study.cards import (
@@ -145,6 +148,10 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
                             "their values at levels 0 and 1; of MuJoCo (--env halfcheetah), the "
                             f"factor that is shifted: {', '.join(mujoco.VARY)} (default: "
                             f"{mujoco.VARY[0]})")
+    group.add_argument("--task", nargs="+", default=[], metavar="NAME=VALUE",
+                       help="options of MuJoCo's environments, e.g. reset_noise_scale=0.15 "
+                            "eval_reset_noise_scale=0.1: "
+                            f"{', '.join(key for key in mujoco.OPTIONS if key != 'vary')}")
     group.add_argument("--reference", type=float, metavar="R",
                        help="of those, the return that counts as 1 where none is known")
     group.add_argument("--all", action="store_true",
@@ -220,6 +227,8 @@ def _algorithms_of(environments: Sequence[str]) -> list[str]:
 def _environments(args: argparse.Namespace) -> list[str]:
     """Name those that are asked for; ``--all`` leaves out what cannot be trained here."""
     if not args.env:
+        if args.vary or args.task:
+            raise BadInput("--vary and --task say something of an environment: name it by --env")
         if not args.all:
             return environment_names(Listing.DEFAULT)
         return [name for name in _listed_names() if name not in unavailable()]
@@ -244,7 +253,8 @@ def _named(args: argparse.Namespace) -> list[str]:
             "--env gymnax:Acrobot-v1 --vary link_mass_1=1:1.5"
         )
     cards = {name: gymnax.varied(name, vary, args.reference) for name in worlds}
-    cards |= {name: mujoco.varied(environment_card(name), _factor(factors)) for name in robots}
+    options = {"vary": _factor(factors)} | _task_options(args.task, robots)
+    cards |= {name: mujoco.changed(environment_card(name), options) for name in robots}
     for card in cards.values():
         register_environment(card, replace=True)
     return [cards[name].name if name in cards else registry_name(name) for name in args.env]
@@ -259,6 +269,28 @@ def _factor(words: Sequence[str]) -> str:
             f"{', '.join(mujoco.VARY)}"
         )
     return word
+
+
+def _task_options(words: Sequence[str], robots: Sequence[str]) -> dict[str, Any]:
+    """Options of a task by name, of words ``NAME=VALUE``."""
+    if words and not robots:
+        raise BadInput(f"--task {words[0]} needs an environment of {', '.join(mujoco.NAMES)}")
+    options = {}
+    for word in words:
+        name, _, text = word.partition("=")
+        allowed = [key for key in mujoco.OPTIONS if key != "vary"]
+        if name not in allowed:
+            raise BadInput(f"--task {word!r} is not allowed; use one of {', '.join(allowed)}")
+        try:
+            options[name] = json.loads(text.lower())
+        except ValueError:
+            raise BadInput(f"--task {word!r} is not allowed; write {name}=NUMBER or true") from None
+    try:
+        for name in robots:
+            checked(registry_name(name), mujoco.OPTIONS, options)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    return options
 
 
 def _ends(word: str) -> tuple[str, tuple[float, float]]:

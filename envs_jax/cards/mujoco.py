@@ -5,14 +5,16 @@ reference: the return that published agents reach at level 0. 1 is no bound, and
 under shift may be the best that is possible there; returns compare arms without it.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from jaxgen.study.cards.base import EnvironmentCard, Limits, Listing, Setup, TaskCard, Title
 from jaxgen.study.config import ESConfig, PPOConfig, SACConfig
 
 VARY = ("all", "mass", "friction", "gear")
 """Factors that the level shifts: all of them, or one alone."""
-HALF_CHEETAH_OPTIONS = {
+OPTIONS = {
     "vary": "all", "frame_skip": 5, "forward_reward_weight": 1.0, "ctrl_cost_weight": 0.1,
     "reset_noise_scale": 0.1, "eval_reset_noise_scale": None,
     "exclude_current_positions_from_observation": True,
@@ -35,7 +37,7 @@ HALF_CHEETAH = EnvironmentCard(
     task=TaskCard(
         make="envs_jax.mujoco_envs:MujocoTask",
         fixed={"name": "halfcheetah"},
-        options=HALF_CHEETAH_OPTIONS,
+        options=OPTIONS,
         describe="envs_jax.mujoco_envs:describe_level",
         missing=_missing,
     ),
@@ -50,7 +52,7 @@ HALF_CHEETAH = EnvironmentCard(
                 total_steps=100_000, learning_rate=3e-4, hidden=(256, 256), num_envs=1, num_steps=1,
                 batch_size=256, replay_ratio=256, buffer_size=300_000, learning_starts=5_000,
             ),
-            seconds=4000.0,
+            seconds=7500.0,
             quick={"hidden": [32, 32], "batch_size": 48, "replay_ratio": 48},
         ),
         "ppo": Setup(
@@ -77,6 +79,6 @@ CARDS = (HALF_CHEETAH,)
 NAMES = tuple(card.name for card in CARDS)
 
 
-def varied(card: EnvironmentCard, word: str) -> EnvironmentCard:
-    """The card of a robot of which one factor, or all of them, are shifted: a word of `VARY`."""
-    return replace(card, task=replace(card.task, options={**card.task.options, "vary": word}))
+def changed(card: EnvironmentCard, options: Mapping[str, Any]) -> EnvironmentCard:
+    """The card of a robot whose task has these options, and otherwise the usual ones."""
+    return replace(card, task=replace(card.task, options={**OPTIONS, **options}))

@@ -65,6 +65,24 @@ def test_beside_gymnax_each_takes_its_own_words():
     assert options["halfcheetah"]["vary"] == "gear"
 
 
+def test_options_of_the_task_can_be_named_on_the_command_line(capsys):
+    """Each is a setting of its own, and none is left for the next command."""
+    words = ["--env", "halfcheetah", "--task", "reset_noise_scale=0.15", "frame_skip=4"]
+    options = options_of(*words)["halfcheetah"]
+    assert (options["reset_noise_scale"], options["frame_skip"]) == (0.15, 4)
+    assert options["eval_reset_noise_scale"] is None and options["vary"] == "all"
+    usual = options_of("--env", "halfcheetah")["halfcheetah"]
+    assert (usual["reset_noise_scale"], usual["frame_skip"]) == (0.1, 5)
+    for given, message in (
+        ("--env halfcheetah --task noise=1", "--task 'noise=1' is not allowed; use one of frame"),
+        ("--env halfcheetah --task frame_skip=0", "halfcheetah: frame_skip = 0 is not allowed; u"),
+        ("--env halfcheetah --task frame_skip=x", "--task 'frame_skip=x' is not allowed; write f"),
+        ("--env pendulum --task frame_skip=4", "--task frame_skip=4 needs an environment of half"),
+        ("--task frame_skip=4", "--vary and --task say something of an environment: name it by"),
+    ):
+        refused(matrix.main, "matrix.py", [*WORDS, *given.split(), "--list"], capsys, message)
+
+
 @pytest.mark.parametrize("word", [["gravity"], ["mass", "gear"], ["mass=1:2"]])
 def test_what_cannot_vary_is_refused_in_one_line(capsys, word):
     words = [*WORDS, "--env", "halfcheetah", "--vary", *word, "--list"]
