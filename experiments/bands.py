@@ -1,0 +1,146 @@
+"""Returns at level 0 beside published ones: the table of CONTINUOUS.md, from the rows beside it.
+
+    python experiments/bands.py                       the table of the rows that are kept
+    python experiments/bands.py RESULTS [RESULTS ...] keep the rows of these results folders first
+
+A mean is accepted from the published mean less two standard errors of the difference on, those of
+n seeds here and N there.
+"""
+
+import argparse
+import gzip
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+import envs_jax  # noqa: F401  (registers what tables call the environments)
+from jaxgen.results.read import read_records
+from jaxgen.results.records import Cell, Record, group_cells
+from jaxgen.results.store import open_store
+from jaxgen.results.table import csv_text, read_csv, rows
+from jaxgen.study.cards import figure_title
+from jaxgen.system.errors import BadInput
+
+HERE = Path(__file__).parent
+ROWS, PAGE = HERE / "continuous" / "results.csv.gz", HERE / "CONTINUOUS.md"
+BEGIN, END = "<!-- bands: begin -->", "<!-- bands: end -->"
+
+
+class Band(NamedTuple):
+    """A published result of greedy policies at level 0."""
+
+    environment: str
+    algorithm: str
+    """The first word of a preset's name."""
+    env_steps: int
+    mean: float
+    deviation: float
+    """Over seeds."""
+    count: int
+    """N, seeds."""
+    source: str
+    least: float | None = None
+    """The least mean that is accepted; None: by the rule."""
+
+    def accepted_from(self, n: int) -> float:
+        """The least mean of ``n`` seeds that is accepted."""
+        if self.least is not None:
+            return self.least
+        return self.mean - 2 * self.deviation * float(np.sqrt(1 / n + 1 / self.count))
+
+
+BANDS = (
+    Band("pendulum", "sac", 20_000, -157, 89, 750, "RL Zoo; sd and N of episodes", -175),
+    Band("pendulum", "ppo", 100_000, -172, 104, 750, "RL Zoo; sd and N of episodes", -195),
+    Band("halfcheetah", "sac", 100_000, 6156, 700, 10, "Lee et al. 2025"),
+    Band("halfcheetah", "sac", 300_000, 8593, 964, 10, "Lee et al. 2025"),
+    Band("halfcheetah", "ppo", 1_000_000, 1443, 46, 3, "Huang et al. 2022"),
+)
+
+
+def table(records: Sequence[Record]) -> str:
+    """Markdown: a line for each preset, budget and environment."""
+    header = (
+        "environment", "preset", "env steps", "n", "J(0) by seed", "mean +- sd", "published",
+        "accepted from", "",
+    )  # fmt: skip
+    lines = [header, ("---",) * len(header)]
+    lines += [_line(cell) for cell in group_cells(records)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _line(cell: Cell) -> tuple[str, ...]:
+    env_steps = cell.records[0].result["env_steps"]["requested"]
+    returns = cell.curves()[:, 0]
+    by_seed = ", ".join(f"{value:.0f}" for value in returns)
+    spread = f"{returns.mean():.0f} +- {returns.std(ddof=1):.0f}" if len(returns) > 1 else by_seed
+    band = band_of(cell.environment, cell.algorithm, env_steps)
+    words = ("", "", "")
+    if band is not None:
+        least = band.accepted_from(len(returns))
+        verdict = "in the band" if returns.mean() >= least else "**below**"
+        published = f"{band.mean:.0f} +- {band.deviation:.0f} (N = {band.count}, {band.source})"
+        words = published, f"{least:.0f}", verdict
+    failed = f" ({cell.num_diverged} diverged)" if cell.num_diverged else ""
+    place = figure_title(cell.environment), f"`{cell.algorithm}`", f"{env_steps:,}"
+    return *place, f"{len(cell.records)}{failed}", by_seed, spread, *words
+
+
+def band_of(environment: str, algorithm: str, env_steps: int) -> Band | None:
+    """The published result with which a preset's can be compared; None: there is none."""
+    family = algorithm.split("@")[0].split("-")[0]
+    for band in BANDS:
+        if band[:3] == (environment, family, env_steps):
+            return band
+    return None
+
+
+def keep(folders: Sequence[str]) -> None:
+    """Put the rows of results folders among those that are kept, in place of the same runs."""
+    kept = {(record.name, record.seed): record for record in read_kept()}
+    for folder in folders:
+        records, damaged = read_records(open_store(folder, create=False))
+        for line in damaged:
+            print(f"left aside: {line}", file=sys.stderr)
+        kept |= {(record.name, record.seed): record for record in records}
+    text = csv_text(rows(kept.values()))
+    ROWS.parent.mkdir(exist_ok=True)
+    ROWS.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def read_kept() -> list[Record]:
+    """The records that are kept."""
+    if not ROWS.exists():
+        return []
+    return read_csv(gzip.decompress(ROWS.read_bytes()).decode())
+
+
+def updated(text: str) -> str:
+    """The page's text with a fresh table."""
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{table(read_kept())}\n{END}{rest.split(END)[1]}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code is 0, or 2 for bad input."""
+    parser = argparse.ArgumentParser(
+        "bands.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", nargs="*", metavar="RESULTS", help="results folders")
+    args = parser.parse_args(argv)
+    try:
+        if args.results:
+            keep(args.results)
+    except (BadInput, OSError) as error:
+        print(f"bands.py: {error}", file=sys.stderr)
+        return 2
+    PAGE.write_text(updated(PAGE.read_text()))
+    print(table(read_kept()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
