@@ -148,7 +148,7 @@ def test_quick_runs_that_read_images_are_smaller_in_all_that_takes_time():
 @pytest.mark.parametrize("environment", ["pendulum", "halfcheetah"])
 def test_quick_runs_of_single_steps_learn_in_most_of_them(environment):
     (group,) = make_study([environment], ["sac"], ["baseline"], [0], quick=True).groups
-    config = group.specs[0].config
+    config: Any = group.specs[0].config
     assert config.total_steps == 200 * config.steps_per_iteration
     assert config.learning_starts < config.total_steps / 10
 

@@ -12,7 +12,8 @@ QUICK_ITERATIONS = 200
 
 
 def _quick(config: Config) -> Overrides:
-    return learn_soon(config) | {"total_steps": QUICK_ITERATIONS * config.steps_per_iteration}
+    total_steps = QUICK_ITERATIONS * config.steps_per_iteration
+    return {**learn_soon(config), "total_steps": total_steps}
 
 
 CARD = AlgorithmCard(
