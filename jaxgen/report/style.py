@@ -241,7 +241,7 @@ def panels(
     return figure, list(axes.flat[: max(1, number)])
 
 
-USUAL_ROWS, ROW_INCHES = 5, 0.2
+USUAL_ROWS, ROW_INCHES = 6, 0.25
 """Rows of a legend for which a figure has room, and the height of a further one."""
 
 
