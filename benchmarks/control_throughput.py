@@ -146,7 +146,7 @@ def _ours(
 
 
 def _fields(config: Config, *names: str) -> dict[str, Any]:
-    """What peers call by the same name."""
+    """Values of fields that peers call by the same name."""
     return {name: getattr(config, name) for name in names}
 
 

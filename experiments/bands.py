@@ -17,12 +17,14 @@ from typing import NamedTuple
 import numpy as np
 
 import envs_jax  # noqa: F401  (registers what tables call the environments)
+from jaxgen.report.source import read_source
 from jaxgen.results.read import read_records
 from jaxgen.results.records import Cell, Record, group_cells
 from jaxgen.results.store import open_store
 from jaxgen.results.table import csv_text, read_csv, rows
 from jaxgen.study.cards import figure_title
 from jaxgen.system.errors import BadInput
+from jaxgen.system.files import write_bytes
 
 HERE = Path(__file__).parent
 ROWS, PAGE = HERE / "continuous" / "results.csv.gz", HERE / "CONTINUOUS.md"
@@ -107,15 +109,14 @@ def keep(folders: Sequence[str]) -> None:
             print(f"left aside: {line}", file=sys.stderr)
         kept |= {(record.name, record.seed): record for record in records}
     text = csv_text(rows(kept.values()))
-    ROWS.parent.mkdir(exist_ok=True)
-    ROWS.write_bytes(gzip.compress(text.encode(), mtime=0))
+    write_bytes(ROWS, gzip.compress(text.encode(), mtime=0))
 
 
 def read_kept() -> list[Record]:
     """The records that are kept."""
     if not ROWS.exists():
         return []
-    return read_csv(gzip.decompress(ROWS.read_bytes()).decode())
+    return read_csv(read_source(ROWS).text)
 
 
 def updated(text: str) -> str:
@@ -137,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (BadInput, OSError) as error:
         print(f"bands.py: {error}", file=sys.stderr)
         return 2
-    PAGE.write_text(updated(PAGE.read_text()))
+    write_bytes(PAGE, updated(PAGE.read_text()).encode())
     print(table(read_kept()))
     return 0
 

@@ -143,7 +143,7 @@ def _environment_section(cells: list[Cell]) -> Section:
 
 
 def unknown_ceiling(environment: str) -> str:
-    """What scores mean where nobody knows the best return of a level, in words."""
+    """The meaning of scores where nobody knows the best return of a level, in words."""
     return (
         f"Nobody knows the best return on {sentence_title(environment)} under shift. A return "
         "that counts as 1 at every level is no bound: scores compare arms, and say nothing of what "

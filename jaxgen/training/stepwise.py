@@ -79,7 +79,9 @@ class StepTrainer:
         for number in range(int(start), int(stop)):
             episodes = begin_iteration(self._shape, lanes, episodes, env, number)
             number = np.int32(number)
-            episodes, recording, ended = self._collect(each, env, episodes, number)
+            # The lanes' actors are kept for their updates.
+            act, words = self._acting(each, episodes, number)
+            episodes, recording, ended = self._collected(env, act, episodes, words)
             ends.append(ended)
             # Nobody waits for a lane to learn before the next one begins to.
             for index, lane in enumerate(each):
@@ -93,8 +95,12 @@ class StepTrainer:
 
     def warm(self, lanes: Lanes, carry: Carry) -> None:
         """Compile all functions, on each device that has lanes, by using them on copies."""
-        each, first, still = list(self._placed(lanes, carry)), np.int32(0), _Still(carry.episodes)
-        _, recording, _ = self._collect(each, still, carry.episodes, first)  # pyright: ignore
+        each, episodes, first = list(self._placed(lanes, carry)), carry.episodes, np.int32(0)
+        act, words = self._acting(each, episodes, first)
+        # Chosen once: the other steps of a rollout, thousands perhaps, compile nothing more.
+        chosen = act(np.asarray(episodes.obs), words[:, 0])
+        env: Any = _Still(episodes)
+        _, recording, _ = self._collected(env, lambda obs, words: chosen, episodes, words)
         for index, lane in enumerate(each[: len(self._devices)]):
             lane.state = jax.tree.map(jnp.copy, lane.state)
             self._update(lane, lane_of(recording, index), first)
@@ -107,20 +113,24 @@ class StepTrainer:
             parts = lane_at(lanes, index), state, carry.env_steps[index]
             yield _Lane(*jax.device_put(parts, device))
 
-    def _collect(
-        self, each: list[_Lane], env: HostVecEnv, episodes: Episodes, number: np.int32
-    ) -> tuple[Episodes, Recording, Ended]:
-        """Collect a rollout of all lanes, whose actors are kept for their updates; returns as
-        `collect_host`."""
+    def _acting(
+        self, each: list[_Lane], episodes: Episodes, number: np.int32
+    ) -> tuple[Callable[..., Any], np.ndarray]:
+        """Prepare a rollout -> what acts in it and its words, as `collect_host` takes them."""
         obs, total = np.asarray(episodes.obs), np.asarray(episodes.total)
-        one_step = self._shape.num_steps == 1
-        act, words = (self._one_step if one_step else self._steps_of)(each, obs, total, number)
+        if self._shape.num_steps == 1:
+            return self._act_once(each, obs, total, number)
+        return self._act_together(each, total, number)
+
+    def _collected(
+        self, env: HostVecEnv, act: Callable[..., Any], episodes: Episodes, words: np.ndarray
+    ) -> tuple[Episodes, Recording, Ended]:
         return collect_host(env, self._spec, act, self._shape.keeps_obs, episodes, words)
 
-    def _one_step(
+    def _act_once(
         self, each: list[_Lane], obs: np.ndarray, total: np.ndarray, number: np.int32
     ) -> tuple[Callable[..., Any], np.ndarray]:
-        """What acts in a rollout of one step, a call of each lane, and as many words as steps."""
+        """Choose the one step of a rollout, in a call of each lane; words only count the steps."""
         chosen = []
         for index, lane in enumerate(each):
             args = lane.lane, lane.state, total[index], obs[index], number
@@ -129,10 +139,10 @@ class StepTrainer:
         actions = jax.tree.map(lambda *parts: np.stack([np.asarray(p) for p in parts]), *chosen)
         return lambda obs, words: actions, np.empty((len(each), 1))
 
-    def _steps_of(
-        self, each: list[_Lane], obs: np.ndarray, total: np.ndarray, number: np.int32
+    def _act_together(
+        self, each: list[_Lane], total: np.ndarray, number: np.int32
     ) -> tuple[Callable[..., Any], np.ndarray]:
-        """What acts in a rollout of several steps, a call of each device, and the words."""
+        """Prepare a rollout of several steps, in each of which a device acts for all its lanes."""
         drawn = []
         for index, lane in enumerate(each):
             lane.actor, words = self._prepare(lane.lane, lane.state, total[index], number)

@@ -83,7 +83,7 @@ def _best(cells: Sequence[Cell]) -> np.ndarray:
 
 
 def _specialists(cells: Sequence[Cell]) -> np.ndarray:
-    """At each level the mean over seeds of the arm that was trained there, float64 ``[K]``."""
+    """The mean over seeds, at each level, of the arm that was trained there, float64 ``[K]``."""
     by_level = {level_of_specialist(cell.arm): _means(cell) for cell in cells}
     levels = _levels(cells[0])
     for level in levels:
