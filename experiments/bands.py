@@ -19,7 +19,7 @@ import numpy as np
 import envs_jax  # noqa: F401  (registers what tables call the environments)
 from jaxgen.report.source import read_source
 from jaxgen.results.read import read_records
-from jaxgen.results.records import Cell, Record, group_cells
+from jaxgen.results.records import HEADLINE_MODE, Cell, Record, group_cells
 from jaxgen.results.store import open_store
 from jaxgen.results.table import csv_text, read_csv, rows
 from jaxgen.study.cards import figure_title
@@ -32,11 +32,11 @@ BEGIN, END = "<!-- bands: begin -->", "<!-- bands: end -->"
 
 
 class Band(NamedTuple):
-    """A published result of greedy policies at level 0."""
+    """A published result at level 0."""
 
     environment: str
-    algorithm: str
-    """The first word of a preset's name."""
+    presets: tuple[str, ...]
+    """Those that train as what was published did, with settings that differ behind an @."""
     env_steps: int
     mean: float
     deviation: float
@@ -44,6 +44,8 @@ class Band(NamedTuple):
     count: int
     """N, seeds."""
     source: str
+    mode: str = HEADLINE_MODE
+    """How actions were chosen: greedy, or sampled as in training."""
     least: float | None = None
     """The least mean that is accepted; None: by the rule."""
 
@@ -54,20 +56,23 @@ class Band(NamedTuple):
         return self.mean - 2 * self.deviation * float(np.sqrt(1 / n + 1 / self.count))
 
 
+_SAC = ("sac-published", "sac-half@num_variations=1")
 BANDS = (
-    Band("pendulum", "sac", 20_000, -157, 89, 750, "RL Zoo; sd and N of episodes", -175),
-    Band("pendulum", "ppo", 100_000, -172, 104, 750, "RL Zoo; sd and N of episodes", -195),
-    Band("halfcheetah", "sac", 100_000, 6156, 700, 10, "Lee et al. 2025"),
-    Band("halfcheetah", "sac", 300_000, 8593, 964, 10, "Lee et al. 2025"),
-    Band("halfcheetah", "ppo", 1_000_000, 1443, 46, 3, "Huang et al. 2022"),
-)
+    Band("pendulum", _SAC, 20_000, -157, 89, 750, "RL Zoo; sd and N of episodes", least=-175),
+    Band("halfcheetah", _SAC, 100_000, 6156, 700, 10, "Lee et al. 2025"),
+    Band("halfcheetah", _SAC, 300_000, 8593, 964, 10, "Lee et al. 2025"),
+    Band("halfcheetah", ("ppo-mujoco",), 1_000_000, 1443, 46, 3,
+         "Huang et al. 2022, in training", mode="sampled"),
+    Band("halfcheetah", ("ppo-mujoco-beta",), 1_000_000, 2455, 824, 3,
+         "the specified study's best cell, in training", mode="sampled", least=1500),
+)  # fmt: skip
 
 
 def table(records: Sequence[Record]) -> str:
-    """Markdown: a line for each preset, budget and environment."""
+    """Markdown: a line for each preset, arm, budget and environment."""
     header = (
         "environment", "preset", "env steps", "n", "J(0) by seed", "mean +- sd", "published",
-        "accepted from", "",
+        "compared", "accepted from", "",
     )  # fmt: skip
     lines = [header, ("---",) * len(header)]
     lines += [_line(cell) for cell in group_cells(records)]
@@ -76,26 +81,46 @@ def table(records: Sequence[Record]) -> str:
 
 def _line(cell: Cell) -> tuple[str, ...]:
     env_steps = cell.records[0].result["env_steps"]["requested"]
-    returns = cell.curves()[:, 0]
+    returns = _returns(cell)
     by_seed = ", ".join(f"{value:.0f}" for value in returns)
-    spread = f"{returns.mean():.0f} +- {returns.std(ddof=1):.0f}" if len(returns) > 1 else by_seed
-    band = band_of(cell.environment, cell.algorithm, env_steps)
-    words = ("", "", "")
-    if band is not None:
-        least = band.accepted_from(len(returns))
-        verdict = "in the band" if returns.mean() >= least else "**below**"
-        published = f"{band.mean:.0f} +- {band.deviation:.0f} (N = {band.count}, {band.source})"
-        words = published, f"{least:.0f}", verdict
+    arm = "" if cell.arm == "baseline" else f" {cell.arm}"
     failed = f" ({cell.num_diverged} diverged)" if cell.num_diverged else ""
-    place = figure_title(cell.environment), f"`{cell.algorithm}`", f"{env_steps:,}"
-    return *place, f"{len(cell.records)}{failed}", by_seed, spread, *words
+    place = figure_title(cell.environment), f"`{cell.algorithm}`{arm}", f"{env_steps:,}"
+    count = f"{len(cell.records)}{failed}"
+    return *place, count, by_seed, _spread(returns), *_comparison(cell, env_steps)
 
 
-def band_of(environment: str, algorithm: str, env_steps: int) -> Band | None:
+def _returns(cell: Cell, mode: str = HEADLINE_MODE) -> np.ndarray:
+    """J(0) of the seeds that finished."""
+    curves = cell.curves(mode)
+    return curves[:, 0] if curves.size else np.empty(0)
+
+
+def _spread(returns: np.ndarray) -> str:
+    if len(returns) < 2:
+        return f"{returns.mean():.0f}" if len(returns) else ""
+    return f"{returns.mean():.0f} +- {returns.std(ddof=1):.0f}"
+
+
+def _comparison(cell: Cell, env_steps: int) -> tuple[str, ...]:
+    """What was published, what is compared with it, the least that is accepted, and the verdict."""
+    band = band_of(cell.environment, cell.algorithm, env_steps)
+    if band is None or cell.arm != "baseline":
+        return ("",) * 4
+    published = f"{band.mean:.0f} +- {band.deviation:.0f} (N = {band.count}, {band.source})"
+    least, returns = band.accepted_from(len(cell.records)), _returns(cell, band.mode)
+    # A mean of those that did not fail would be one of chosen seeds.
+    if cell.num_diverged:
+        return published, band.mode, f"{least:.0f}", "not all seeds finished"
+    verdict = "in the band" if returns.mean() >= least else "**below**"
+    return published, f"{band.mode}, {_spread(returns)}", f"{least:.0f}", verdict
+
+
+def band_of(environment: str, preset: str, env_steps: int) -> Band | None:
     """The published result with which a preset's can be compared; None: there is none."""
-    family = algorithm.split("@")[0].split("-")[0]
     for band in BANDS:
-        if band[:3] == (environment, family, env_steps):
+        same = (band.environment, band.env_steps) == (environment, env_steps)
+        if same and preset in band.presets:
             return band
     return None
 

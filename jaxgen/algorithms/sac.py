@@ -27,7 +27,7 @@ from jaxgen.techniques import Technique
 from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
 
 NOISE_KEY = 0x736163
-"""Key of the noise of the probe, which is the same for all halves and variations."""
+"""Key of the noise of the probe, which is the same at each point; samples have their own."""
 
 
 class State(NamedTuple):

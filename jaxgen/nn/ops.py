@@ -103,9 +103,14 @@ def scale_rewards(
     running, sums = jax.lax.scan(add, scale.sums, (reward, done))
     before = Moments(scale.count, scale.mean, scale.variance)
     moments = before.merge(jnp.float32(sums.size), sums.mean(), sums.var())
+    after = RewardScale(running, *moments)
+    return scaled_rewards(after, reward), after
+
+
+def scaled_rewards(scale: RewardScale, reward: Array) -> Array:
+    """Divide rewards ``[...]`` by the deviation that a scale knows; within 10 of 0."""
     limit = MAX_SCALED_REWARD
-    scaled = jnp.clip(reward / jnp.sqrt(moments.variance + 1e-8), -limit, limit)
-    return scaled, RewardScale(running, *moments)
+    return jnp.clip(reward / jnp.sqrt(scale.variance + 1e-8), -limit, limit)
 
 
 def explained_variance(prediction: Array, target: Array) -> Array:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxgen.algorithms.base import Algorithm, in_group
+from jaxgen.algorithms.base import Algorithm, RolloutShape, in_group
 from jaxgen.algorithms.gradients import dot_products
 from jaxgen.evaluation.episodes import FixedEpisodes, episode_returns
 from jaxgen.evaluation.policy import acting
@@ -198,9 +198,9 @@ class _LaneFunctions(NamedTuple):
 
     def probe(self, lane: Lanes, carry: Carry, iteration: Array) -> Metrics:
         algorithm, environment = self.algorithm(lane), self.task.environment
-        # Whole episodes, so that more than their beginnings is seen.
-        num_steps = self.task.spec.max_episode_steps
-        algorithm = algorithm._replace(shape=algorithm.shape._replace(num_steps=num_steps))
+        algorithm = algorithm._replace(
+            shape=_probed(algorithm.shape, self.task.spec.max_episode_steps)
+        )
         # Not from the iteration, which for a population that rests depends on its company.
         key = jax.random.fold_in(self.key(lane, "probe"), carry.env_steps)
         content_key, start_key, act_key, collect_key = jax.random.split(key, 4)
@@ -221,6 +221,15 @@ class _LaneFunctions(NamedTuple):
             return episode_returns(self.task.environment, episodes, chosen, limit)
 
         return jax.lax.map(mode_returns, jnp.asarray([mode == "sampled" for mode in MODES]))
+
+
+def _probed(shape: RolloutShape, num_steps: int) -> RolloutShape:
+    """Whole episodes, so that more than their beginnings is seen; in an even number of
+    environments, so that none is in both halves."""
+    odd = shape.num_envs % 2
+    return shape._replace(
+        num_steps=num_steps, num_envs=shape.num_envs + odd, num_starts=shape.num_starts + odd
+    )
 
 
 def _saved(carry: Carry, lane: int | None) -> Carry:

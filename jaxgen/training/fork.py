@@ -58,6 +58,7 @@ def forked_state(
         return state
     if algorithm.fork is None:
         raise ValueError(
-            f"replay = {replay!r} is not allowed where an algorithm keeps no transitions; use copy"
+            f"replay = {replay!r} is not allowed where an algorithm cannot divide a replay; "
+            "use copy"
         )
     return algorithm.fork(state, replay, iteration, jax.random.fold_in(key, REPLAY_FOLD), fork)

@@ -159,7 +159,7 @@ def test_a_fork_at_the_start_trains_new_networks_of_the_same_seed(copied):
         (with_start(Fork("ppo_cartpole_gar-none", SHARE, 1)), "has no snapshot to begin with"),
         (with_start(None, shares=(0.5, 0.501)), "an iteration or more apart"),
         (with_start(None, shares=(0.0,)), r"use one in \(0, 1\]"),
-        (forks(1, replay="split"), "split.* where an algorithm keeps no transitions; use copy"),
+        (forks(1, replay="split"), "split.* where an algorithm cannot divide a replay; use copy"),
     ],
 )
 def test_what_cannot_be_forked_is_refused(copied, study, message):
