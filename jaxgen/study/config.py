@@ -197,6 +197,11 @@ class OffPolicyConfig(Config):
         batch = self.num_variations * self.batch_per_variation
         return max(1, round(self.replay_ratio * self.steps_per_iteration / batch))
 
+    @property
+    def updates_per_step(self) -> float:
+        """Updates for each environment step, whatever the number of environments."""
+        return self.updates_per_iteration / self.steps_per_iteration
+
     def validate(self) -> None:
         """See `Config.validate`; the replay ratio must be met by whole updates."""
         super().validate()
@@ -279,11 +284,6 @@ class SACConfig(OffPolicyConfig):
     """Function between the layers of an ``mlp``; other networks have their own."""
     initialisation: str = "uniform"
     """``uniform`` (as in PyTorch), ``orthogonal`` (gain sqrt 2) or ``lecun``, of the weights."""
-
-    @property
-    def updates_per_step(self) -> float:
-        """Updates for each environment step, whatever the number of environments."""
-        return self.updates_per_iteration / self.steps_per_iteration
 
     def validate(self) -> None:
         """See `OffPolicyConfig.validate`."""

@@ -1,5 +1,6 @@
 """The plan of a study in words, with an estimate of its time."""
 
+from jaxgen.study.config import OffPolicyConfig
 from jaxgen.study.presets import seconds_per_million
 from jaxgen.study.product import Group, Study
 from jaxgen.study.programs import program_words
@@ -35,8 +36,17 @@ def _describe_group(group: Group) -> list[str]:
     special = "".join(f", {word}" for word in program_words(group.specs[0]))
     lines = [
         f"{group.algorithm} on {group.environment}{special}: {lanes} lanes x {steps:,} env steps "
-        f"= {lanes * steps:,}; about {estimated_seconds(group):.0f} s; seeds {seeds}"
+        f"= {lanes * steps:,}{_updates(group)}; about {estimated_seconds(group):.0f} s; "
+        f"seeds {seeds}"
     ]
     lines += [f"  {spec.name}" for spec in group.specs]
     lines += [f"  {spec.name}  (alias of {spec.alias_of})" for spec in group.aliases]
     return lines
+
+
+def _updates(group: Group) -> str:
+    """Updates for each env step, of algorithms that learn from a replay."""
+    if not isinstance(group.config, OffPolicyConfig):
+        return ""
+    updates = group.config.updates_per_step
+    return f"; {updates:.3g} update{'s' if updates != 1 else ''} a step"

@@ -237,6 +237,17 @@ def test_a_plan_counts_steps_lanes_and_seconds(capsys):
     ]
 
 
+def test_a_plan_says_how_often_a_replay_is_learned_from(capsys):
+    """In two environments as often as in one; of DQN 32 transitions a step, in batches of 66."""
+    for words, updates in (
+        (("pendulum", "--algo", "sac"), "1 update"),
+        (("pendulum", "--algo", "sac", "--set", "num_envs=2"), "1 update"),
+        (("cartpole", "--algo", "dqn"), "0.485 updates"),
+    ):
+        lines = listed(capsys, "--technique", "baseline", "--seeds", "0", "--env", *words)
+        assert f"; {updates} a step; about " in lines[2]
+
+
 def test_the_specified_suite_has_four_arms(capsys):
     lines = listed(capsys, "--suite", "specified", "--env", "cartpole", "--algo", "ppo")
     assert lines[0] == "12 runs, 12 trained, 1 programs"
