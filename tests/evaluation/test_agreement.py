@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from jaxgen.algorithms import ALGORITHMS
+from jaxgen.algorithms.base import RolloutShape
 from jaxgen.algorithms.gradients import half_gradients
 from jaxgen.evaluation.agreement import score_agreement, score_probe
-from jaxgen.training.device import make_device_program
-from jaxgen.training.program import PROBE_LEVELS
-from probe_envs import MATCH, ProbeTask, reference, tiny_config, traced
+from jaxgen.techniques import make_technique
+from jaxgen.training.device import _probed, make_device_program
+from jaxgen.training.program import PROBE_LEVELS, stack_lanes
+from probe_envs import MATCH, ProbeTask, reference, start, tiny_config, traced, train
 
 NUM_POINTS, SIZE = 16, 400
 
@@ -114,6 +116,29 @@ def test_the_probe_takes_dot_products_and_changes_nothing(name):
     jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.asarray, ours.first))
     again = np.asarray(program.probe(ours.lanes, ours.first, np.int32(0))["probe_gram"])  # pyright: ignore
     np.testing.assert_array_equal(gram, again)
+
+
+def test_no_environment_is_in_both_halves_of_a_probe():
+    """Members of a population come in pairs anyway."""
+    assert _probed(RolloutShape(1, 8, 1), 200) == RolloutShape(2, 200, 2)
+    assert _probed(RolloutShape(12, 8, 2, fresh=True), 200) == RolloutShape(12, 200, 2, fresh=True)
+
+
+def test_a_training_in_one_environment_is_probed_on_three_variations():
+    """With rewards in the scale that its training has found, which the probe does not renew."""
+    config = tiny_config(
+        "ppo", num_variations=1, num_envs=1, num_steps=8, scale_rewards=True,
+        normalize_observations=True,
+    )  # fmt: skip
+    program = make_device_program(
+        ProbeTask(MATCH), ALGORITHMS["ppo"], devices=jax.local_devices()[:1]
+    )
+    lanes = stack_lanes([(config, make_technique("baseline"))], [0])
+    content, first = start(program, lanes)
+    carry, _ = train(program, lanes, first, content, (0, 4))
+    gram = np.asarray(program.probe(lanes, carry, np.int32(4))["probe_gram"])  # pyright: ignore
+    assert gram.shape == (1, 2, 3, 2, 3) and np.isfinite(gram).all()
+    assert (gram[0, 0, :, 0] != gram[0, 1, :, 1]).any()
 
 
 def test_the_probe_stays_within_the_training_variations(monkeypatch):
