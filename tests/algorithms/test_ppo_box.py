@@ -81,6 +81,9 @@ def test_probes_of_values(policy):
 
 # One iteration.
 
+ONE = {"num_epochs": 1, "num_minibatches": 1, "learning_rate": 1e-3, "total_steps": 2400}
+"""One update, in a budget whose middle is an iteration."""
+
 
 @cache
 def iteration(**overrides: Any) -> tuple[PPOConfig, Any, Any, Any, Any]:
@@ -103,22 +106,22 @@ def iteration(**overrides: Any) -> tuple[PPOConfig, Any, Any, Any, Any]:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_the_first_ratio_is_one(policy):
     """Actions are kept as they were drawn: with one update nothing differs from the rollout."""
-    *_, (_, metrics) = iteration(policy=policy, num_epochs=1, num_minibatches=1)
+    *_, (_, metrics) = iteration(policy=policy, **ONE)
     assert float(metrics["clip_fraction"]) == 0
     assert abs(float(metrics["approx_kl"])) < 1e-6
 
 
 def test_gaussian_actions_are_kept_without_their_bounds():
     """With deviation 1 a third of them lies beyond [-1, 1]; the environment gets the edge."""
-    _, _, _, rollout, _ = iteration(policy="gaussian")
+    _, _, _, rollout, _ = iteration(policy="gaussian", **ONE)
     beyond = np.abs(np.asarray(rollout.action)) > 1
     assert 0.1 < beyond.mean() < 0.6
-    _, _, _, rollout, _ = iteration(policy="beta")
+    _, _, _, rollout, _ = iteration(policy="beta", **ONE)
     assert np.abs(np.asarray(rollout.action)).max() < 1
 
 
 def test_the_deviation_starts_at_one_and_learns():
-    config, state, _, _, (after, _) = iteration(policy="gaussian")
+    config, state, _, _, (after, _) = iteration(policy="gaussian", **ONE)
     network = network_of(config)
     of_both = (network.unravel(each.optimizer.params).trained for each in (state, after))
     before, later = (trained["free"] for trained in of_both)
@@ -145,17 +148,19 @@ def test_observations_are_normalised_by_what_was_seen_before():
 
 def test_the_learning_rate_falls_to_zero_over_the_budget():
     """Half of it in the middle; in the first step of Adam parameters move by the rate."""
-    steps = {"num_epochs": 1, "num_minibatches": 1, "learning_rate": 1e-3, "total_steps": 2400}
     moved = []
-    for anneal in (False, True):
-        _, state, _, _, (after, _) = iteration(**steps, anneal_learning_rate=anneal)
+    for anneal in ({}, {"anneal_learning_rate": True}):
+        _, state, _, _, (after, _) = iteration(policy="gaussian", **ONE, **anneal)
         moved.append(np.abs(np.asarray(after.optimizer.params - state.optimizer.params)).max())
     assert moved[1] == pytest.approx(moved[0] / 2, rel=1e-3)
 
 
 @pytest.mark.parametrize("advantages", ["batch", "variation", "none"])
 def test_advantages_are_normalised_over_what_was_asked_for(advantages):
-    config, state, actor, rollout, _ = iteration(advantages=advantages)
+    config = tiny_config("ppo", advantages=advantages)
+    _, state, actor, rollout, _ = iteration(policy="gaussian", **ONE)
+    update: Any = make(advantages=advantages).update
+    jax.eval_shape(update, state, actor, rollout, jnp.int32(0), jax.random.key(2))
     batch, _ = ppo._make_batch(config, network_of(config), TASK.spec, actor, rollout)
     advantage = np.asarray(batch.advantage)
     plain, _ = ppo._make_batch(

@@ -43,7 +43,7 @@ def examples(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "algorithm, environment, steps",
-    [("ppo", "boat", 3_840), ("a2c", "boat", 3_840), ("es", "tug", 30_000)],
+    [("a2c", "boat", 3_840), ("es", "tug", 30_000)],
 )
 def test_they_train_and_are_scored(examples, tmp_path, algorithm, environment, steps):
     arms = ["baseline", "dr-edge"]

@@ -12,11 +12,11 @@ from experiments import matrix
 from jaxgen.results.store import AGENT, Store
 from jaxgen.running.evaluating import Asked, evaluate_store
 from jaxgen.study.config import SHIFT_LEVELS
-from jaxgen.study.spec import MODES, Evaluation
-from small_runs import identities, refused, run, small_study
+from jaxgen.study.spec import MODES
+from small_runs import SHORT, identities, refused, run, small_study
 
-EPISODES = 10
-STUDY = small_study(seeds=[0, 1], total_steps=3_840, evaluation=Evaluation(episodes=EPISODES))
+EPISODES = SHORT["evaluation"].episodes
+STUDY = small_study(**SHORT)
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +54,18 @@ def test_the_same_levels_and_episodes_give_the_studys_own_returns(copied):
 
 
 def test_other_levels_are_played_in_the_order_in_which_they_are_given(copied):
-    both = evaluate_store(Store(copied), make_task, Asked((0.9, 0.1), 4, False))
-    one = evaluate_store(Store(copied), make_task, Asked((0.1,), 4, False))
-    assert len(both.files) == 1 and both.files != one.files
-    (of_both, of_one) = (rows_of(found.files[0]) for found in (both, one))
-    assert [row for row in of_both if row["level"] == "0.1"] == of_one
-    assert {row["mode"] for row in of_one} == set(MODES)
+    orders = (0.9, 0.1, 0.7, 0.3, 0.5), (0.1, 0.2, 0.4, 0.6, 0.8)
+    first, second = (
+        evaluate_store(Store(copied), make_task, Asked(levels, EPISODES, False))
+        for levels in orders
+    )
+    assert len(first.files) == 1 and first.files != second.files
+    tables = [rows_of(found.files[0]) for found in (first, second)]
+    for table, levels in zip(tables, orders):
+        assert [float(row["level"]) for row in table[:5]] == list(levels)
+    of_first, of_second = ([r for r in table if r["level"] == "0.1"] for table in tables)
+    assert of_first == of_second
+    assert {row["mode"] for row in of_second} == set(MODES)
 
 
 def test_runs_without_a_whole_agent_are_named(copied):
@@ -67,12 +73,12 @@ def test_runs_without_a_whole_agent_are_named(copied):
     files[0].unlink()
     files[1].write_bytes(files[1].read_bytes()[:-9])
     shutil.copy(files[2], files[3])
-    found = evaluate_store(Store(copied), make_task, Asked((0.0,), 2, False))
+    found = evaluate_store(Store(copied), make_task, Asked((0.0, 0.3), 5, False))
     assert [str(file) in line for file, line in zip(files, found.left_aside)] == [True, True, False]
     assert "it was not kept" in found.left_aside[0] and "it is a copy of" in found.left_aside[2]
     files[2].unlink()
     with pytest.raises(ValueError, match=r"holds no agent.npz of a finished run; agents are kept"):
-        evaluate_store(Store(copied), make_task, Asked((0.0,), 2, False))
+        evaluate_store(Store(copied), make_task, Asked((0.0, 0.3), 5, False))
 
 
 def test_the_command_line_says_where_it_wrote(copied, capsys):

@@ -13,7 +13,7 @@ from jaxgen.results.store import Store
 from jaxgen.running import snapshots
 from jaxgen.running.session import Interrupted
 from jaxgen.study.product import Study
-from jaxgen.study.spec import Fork, RunSpec
+from jaxgen.study.spec import Evaluation, Fork, RunSpec
 from jaxgen.system import checkpoint
 from jaxgen.system.errors import BadInput
 from small_runs import run, small_study
@@ -25,7 +25,8 @@ SEEDS = (0, 1)
 
 def with_start(*starts: Fork | None, shares: tuple[float, ...] = ()) -> Study:
     """A study of one arm, for each of these starts."""
-    (group,) = small_study(techniques=("gar",), seeds=SEEDS).groups
+    evaluation = Evaluation(episodes=10, curve_episodes=3)
+    (group,) = small_study(techniques=("gar",), seeds=SEEDS, evaluation=evaluation).groups
     (spec,) = group.specs
     specs = [dataclasses.replace(spec, start=start, snapshots=shares) for start in starts]
     return Study((dataclasses.replace(group, specs=tuple(specs)),))
@@ -108,6 +109,8 @@ def test_a_fork_without_a_change_is_its_parent_and_another_is_not(copied):
         results = [store.read_result(name, seed) for name in (NAME, zero.name)]
         assert results[0]["scores"] == results[1]["scores"]
     assert not run(study, copied).env_steps
+    written = json.loads((copied / "runs" / one.name / "spec.json").read_text())
+    assert written["start"]["run"] == NAME
 
 
 @pytest.mark.slow
@@ -178,10 +181,3 @@ def test_what_cannot_be_forked_is_refused(copied, study, message):
 def test_a_fork_checks_what_it_is_given(changes, message):
     with pytest.raises(BadInput, match=message):
         Fork(**({"run": NAME, "share": SHARE, "number": 1} | changes)).validate()
-
-
-def test_a_provenance_says_what_a_fork_is_of(copied):
-    spec = forks(1).groups[0].specs[0]
-    run(forks(1), copied)
-    written = json.loads((copied / "runs" / spec.name / "spec.json").read_text())
-    assert written["start"]["run"] == NAME

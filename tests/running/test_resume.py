@@ -185,16 +185,6 @@ COMMAND = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, whole) -> Path:
-    """The same study in a process of its own."""
-    root = tmp_path_factory.mktemp("uninterrupted")
-    process = run_matrix(*COMMAND, "--out", str(root))
-    assert process.returncode == 0, process.stderr
-    assert_whole(root, whole)
-    return root
-
-
 def assert_goes_on(root: Path, expected: Path, **variables: str) -> str:
     """Start the command again and compare; returns what it printed."""
     done = {k: v for k, v in identities(root).items() if k.endswith("result.json")}
@@ -213,24 +203,24 @@ def kill_at_point(point: str, root: Path, expected: Path) -> str:
 
 
 @pytest.mark.slow
-def test_killed_between_two_checkpoints(tmp_path, uninterrupted):
-    out = kill_at_point("checkpoint.moved:3", tmp_path, uninterrupted)
+def test_killed_between_two_checkpoints(tmp_path, whole):
+    out = kill_at_point("checkpoint.moved:3", tmp_path, whole)
     assert f"ppo cartpole: going on from iteration 2 of {NUM_ITERATIONS}" in out
 
 
 @pytest.mark.slow
-def test_killed_at_a_write_point_of_every_file(tmp_path, uninterrupted):
+def test_killed_at_a_write_point_of_every_file(tmp_path, whole):
     """A real kill leaves what `moments_of` copies; every state of those goes on above."""
     points = [
         *(f"{kind}.written" for kind in faults.STORE_FILES),
         *(point for point in faults.WRITE_POINTS if point.startswith("checkpoint")),
     ]
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda p: kill_at_point(p, tmp_path / p, uninterrupted), points))
+        list(pool.map(lambda p: kill_at_point(p, tmp_path / p, whole), points))
 
 
 @pytest.mark.slow
-def test_killed_at_five_random_moments(tmp_path, uninterrupted):
+def test_killed_at_five_random_moments(tmp_path, whole):
     generator = random.Random(0)
     # A compilation cache of its own: a kill may tear what is being written there.
     cache = {
@@ -248,7 +238,7 @@ def test_killed_at_five_random_moments(tmp_path, uninterrupted):
             time.sleep(generator.uniform(0.2 if number else 0.0, 1.0) * seconds)
             process.kill()
             process.communicate(timeout=60)
-        assert_goes_on(root, uninterrupted, **cache)
+        assert_goes_on(root, whole, **cache)
 
 
 # Stops that were asked for
@@ -340,7 +330,7 @@ def test_fresh_discards_results_and_what_is_in_flight(tmp_path, whole):
     "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 )
 def test_a_signal_stops_after_the_chunk_and_the_same_command_goes_on(
-    tmp_path, uninterrupted, number
+    tmp_path, whole, number
 ):
     # The first line of a curve says that training is on its way.
     command = ["--verbose" if word == "--quiet" else word for word in COMMAND]
@@ -359,14 +349,14 @@ def test_a_signal_stops_after_the_chunk_and_the_same_command_goes_on(
     assert "of ppo cartpole; the same command goes on from the last checkpoint" in rest
     (saved,) = checkpoints_of(tmp_path)
     iteration = checkpoint.read_meta(saved)["iteration"]
-    out = assert_goes_on(tmp_path, uninterrupted)
+    out = assert_goes_on(tmp_path, whole)
     assert f"going on from iteration {iteration} of {NUM_ITERATIONS}" in out
 
 
 # Two at once
 
 
-def test_a_second_runner_is_refused(copied, uninterrupted):
+def test_a_second_runner_is_refused(copied):
     before = digest(copied)
     with locked(open_store(copied)):
         process = run_matrix(*COMMAND, "--out", str(copied))

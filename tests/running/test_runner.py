@@ -27,6 +27,7 @@ from jaxgen.training.memory import num_bytes
 from jaxgen.training.program import stack_lanes
 from small_runs import (
     BUDGETS,
+    SHORT,
     Recorder,
     assert_same_results,
     identities,
@@ -86,7 +87,6 @@ def cell(request) -> tuple[str, str]:
     return request.param
 
 
-@pytest.mark.slow
 def test_runs_differ(folder, cell):
     """What follows means nothing if all were the same."""
     histories = [data for name, data in results_of(folder(cell)).items() if "history" in name]
@@ -94,7 +94,9 @@ def test_runs_differ(folder, cell):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("cell", [*CARTPOLE[1:], GRID], ids="-".join)
 def test_one_device_and_longer_chunks_change_no_bit(folder, cell, tmp_path):
+    """PPO on CartPole: see `test_another_device_goes_on_where_the_first_stopped`."""
     study = study_of(cell)
     recorder = run(study, tmp_path, num_devices=1, chunks_per_point=1)
     if cell != GRID:
@@ -127,7 +129,8 @@ def test_the_probe_changes_no_bit_of_anything_else(folder, tmp_path):
 @pytest.mark.slow
 def test_every_rule_trains_a_program_of_its_own(tmp_path):
     """Offered arms beside the usual ones: all runs are there, and no two are the same."""
-    study = small_study(techniques=("dr", "gar-n", "gar-shuffle", "pcgrad", "and-mask"), seeds=[0])
+    arms = ("dr", "gar-n", "gar-shuffle", "pcgrad", "and-mask")
+    study = small_study(techniques=arms, seeds=[0], **SHORT)
     recorder = run(study, tmp_path)
     assert len(recorder.noted("runs done")) == 5
     assert any("ppo cartpole gar-n: 1 runs done" in note for note in recorder.notes)
@@ -174,6 +177,9 @@ def test_another_device_goes_on_where_the_first_stopped(folder, cell, num_iterat
         run(study_of(cell), tmp_path, should_stop=lambda: next(calls) == 7)
     recorder = run(study_of(cell), tmp_path, num_devices=1, chunks_per_point=1)
     assert recorder.noted(f"going on from iteration 7 of {num_iterations}")
+    if cell != GRID:
+        # A chunk for each point of the curve.
+        assert len(recorder.env_steps) == len(recorder.curves) < num_iterations - 7
     assert_same_results(tmp_path, folder(cell))
 
 
@@ -244,7 +250,7 @@ def test_the_estimate_of_memory_is_what_the_program_takes(algorithm, environment
 def test_processes_with_one_and_two_devices_agree(tmp_path):
     """Through the command line, with full networks, and with the default suite's width."""
     command = (
-        "--env", "cartpole", "minigrid", "--algo", "ppo", "--num-seeds", "3", "--quick",
+        "--env", "minigrid", "--algo", "ppo", "--num-seeds", "3", "--quick",
         "--no-plots", "--quiet",
     )  # fmt: skip
     for count in ("1", "2"):

@@ -92,6 +92,11 @@ def test_no_byte_of_a_study_depends_on_settings_of_a_user(undisturbed, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SETTINGS)
-def test_no_byte_of_a_study_depends_on_one_setting(undisturbed, tmp_path, name):
-    assert_same_under(undisturbed, tmp_path, **SETTINGS[name])
+@pytest.mark.parametrize("names", [
+    ("flags",), ("faults",), ("x64", "random numbers", "precision"),
+    ("threads", "python", "locale", "time zone", "home", "matplotlib"),
+], ids=lambda names: names[-1])  # fmt: skip
+def test_no_byte_of_a_study_depends_on_settings_of_one_kind(undisturbed, tmp_path, names):
+    """A change of one kind must not hide what another would do."""
+    together = {name: value for group in names for name, value in SETTINGS[group].items()}
+    assert_same_under(undisturbed, tmp_path, **together)

@@ -22,12 +22,13 @@ from jaxgen.running.watching.sinks import make_sinks
 from jaxgen.running.watching.tensorboard import TensorBoard
 from jaxgen.running.watching.wandb import WandB
 from jaxgen.study.product import Study
-from small_runs import BUDGETS, ROOT, Recorder, assert_same_results, run, small_study
+from jaxgen.study.spec import Evaluation
+from small_runs import ROOT, SHORT, Recorder, assert_same_results, run, small_study
 
 Events = dict[str, list[tuple[int, float]]]
 """(env steps, value) of each event, by tag."""
 
-STUDY = small_study()
+STUDY = small_study(**SHORT)
 
 
 # Reading back
@@ -117,7 +118,8 @@ def assert_whole(root: Path, study: Study) -> None:
 @pytest.mark.parametrize("algorithm", ["ppo", pytest.param("es", marks=pytest.mark.slow)])
 def test_event_files_hold_what_the_history_files_hold(tmp_path, algorithm):
     arms = ("baseline", "gar") if algorithm == "ppo" else ("baseline", "dr")
-    study = small_study(algorithm, techniques=arms)
+    probed = SHORT | {"evaluation": Evaluation(episodes=10, probe=True)}
+    study = small_study(algorithm, techniques=arms, **(probed if algorithm == "ppo" else {}))
     recorder = run(study, tmp_path, make_sinks(tmp_path, tensorboard=True))
     assert_whole(tmp_path, study)
     tags = events_of(board_folder(tmp_path, runs_of(study)[-1]))
@@ -144,16 +146,16 @@ def stop_after(chunks: int, root: Path, **options: Any) -> None:
 
 
 def test_after_an_interrupt_nothing_is_doubled_or_missing(tmp_path):
-    stop_after(12, tmp_path, sinks=make_sinks(tmp_path, tensorboard=True))
+    stop_after(2, tmp_path, sinks=make_sinks(tmp_path, tensorboard=True))
     left = events_of(board_folder(tmp_path, runs_of(STUDY)[0]))
-    assert 0 < len(left["train/loss"]) < 40
+    assert 0 < len(left["train/loss"]) < 4
     assert split_final(left)[1] == {}
     run(STUDY, tmp_path, make_sinks(tmp_path, tensorboard=True))
     assert_whole(tmp_path, STUDY)
 
 
 def test_a_torn_file_of_a_killed_process_is_replaced(tmp_path):
-    stop_after(12, tmp_path, sinks=make_sinks(tmp_path, tensorboard=True))
+    stop_after(2, tmp_path, sinks=make_sinks(tmp_path, tensorboard=True))
     folder = board_folder(tmp_path, runs_of(STUDY)[0])
     (file,) = folder.iterdir()
     file.write_bytes(file.read_bytes()[:-5])
@@ -513,7 +515,7 @@ def values_of(fake: FakeRun) -> set[tuple[int | None, str, float]]:
 
 
 def test_an_interrupted_wandb_run_is_replaced_by_a_whole_one(tmp_path, wandb):
-    stop_after(12, tmp_path, sinks=make_sinks(tmp_path, wandb="offline"))
+    stop_after(2, tmp_path, sinks=make_sinks(tmp_path, wandb="offline"))
     left = wandb.runs[:]
     assert [fake.exit_code for fake in left] == [1] * 4
     (left[0].folder / "part").write_text("of it")
@@ -524,7 +526,7 @@ def test_an_interrupted_wandb_run_is_replaced_by_a_whole_one(tmp_path, wandb):
     # Made anew, without what was left.
     assert list(left[0].folder.iterdir()) == []
     assert values_of(left[0]) < values_of(again[0])
-    assert again[0].rows[-1][0] == BUDGETS["ppo"]
+    assert again[0].rows[-1][0] == SHORT["total_steps"]
     # All is there: a third start begins nothing.
     run(STUDY, tmp_path, make_sinks(tmp_path, wandb="offline"))
     assert len(wandb.runs) == 8
@@ -568,8 +570,8 @@ platform.configure("cpu", num_devices=2)
 import inspect, sys
 from pathlib import Path
 import wandb
-from small_runs import small_study, run
-from test_watching import FakeRun, FakeSettings, FakeWandb
+from small_runs import run
+from test_watching import STUDY, FakeRun, FakeSettings, FakeWandb
 from jaxgen.running.watching.sinks import make_sinks
 
 def names(function):
@@ -581,7 +583,7 @@ for fake, real in ((FakeWandb.init, wandb.init), (FakeWandb.login, wandb.login),
     assert set(names(fake)) <= set(names(real)), (names(fake), names(real))
 assert set(names(FakeSettings)) <= set(wandb.Settings.model_fields)
 root = Path(sys.argv[1])
-recorder = run(small_study(), root, make_sinks(root, wandb="offline"))
+recorder = run(STUDY, root, make_sinks(root, wandb="offline"))
 assert not recorder.noted("failed"), recorder.notes
 """
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
@@ -591,7 +593,7 @@ assert not recorder.noted("failed"), recorder.notes
     assert done.returncode == 0, done.stderr
     for watched in runs_of(STUDY):
         (folder,) = (tmp_path / "results/wandb").glob(f"offline-run-*-{WandB.run_id(watched)}")
-        assert (folder / f"run-{WandB.run_id(watched)}.wandb").stat().st_size > 10_000
+        assert (folder / f"run-{WandB.run_id(watched)}.wandb").stat().st_size > 1_000
     assert len(list((tmp_path / "results/wandb/complete").iterdir())) == 4
 
 

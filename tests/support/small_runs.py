@@ -35,6 +35,8 @@ ROOT = Path(__file__).parents[2]
 MATRIX = ROOT / "experiments" / "matrix.py"
 BUDGETS = {"ppo": 15_360, "dqn": 2_640, "es": 30_000}
 """Env steps: 40 iterations of PPO and DQN, with two to a point of the curve; a few of ES."""
+SHORT: dict[str, Any] = {"total_steps": 4 * 384, "evaluation": Evaluation(episodes=10)}
+"""Four iterations of PPO on CartPole, whose programs many files share."""
 
 
 class Recorder:
