@@ -103,13 +103,9 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
         return State(optimizer, scale), metrics | {"explained_variance": explained}
 
     def half_gradients(state: State, actor: Variables, rollout: Transition) -> dict[str, Array]:
-        """Take a whole rollout as one minibatch; see `Algorithm`.
-
-        The scale of rewards is that of the training, whose running sums are of other episodes.
-        """
+        """Take a whole rollout as one minibatch, in the training's scale; see `Algorithm`."""
         if isinstance(state.scale, ops.RewardScale):
-            reward = ops.scaled_rewards(state.scale, rollout.reward)
-            rollout = rollout._replace(reward=reward)
+            rollout = rollout._replace(reward=ops.scaled_rewards(state.scale, rollout.reward))
         batch, _ = _make_batch(config, network, spec, actor, rollout)
         if config.advantages == "minibatch":
             batch = batch._replace(advantage=_normalise(batch.advantage))

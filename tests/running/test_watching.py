@@ -136,7 +136,9 @@ def test_watching_changes_no_bit_and_the_other_reporter_is_told_all(tmp_path):
     assert_same_results(tmp_path / "watched", tmp_path / "plain")
     assert watched.env_steps == plain.env_steps
     assert len(watched.curves) == len(plain.curves)
-    assert len(watched.notes) == len(plain.notes)
+    # Whoever trains first compiles.
+    notes = [[n for n in each.notes if "compiling" not in n] for each in (watched, plain)]
+    assert len(notes[0]) == len(notes[1]) > 0
 
 
 def stop_after(chunks: int, root: Path, **options: Any) -> None:
