@@ -118,8 +118,9 @@ def assert_whole(root: Path, study: Study) -> None:
 @pytest.mark.parametrize("algorithm", ["ppo", pytest.param("es", marks=pytest.mark.slow)])
 def test_event_files_hold_what_the_history_files_hold(tmp_path, algorithm):
     arms = ("baseline", "gar") if algorithm == "ppo" else ("baseline", "dr")
-    probed = SHORT | {"evaluation": Evaluation(episodes=10, probe=True)}
-    study = small_study(algorithm, techniques=arms, **(probed if algorithm == "ppo" else {}))
+    probed: Any = SHORT | {"evaluation": Evaluation(episodes=10, probe=True)}
+    options: dict[str, Any] = probed if algorithm == "ppo" else {}
+    study = small_study(algorithm, techniques=arms, **options)
     recorder = run(study, tmp_path, make_sinks(tmp_path, tensorboard=True))
     assert_whole(tmp_path, study)
     tags = events_of(board_folder(tmp_path, runs_of(study)[-1]))
