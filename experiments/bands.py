@@ -36,7 +36,7 @@ class Band(NamedTuple):
 
     environment: str
     presets: tuple[str, ...]
-    """Those that train as what was published did, with settings that differ behind an @."""
+    """Names of presets that train as it did, with settings that differ behind an @."""
     env_steps: int
     mean: float
     deviation: float
@@ -103,7 +103,7 @@ def _spread(returns: np.ndarray) -> str:
 
 
 def _comparison(cell: Cell, env_steps: int) -> tuple[str, ...]:
-    """What was published, what is compared with it, the least that is accepted, and the verdict."""
+    """The published result, what is compared with it, the least accepted mean, and the verdict."""
     band = band_of(cell.environment, cell.algorithm, env_steps)
     if band is None or cell.arm != "baseline":
         return ("",) * 4

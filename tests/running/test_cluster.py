@@ -19,7 +19,6 @@ import pytest
 
 from envs_jax import make_task
 from experiments import matrix
-from experiments.command_line import parse, study_of
 from jaxgen.results.lock import InUse, StoreError, in_use, locked
 from jaxgen.results.store import open_store
 from jaxgen.running import command, runner
@@ -684,7 +683,10 @@ def test_two_local_workers_make_what_one_process_makes(quick_inline, tmp_path):
     assert found.returncode == 0, found.stdout + found.stderr
     assert "2 of 2 units done" in found.stdout
     assert_same_results(root, quick_inline)
-    assert make_units(study_of(parse(QUICK)), open_store(root), KIND, 2) == []
+    again = identities(root)
+    found = run_matrix(*words_of(root, "--launcher", "local", "--workers", "2"))
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert identities(root) == again
 
 
 @pytest.mark.slow

@@ -31,13 +31,13 @@ from jaxgen.running.kinds.matrix import KIND
 from jaxgen.running.progress import Progress
 from jaxgen.running.session import Batch, Interrupted
 from jaxgen.running.workers.cut import make_units, remove_useless
-from jaxgen.study.presets import preset
 from jaxgen.study.product import Study
-from jaxgen.study.spec import Evaluation
 from jaxgen.system import archives, checkpoint, faults, files
 from jaxgen.system.files import TEMP_PREFIX, DamagedFile
 from jaxgen.training.program import Carry
 from small_runs import (
+    SHORT,
+    SHORT_ITERATIONS,
     assert_same_results,
     digest,
     files_of,
@@ -48,10 +48,9 @@ from small_runs import (
     start_matrix,
 )
 
-NUM_ITERATIONS = 4
-STEPS = NUM_ITERATIONS * preset("ppo", "cartpole").steps_per_iteration
-EVALUATION = Evaluation(episodes=10)
-STUDY = small_study(total_steps=STEPS, evaluation=EVALUATION)
+NUM_ITERATIONS = SHORT_ITERATIONS
+STEPS = SHORT["total_steps"]
+STUDY = small_study(**SHORT)
 """What COMMAND asks for."""
 LANES = STUDY.num_trained
 BEST = "best_models/ppo_cartpole_best"
@@ -281,7 +280,7 @@ def test_every_stop_goes_on_from_the_last(tmp_path, whole):
 
 
 def test_a_checkpoint_of_fewer_seeds_goes_on_beside_the_new_ones(tmp_path):
-    wider = small_study(total_steps=STEPS, evaluation=EVALUATION, seeds=(0, 1, 2))
+    wider = small_study(**SHORT, seeds=(0, 1, 2))
     # Seed by seed, which needs no other program than the study's.
     run(wider, tmp_path / "whole", vmap_seeds=False)
     stop_after(3, STUDY, tmp_path / "grown")
@@ -294,7 +293,7 @@ def test_a_checkpoint_of_fewer_seeds_goes_on_beside_the_new_ones(tmp_path):
 def test_lanes_in_two_checkpoints_are_trained_once(tmp_path, whole):
     """Stopped as a whole, then stopped again as a part: the part is not on its way any more."""
     stop_after(3, STUDY, tmp_path)
-    part = small_study(total_steps=STEPS, evaluation=EVALUATION, techniques=("baseline",))
+    part = small_study(**SHORT, techniques=("baseline",))
     stop_after(2, part, tmp_path)
     assert len(checkpoints_of(tmp_path)) == 2
     run(STUDY, tmp_path)
@@ -303,7 +302,7 @@ def test_lanes_in_two_checkpoints_are_trained_once(tmp_path, whole):
 
 
 def test_checkpoints_of_other_studies_are_left_alone(tmp_path, whole):
-    other = small_study(total_steps=STEPS, evaluation=EVALUATION, techniques=("dr",))
+    other = small_study(**SHORT, techniques=("dr",))
     stop_after(2, other, tmp_path)
     (saved,) = checkpoints_of(tmp_path)
     run(STUDY, tmp_path)
@@ -481,7 +480,7 @@ def test_checkpoints_from_which_nothing_goes_on_are_removed_before_workers_start
     copied, whole_file
 ):
     """Done, or damaged; those of other studies are left alone."""
-    other = small_study(total_steps=STEPS, evaluation=EVALUATION, techniques=("dr",))
+    other = small_study(**SHORT, techniques=("dr",))
     kept, path = (saved_by(copied, Batch(study.groups[0].lanes)) for study in (other, STUDY))
     notes: list[str] = []
     if not whole_file:

@@ -24,6 +24,7 @@ from jaxgen.running.reporter import History, Lane
 from jaxgen.running.session import Options, Session
 from jaxgen.running.watching.reporter import Watched
 from jaxgen.running.watching.rows import Sink
+from jaxgen.study.presets import preset
 from jaxgen.study.product import Group, Study, make_study
 from jaxgen.study.programs import program_key
 from jaxgen.study.spec import Evaluation, RunSpec
@@ -35,8 +36,12 @@ ROOT = Path(__file__).parents[2]
 MATRIX = ROOT / "experiments" / "matrix.py"
 BUDGETS = {"ppo": 15_360, "dqn": 2_640, "es": 30_000}
 """Env steps: 40 iterations of PPO and DQN, with two to a point of the curve; a few of ES."""
-SHORT: dict[str, Any] = {"total_steps": 4 * 384, "evaluation": Evaluation(episodes=10)}
-"""Four iterations of PPO on CartPole, whose programs many files share."""
+SHORT_ITERATIONS = 4
+SHORT: dict[str, Any] = {
+    "total_steps": SHORT_ITERATIONS * preset("ppo", "cartpole").steps_per_iteration,
+    "evaluation": Evaluation(episodes=10),
+}
+"""A few iterations of PPO on CartPole, whose programs many files share."""
 
 
 class Recorder:
