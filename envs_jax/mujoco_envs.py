@@ -75,10 +75,12 @@ class Simulations:
         An action that is not finite moves nothing and pays NaN, so that a policy which diverged
         leaves the other simulations alone.
         """
-        acts = np.asarray(np.isfinite(action).all(1))
-        action = np.where(acts[:, None], action, np.float32(0))
+        acts = np.isfinite(action).all(1)
+        if not acts.all():
+            action = np.where(acts[:, None], action, np.float32(0))
         reward, terminated = self._robot.step(self.bodies, action, self._options)
-        reward = np.where(acts, reward, np.nan)
+        if not acts.all():
+            reward = np.where(acts, reward, np.nan)
         self.lengths += 1
         truncated = self.lengths >= self._robot.max_episode_steps
         return Outcome(self.observe(), reward, terminated, truncated)

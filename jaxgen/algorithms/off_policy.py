@@ -55,43 +55,53 @@ def replayed(
       An `Update` of states that hold the rings ``[V, size, ...]`` in a field ``ring``.
     """
 
-    def updates(learned: Any, ring: PyTree, key: Array, inserted: Array) -> tuple[Any, Metrics]:
-        shape = (config.updates_per_iteration, config.num_variations, config.batch_per_variation)
-        index, learn = store.draw(key, shape, inserted), learn_from(learned)
+    def updates(learned: Any, ring: PyTree, inputs: Any) -> tuple[Any, Metrics]:
+        learn = learn_from(learned)
 
         def step(learned: Any, inputs: tuple[PyTree, Array | None]) -> tuple[Any, Metrics]:
             fetched, update_key = inputs
             return learn(learned, store.complete(ring, fetched), update_key)
 
-        inputs = store.fetch(ring, index), update_keys(key, shape[0], draws)
         learned, metrics = jax.lax.scan(step, learned, inputs)
         return learned, mean_metrics(metrics)
-
-    # Compiled as a function of its own only so that it is traced once, not twice.
-    updates = jax.jit(updates, inline=True)
-
-    def rest(learned: Any, *args: Any) -> tuple[Any, Metrics]:
-        shapes = jax.eval_shape(updates, learned, *args)[1]
-        absent = {name: jnp.full((), jnp.nan, leaf.dtype) for name, leaf in shapes.items()}
-        counts = {
-            name: jnp.zeros_like(leaf) for name, leaf in absent.items() if name.endswith("updates")
-        }
-        return learned, absent | counts
 
     def update(
         state: Any, actor: Any, rollout: Any, iteration: Array, key: Array
     ) -> tuple[Any, Metrics]:
         ring = store.insert(state.ring, rollout, iteration)
         after = iteration * config.steps_per_iteration + config.steps_per_iteration
-        inserted = after // config.num_variations
-        # The ring only goes in: what a branch or a loop returns might be a copy.
-        learned, metrics = jax.lax.cond(
-            after >= config.learning_starts, updates, rest,
-            state._replace(ring=()), ring, key, inserted,
+        shape = (config.updates_per_iteration, config.num_variations, config.batch_per_variation)
+        index = store.draw(key, shape, after // config.num_variations)
+        # Looked up before it is known whether it is due: a loop that did it would copy the ring.
+        inputs = store.fetch(ring, index), update_keys(key, shape[0], draws)
+        learned, metrics = where_due(
+            after >= config.learning_starts, lambda learned: updates(learned, ring, inputs),
+            state._replace(ring=()),
         )  # fmt: skip
         return learned._replace(ring=ring), metrics
 
     return update
+
+
+def where_due(
+    due: Array, learn: Callable[[Any], tuple[Any, Metrics]], state: Any
+) -> tuple[Any, Metrics]:
+    """Learn where it is due; else the state stays, metrics are NaN and numbers of updates 0.
+
+    It is a loop of one turn or none: what a condition returns is a copy, here of all parameters.
+
+    Args:
+      due: bool ``[]``, common to all lanes.
+      learn: state -> state, metrics.
+      state: before.
+    """
+    learn = jax.jit(learn, inline=True)  # Traced once, not twice.
+    absent = {
+        name: jnp.full(leaf.shape, 0 if name.endswith("updates") else jnp.nan, leaf.dtype)
+        for name, leaf in jax.eval_shape(learn, state)[1].items()
+    }
+    turns = due.astype(jnp.int32)
+    return jax.lax.fori_loop(0, turns, lambda _, now: learn(now[0]), (state, absent))
 
 
 def td_target(

@@ -131,8 +131,10 @@ et al. 1998); uniform is within ``1 / sqrt(fan_in)`` of 0, biases too, as PyTorc
 
 Residuals = tuple[Array, Array]
 
-SMALL_KERNEL = 64 * 64
-"""Numbers of a kernel up to which a CPU gains by `_small_backward`."""
+SMALL_KERNEL, LARGE_KERNEL = 64 * 64, 256 * 256
+"""Numbers of a kernel up to which, and from which on, a CPU gains by `_turned_backward`."""
+MAX_NARROW = 8
+"""Outputs up to which a CPU gains by `_narrow_backward`."""
 
 
 def _product(
@@ -145,9 +147,9 @@ def _product(
     return product
 
 
-def _small_backward(residuals: Residuals, outer: Array) -> Residuals:
-    # A CPU's matrix product reads a transposed operand so slowly that, up to this size, it is
-    # faster to transpose it first; without the barrier XLA would put the transposition back.
+def _turned_backward(residuals: Residuals, outer: Array) -> Residuals:
+    # A CPU's matrix product reads a transposed operand so slowly that it is faster to transpose it
+    # first; without the barrier XLA would put the transposition back.
     inputs, kernel = residuals
     rows, weights = (x.reshape(-1, x.shape[-1]) for x in (inputs, outer))
     columns = jax.lax.optimization_barrier(rows.T)
@@ -164,13 +166,14 @@ def _narrow_backward(residuals: Residuals, outer: Array) -> Residuals:
     return sum(by_row[1:], by_row[0]).reshape(inputs.shape), jnp.stack(by_output, axis=1)
 
 
-_small_product = _product(_small_backward)
+_turned_product = _product(_turned_backward)
 _narrow_product = _product(_narrow_backward)
 
 
 def _hidden_product(inputs: Array, kernel: Array, *_: Any, **__: Any) -> Array:
     """Multiply for `linen.Dense`, which always contracts the last axis with the first."""
-    return _small_product(inputs, kernel) if kernel.size <= SMALL_KERNEL else inputs @ kernel
+    turned = kernel.size <= SMALL_KERNEL or kernel.size >= LARGE_KERNEL
+    return _turned_product(inputs, kernel) if turned else inputs @ kernel
 
 
 def _one_hot_product(num_codes: int, inputs: Array, kernel: Array, *_: Any, **__: Any) -> Array:
@@ -198,6 +201,8 @@ def _one_hot_product(num_codes: int, inputs: Array, kernel: Array, *_: Any, **__
 
 def _head_product(inputs: Array, kernel: Array, *_: Any, **__: Any) -> Array:
     """Multiply as `_hidden_product` does, for a handful of outputs."""
+    if kernel.shape[1] > MAX_NARROW:
+        return _hidden_product(inputs, kernel)
     return _narrow_product(inputs, kernel)
 
 

@@ -155,25 +155,34 @@ def collect_host(
     """
     start, total = np.array(episodes.obs), np.array(episodes.total)
     time_axis, stack = total.ndim - 2, start
-    images, transitions, ends = [np.array(frames.newest(spec, start))], [], []
-    for words_t in np.moveaxis(words, time_axis, 0):
-        action, extras = jax.tree.map(np.asarray, act(stack, words_t))
+    lanes, length = (slice(None),) * time_axis, words.shape[time_axis]
+    first = frames.newest(spec, start)
+    num_images = length + 1 if keeps_obs else 1
+    images = np.empty((*start.shape[:time_axis], num_images, *first.shape[time_axis:]), first.dtype)
+    images[(*lanes, 0)] = first
+    columns, structure = [], None
+    for time, words_t in enumerate(np.moveaxis(words, time_axis, 0)):
+        action, extras = act(stack, words_t)
+        action = np.asarray(action)
         fields = env.step(spec.actions.scale(action))
+        # The environment may write into its arrays again.
         obs, reward, terminated, truncated, next_obs = map(np.array, fields)
         reward = reward.astype(np.float32)
         done = terminated | truncated
         total, ended = tally(total, reward, done, np)
-        ends.append(ended)
-        images += [obs] if keeps_obs else []
+        if keeps_obs:
+            images[(*lanes, time + 1)] = obs
         successor = next_obs if spec.truncates else None
-        transitions.append((action, reward, terminated, truncated, successor, extras))
+        transition = action, reward, terminated, truncated, successor, extras
+        leaves, structure = jax.tree.flatten((transition, ended))
+        columns = columns or [np.empty((length, *leaf.shape), leaf.dtype) for leaf in leaves]
+        for column, leaf in zip(columns, leaves, strict=True):
+            column[time] = leaf
         stack = frames.push(spec, stack, obs, done)
-    columns, ended = (
-        jax.tree.map(lambda *leaves: np.stack(leaves), *rows) for rows in (transitions, ends)
-    )
-    recorded_images: Any = np.stack(images, axis=time_axis) if keeps_obs else ()
+    assert structure is not None
+    transitions, ended = jax.tree.unflatten(structure, columns)
     after = Episodes(stack, (), total)  # pyright: ignore
-    return after, Recording(start, recorded_images, *columns), ended  # pyright: ignore
+    return after, Recording(start, images if keeps_obs else (), *transitions), ended
 
 
 @jax.jit
@@ -187,11 +196,10 @@ LANE_AXES: Any = Recording(0, 0, 1, 1, 1, 1, 1, 1)  # pyright: ignore
 
 
 def lane_of(recording: Recording, index: int) -> Recording:
-    """The part of one lane."""
-    return jax.tree.map(
-        lambda axis, part: jax.tree.map(lambda leaf: leaf[(slice(None),) * axis + (index,)], part),
-        LANE_AXES, recording,
-    )  # fmt: skip
+    """The part of one lane; axes as in `LANE_AXES`."""
+    start, obs, *others = recording
+    others = jax.tree.map(lambda leaf: leaf[:, index], others)
+    return Recording(start[index], obs if isinstance(obs, tuple) else obs[index], *others)
 
 
 def begin_iteration(

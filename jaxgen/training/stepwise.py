@@ -45,7 +45,7 @@ class _Lane:
     state: PyTree
     env_steps: Array
     actor: PyTree = None
-    """That of the running iteration."""
+    """That of the running iteration, if it has several steps."""
     rows: list[Any] = field(default_factory=list)
     """Env steps and packed metrics after each iteration."""
 
@@ -133,9 +133,7 @@ class StepTrainer:
         """Choose the one step of a rollout, in a call of each lane; words only count the steps."""
         chosen = []
         for index, lane in enumerate(each):
-            args = lane.lane, lane.state, total[index], obs[index], number
-            lane.actor, first = self._begin(*args)
-            chosen.append(first)
+            chosen.append(self._begin(lane.lane, lane.state, total[index], obs[index], number))
         actions = jax.tree.map(lambda *parts: np.stack([np.asarray(p) for p in parts]), *chosen)
         return lambda obs, words: actions, np.empty((len(each), 1))
 
@@ -169,15 +167,23 @@ class StepTrainer:
 
     def _first(
         self, lane: Lanes, state: PyTree, total: Array, obs: Array, number: Array
-    ) -> tuple[PyTree, Any]:
-        """Actor, and actions and extras of the first step."""
+    ) -> Any:
+        """Actions and extras of the first step."""
         actor, words = self._steps.prepare(lane, state, total, number)
-        return actor, self._steps.act(lane, actor, obs, words[0])
+        return self._steps.act(lane, actor, obs, words[0])
 
-    def _packed(self, *args: Any) -> tuple[PyTree, Array, Array]:
+    def _packed(
+        self, lane: Lanes, state: PyTree, env_steps: Array, actor: PyTree, recording: Recording,
+        number: Array,
+    ) -> tuple[PyTree, Array, Array]:
         """Update, with the metrics as one array: fetched one by one they would take as long as the
         environment's step."""
-        state, env_steps, metrics = self._steps.update(*args)
+        if actor is None:
+            # Made again: handed over after each single step it would take longer.
+            actor, _ = self._steps.prepare(lane, state, recording.reward[0], number)
+        state, env_steps, metrics = self._steps.update(
+            lane, state, env_steps, actor, recording, number
+        )
         self._names = sorted(metrics.keys() - {"env_steps"})
         return state, env_steps, jnp.stack([metrics[name] for name in self._names])
 

@@ -63,7 +63,7 @@ def value_and_gradients(product, inputs, kernel, outer):
 
 @pytest.mark.parametrize("shape", [(), (5,), (40, 2)])
 @pytest.mark.parametrize("num_outputs", [1, 3])
-@pytest.mark.parametrize("product", [layers._narrow_product, layers._small_product])
+@pytest.mark.parametrize("product", [layers._narrow_product, layers._turned_product])
 def test_gradients_are_those_of_a_matrix_product(product, shape, num_outputs):
     numbers = normal(*shape, 7), normal(7, num_outputs), normal(*shape, num_outputs)
     ours, gradients = value_and_gradients(product, *numbers)
