@@ -8,6 +8,7 @@ n seeds here and N there.
 """
 
 import argparse
+import csv
 import gzip
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ from jaxgen.system.files import write_bytes
 
 HERE = Path(__file__).parent
 ROWS, PAGE = HERE / "continuous" / "results.csv.gz", HERE / "CONTINUOUS.md"
+PEERS = HERE / "continuous" / "peers.csv"
+"""Returns of peers with the protocol of a preset, from benchmarks/peer_returns.py."""
 BEGIN, END = "<!-- bands: begin -->", "<!-- bands: end -->"
 
 
@@ -68,32 +71,40 @@ BANDS = (
 )  # fmt: skip
 
 
-def table(records: Sequence[Record]) -> str:
-    """Markdown: a line for each preset, arm, budget and environment."""
+def table(records: Sequence[Record], peers: Sequence[dict[str, str]] = ()) -> str:
+    """Markdown: a line for each preset, arm, budget and environment, then those of peers."""
     header = (
         "environment", "preset", "env steps", "n", "J(0) by seed", "mean +- sd", "published",
         "compared", "accepted from", "",
     )  # fmt: skip
     lines = [header, ("---",) * len(header)]
     lines += [_line(cell) for cell in group_cells(records)]
+    lines += peer_lines(peers)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _line(cell: Cell) -> tuple[str, ...]:
     env_steps = cell.records[0].result["env_steps"]["requested"]
     returns = _returns(cell)
-    by_seed = ", ".join(f"{value:.0f}" for value in returns)
     arm = "" if cell.arm == "baseline" else f" {cell.arm}"
     failed = f" ({cell.num_diverged} diverged)" if cell.num_diverged else ""
     place = figure_title(cell.environment), f"`{cell.algorithm}`{arm}", f"{env_steps:,}"
     count = f"{len(cell.records)}{failed}"
-    return *place, count, by_seed, _spread(returns), *_comparison(cell, env_steps)
+    return *place, count, _by_seed(returns), _spread(returns), *_comparison(cell, env_steps)
 
 
 def _returns(cell: Cell, mode: str = HEADLINE_MODE) -> np.ndarray:
     """J(0) of the seeds that finished."""
     curves = cell.curves(mode)
     return curves[:, 0] if curves.size else np.empty(0)
+
+
+def _by_seed(returns: np.ndarray) -> str:
+    return ", ".join(f"{value:.0f}" for value in returns)
+
+
+def _published(band: Band) -> str:
+    return f"{band.mean:.0f} +- {band.deviation:.0f} (N = {band.count}, {band.source})"
 
 
 def _spread(returns: np.ndarray) -> str:
@@ -107,13 +118,37 @@ def _comparison(cell: Cell, env_steps: int) -> tuple[str, ...]:
     band = band_of(cell.environment, cell.algorithm, env_steps)
     if band is None or cell.arm != "baseline":
         return ("",) * 4
-    published = f"{band.mean:.0f} +- {band.deviation:.0f} (N = {band.count}, {band.source})"
+    published = _published(band)
     least, returns = band.accepted_from(len(cell.records)), _returns(cell, band.mode)
     # A mean of those that did not fail would be one of chosen seeds.
     if cell.num_diverged:
         return published, band.mode, f"{least:.0f}", "not all seeds finished"
-    verdict = "in the band" if returns.mean() >= least else "**below**"
-    return published, f"{band.mode}, {_spread(returns)}", f"{least:.0f}", verdict
+    return published, f"{band.mode}, {_spread(returns)}", f"{least:.0f}", _verdict(returns, least)
+
+
+def _verdict(returns: np.ndarray, least: float) -> str:
+    return "in the band" if returns.mean() >= least else "**below**"
+
+
+def peer_lines(peers: Sequence[dict[str, str]]) -> list[tuple[str, ...]]:
+    """Lines of other packages' returns wherever something published has so many steps."""
+    cells: dict[tuple[str, ...], list[float]] = {}
+    for row in peers:
+        names = "peer", "version", "environment", "preset", "env_steps"
+        cells.setdefault(tuple(row[name] for name in names), []).append(float(row["return"]))
+    lines = []
+    for (peer, version, environment, preset, env_steps), values in cells.items():
+        band = band_of(environment, preset, int(env_steps))
+        if band is None:
+            continue
+        returns = np.array(values)
+        least = band.accepted_from(len(returns))
+        lines.append((
+            figure_title(environment), f"{peer} {version}", f"{int(env_steps):,}",
+            str(len(returns)), _by_seed(returns), _spread(returns), _published(band),
+            f"{band.mode}, {_spread(returns)}", f"{least:.0f}", _verdict(returns, least),
+        ))  # fmt: skip
+    return lines
 
 
 def band_of(environment: str, preset: str, env_steps: int) -> Band | None:
@@ -144,10 +179,18 @@ def read_kept() -> list[Record]:
     return read_csv(read_source(ROWS).text)
 
 
+def read_peers() -> list[dict[str, str]]:
+    """The rows of peers that are kept."""
+    if not PEERS.exists():
+        return []
+    with PEERS.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def updated(text: str) -> str:
     """The page's text with a fresh table."""
     before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{table(read_kept())}\n{END}{rest.split(END)[1]}"
+    return f"{before}{BEGIN}\n{table(read_kept(), read_peers())}\n{END}{rest.split(END)[1]}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -164,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"bands.py: {error}", file=sys.stderr)
         return 2
     write_bytes(PAGE, updated(PAGE.read_text()).encode())
-    print(table(read_kept()))
+    print(table(read_kept(), read_peers()))
     return 0
 
 

@@ -13,6 +13,7 @@ def test_the_page_has_the_table_of_the_rows_that_are_kept():
     text = bands.PAGE.read_text()
     assert updated(text) == text
     assert all(record.result["status"] == "done" for record in bands.read_kept())
+    assert f"| SBX {bands.read_peers()[0]['version']} | 100,000 | " in text
 
 
 def test_means_are_accepted_from_two_standard_errors_below_on():
@@ -65,6 +66,22 @@ def test_survivors_and_other_arms_get_no_verdict(monkeypatch):
     assert "| 2 (2 diverged) |  |  |" in table(records)
     line = table(of_returns(monkeypatch, 280, 290, technique="gar")).splitlines()[-1]
     assert "| `ppo` gar |" in line and line.endswith("|  |  |  |  |")
+
+
+def test_peers_are_held_to_the_same_band(monkeypatch):
+    """At the budget that is published, not at those of the evaluations before."""
+    of_returns(monkeypatch)
+    row = {"peer": "Other", "version": "1.2", "environment": "cartpole", "preset": "ppo"}
+    peers = [
+        {**row, "env_steps": str(steps), "seed": str(seed), "return": str(value)}
+        for steps, values in ((10_000, (1, 2)), (50_000, (260, 270)))
+        for seed, value in enumerate(values)
+    ]
+    _, _, *lines = table([], peers).splitlines()
+    assert [line.split(" | ")[1:6] for line in lines] == [
+        ["Other 1.2", "50,000", "2", "260, 270", "265 +- 7"]
+    ]
+    assert lines[0].endswith(" | greedy, 265 +- 7 | 265 | **below** |")
 
 
 def test_rows_of_a_folder_take_the_place_of_the_same_runs(monkeypatch, tmp_path, capsys):
