@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from box_envs import CENTRE_WORTH, PictureTask
+from jaxgen import api
 from jaxgen.algorithms import ppo
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.nn import networks
@@ -200,6 +202,29 @@ def test_images_with_a_box_of_actions(policy):
 
     action, _ = jax.eval_shape(run, jax.random.key(0))
     assert action.shape == (3, 2, 2)
+
+
+# An action that ignores the image returns at best this: that of the mean target of all steps,
+# 9.25 (E[sum of s^2] - 4 E[s]^2) for s uniform in [0, 1/2] and halved three times.
+BLIND = -9.25 * ((1 + 1 / 4 + 1 / 16 + 1 / 64) / 12 - 4 * (15 / 32 / 4) ** 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy, learning_rate", [("gaussian", 3e-3), ("beta", 1e-2)])
+def test_images_are_learned_from_with_a_box_of_actions(policy, learning_rate):
+    """IMPALA's encoder, on images as bright as the action should be far from the centre. A beta
+    policy needs large outputs to become sure."""
+    task: Any = PictureTask()
+    config = tiny_config(
+        "ppo", policy=policy, network="impala", hidden=[16], num_envs=64, num_epochs=4,
+        num_minibatches=4, learning_rate=learning_rate, gamma=0.01, entropy=0.0,
+        total_steps=40 * 768,
+    )  # fmt: skip
+    agent, *_ = api.train(task, "ppo", config=config)
+    returns = api.evaluate(agent, task, [0.0], episodes=200)
+    assert returns.mean() > BLIND / 2
+    centre = CENTRE_WORTH / 12
+    assert centre < BLIND < 0
 
 
 @pytest.mark.parametrize("changes, message", [

@@ -19,7 +19,7 @@ from jaxgen.algorithms.base import PRIMARY, Algorithm, RolloutShape
 from jaxgen.nn.random import uniform_of
 from jaxgen.study.config import Config
 from jaxgen.techniques import Technique
-from jaxgen.types import Box, EnvSpec, HostStep, Numbers, Policy
+from jaxgen.types import Box, EnvSpec, HostStep, Image, Numbers, Policy
 
 NUM_STEPS = 4
 BOX = Box(low=(-2.0, 0.0), high=(4.0, 1.0))
@@ -87,6 +87,39 @@ class BoxTask:
 
     def fingerprints(self, params):
         del params
+
+
+SIDE = 8
+"""Of an image; the smallest that IMPALA's encoder reads."""
+
+
+class PictureEnv(BoxEnv):
+    """`BoxEnv` that shows images, as bright as s is large."""
+
+    spec = EnvSpec("picture", Image(SIDE, SIDE, 3), BOX, NUM_STEPS)
+
+    def reset_from(self, words, params):
+        obs, state = super().reset_from(words, params)
+        return shown(obs), state
+
+    def advance(self, state, action, params):
+        obs, *rest = super().advance(state, action, params)
+        return shown(obs), *rest
+
+
+def shown(side: jax.Array) -> jax.Array:
+    """Images uint8 ``[*S, 8, 8, 3]`` of numbers ``[*S, 1]`` in [0, 1/2]."""
+    bright = jnp.round(510 * side).astype(jnp.uint8)
+    return jnp.broadcast_to(bright[..., None, None], (*side.shape[:-1], SIDE, SIDE, 3))
+
+
+class PictureTask(BoxTask):
+    """See `jaxgen.types.Task`."""
+
+    spec = PictureEnv.spec
+
+    def __init__(self) -> None:
+        self.environment = PictureEnv()
 
 
 class BoxVecEnv:
