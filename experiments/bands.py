@@ -62,6 +62,9 @@ class Band(NamedTuple):
 _SAC = ("sac-published", "sac-half@num_variations=1")
 BANDS = (
     Band("pendulum", _SAC, 20_000, -157, 89, 750, "RL Zoo; sd and N of episodes", least=-175),
+    # Four environments of 1024 steps.
+    Band("pendulum", ("ppo@num_minibatches=64@num_steps=1024@num_variations=1",), 100_000,
+         -172, 104, 750, "RL Zoo; sd and N of episodes", least=-195),
     Band("halfcheetah", _SAC, 100_000, 6156, 700, 10, "Lee et al. 2025"),
     Band("halfcheetah", _SAC, 300_000, 8593, 964, 10, "Lee et al. 2025"),
     Band("halfcheetah", ("ppo-mujoco",), 1_000_000, 1443, 46, 3,
