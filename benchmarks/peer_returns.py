@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = train(seed, args.total_steps, args.every, args.episodes)
         new = not args.out.exists()
         with args.out.open("a", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+            writer: csv.DictWriter[str] = csv.DictWriter(file, FIELDS, lineterminator="\n")
             if new:
                 writer.writeheader()
             writer.writerows(found)

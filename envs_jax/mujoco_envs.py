@@ -75,7 +75,7 @@ class Simulations:
         An action that is not finite moves nothing and pays NaN, so that a policy which diverged
         leaves the other simulations alone.
         """
-        acts = np.isfinite(action).all(1)
+        acts = np.asarray(np.isfinite(action).all(1))
         if not acts.all():
             action = np.where(acts[:, None], action, np.float32(0))
         reward, terminated = self._robot.step(self.bodies, action, self._options)

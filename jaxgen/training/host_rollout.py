@@ -182,7 +182,8 @@ def collect_host(
     assert structure is not None
     transitions, ended = jax.tree.unflatten(structure, columns)
     after = Episodes(stack, (), total)  # pyright: ignore
-    return after, Recording(start, images if keeps_obs else (), *transitions), ended
+    recorded_images: Any = images if keeps_obs else ()
+    return after, Recording(start, recorded_images, *transitions), ended  # pyright: ignore
 
 
 @jax.jit
