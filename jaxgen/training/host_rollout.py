@@ -155,11 +155,11 @@ def collect_host(
     """
     start, total = np.array(episodes.obs), np.array(episodes.total)
     time_axis, stack = total.ndim - 2, start
-    lanes, length = (slice(None),) * time_axis, words.shape[time_axis]
+    front, length = (slice(None),) * time_axis, words.shape[time_axis]
     first = frames.newest(spec, start)
     num_images = length + 1 if keeps_obs else 1
     images = np.empty((*start.shape[:time_axis], num_images, *first.shape[time_axis:]), first.dtype)
-    images[(*lanes, 0)] = first
+    images[(*front, 0)] = first
     columns, structure = [], None
     for time, words_t in enumerate(np.moveaxis(words, time_axis, 0)):
         action, extras = act(stack, words_t)
@@ -171,7 +171,7 @@ def collect_host(
         done = terminated | truncated
         total, ended = tally(total, reward, done, np)
         if keeps_obs:
-            images[(*lanes, time + 1)] = obs
+            images[(*front, time + 1)] = obs
         successor = next_obs if spec.truncates else None
         transition = action, reward, terminated, truncated, successor, extras
         leaves, structure = jax.tree.flatten((transition, ended))
