@@ -106,10 +106,6 @@ def _by_seed(returns: np.ndarray) -> str:
     return ", ".join(f"{value:.0f}" for value in returns)
 
 
-def _published(band: Band) -> str:
-    return f"{band.mean:.0f} +- {band.deviation:.0f} (N = {band.count}, {band.source})"
-
-
 def _spread(returns: np.ndarray) -> str:
     if len(returns) < 2:
         return f"{returns.mean():.0f}" if len(returns) else ""
@@ -121,16 +117,20 @@ def _comparison(cell: Cell, env_steps: int) -> tuple[str, ...]:
     band = band_of(cell.environment, cell.algorithm, env_steps)
     if band is None or cell.arm != "baseline":
         return ("",) * 4
-    published = _published(band)
-    least, returns = band.accepted_from(len(cell.records)), _returns(cell, band.mode)
+    published, compared, least, verdict = _beside(
+        band, _returns(cell, band.mode), len(cell.records)
+    )
     # A mean of those that did not fail would be one of chosen seeds.
     if cell.num_diverged:
-        return published, band.mode, f"{least:.0f}", "not all seeds finished"
-    return published, f"{band.mode}, {_spread(returns)}", f"{least:.0f}", _verdict(returns, least)
+        return published, band.mode, least, "not all seeds finished"
+    return published, compared, least, verdict
 
 
-def _verdict(returns: np.ndarray, least: float) -> str:
-    return "in the band" if returns.mean() >= least else "**below**"
+def _beside(band: Band, returns: np.ndarray, num_seeds: int) -> tuple[str, str, str, str]:
+    least = band.accepted_from(num_seeds)
+    verdict = "in the band" if returns.size and returns.mean() >= least else "**below**"
+    published = f"{band.mean:.0f} +- {band.deviation:.0f} (N = {band.count}, {band.source})"
+    return published, f"{band.mode}, {_spread(returns)}", f"{least:.0f}", verdict
 
 
 def peer_lines(peers: Sequence[dict[str, str]]) -> list[tuple[str, ...]]:
@@ -145,11 +145,10 @@ def peer_lines(peers: Sequence[dict[str, str]]) -> list[tuple[str, ...]]:
         if band is None:
             continue
         returns = np.array(values)
-        least = band.accepted_from(len(returns))
         lines.append((
             figure_title(environment), f"{peer} {version}", f"{int(env_steps):,}",
-            str(len(returns)), _by_seed(returns), _spread(returns), _published(band),
-            f"{band.mode}, {_spread(returns)}", f"{least:.0f}", _verdict(returns, least),
+            str(len(returns)), _by_seed(returns), _spread(returns),
+            *_beside(band, returns, len(returns)),
         ))  # fmt: skip
     return lines
 

@@ -164,10 +164,9 @@ def collect_host(
     for time, words_t in enumerate(np.moveaxis(words, time_axis, 0)):
         action, extras = act(stack, words_t)
         action = np.asarray(action)
-        fields = env.step(spec.actions.scale(action))
-        # The environment may write into its arrays again.
-        obs, reward, terminated, truncated, next_obs = map(np.array, fields)
-        reward = reward.astype(np.float32)
+        obs, reward, terminated, truncated, next_obs = env.step(spec.actions.scale(action))
+        # The environment may write into its arrays again; columns copy what is not copied here.
+        obs, reward = np.array(obs), np.asarray(reward, np.float32)
         done = terminated | truncated
         total, ended = tally(total, reward, done, np)
         if keeps_obs:

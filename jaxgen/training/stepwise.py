@@ -79,7 +79,7 @@ class StepTrainer:
         for number in range(int(start), int(stop)):
             episodes = begin_iteration(self._shape, lanes, episodes, env, number)
             number = np.int32(number)
-            # The lanes' actors are kept for their updates.
+            # The lanes' actors of several steps are kept for their updates.
             act, words = self._acting(each, episodes, number)
             episodes, recording, ended = self._collected(env, act, episodes, words)
             ends.append(ended)
