@@ -8,7 +8,7 @@ from typing import Any
 
 from envs_jax import unavailable
 from envs_jax.cards import gymnax, mujoco
-from envs_jax.mujoco_robots import checked
+from envs_jax.mujoco.robots import checked
 from jaxgen.running.command import configure
 from jaxgen.running.flags import INSTEAD, add_running
 from jaxgen.study.cards import (
@@ -151,7 +151,7 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--task", nargs="+", default=[], metavar="NAME=VALUE",
                        help="options of MuJoCo's environments, e.g. reset_noise_scale=0.15 "
                             "eval_reset_noise_scale=0.1: "
-                            f"{', '.join(key for key in mujoco.OPTIONS if key != 'vary')}")
+                            f"{', '.join(mujoco.option_names(mujoco.NAMES))}")
     group.add_argument("--reference", type=float, metavar="R",
                        help="of those, the return that counts as 1 where none is known")
     group.add_argument("--all", action="store_true",
@@ -278,7 +278,7 @@ def _task_options(words: Sequence[str], robots: Sequence[str]) -> dict[str, Any]
     options = {}
     for word in words:
         name, _, text = word.partition("=")
-        allowed = [key for key in mujoco.OPTIONS if key != "vary"]
+        allowed = mujoco.option_names([registry_name(robot) for robot in robots])
         if name not in allowed:
             raise BadInput(f"--task {word!r} is not allowed; use one of {', '.join(allowed)}")
         try:
@@ -287,7 +287,7 @@ def _task_options(words: Sequence[str], robots: Sequence[str]) -> dict[str, Any]
             raise BadInput(f"--task {word!r} is not allowed; write {name}=NUMBER or true") from None
     try:
         for name in robots:
-            checked(registry_name(name), mujoco.OPTIONS, options)
+            checked(registry_name(name), mujoco.OPTIONS[registry_name(name)], options)
     except ValueError as error:
         raise BadInput(str(error)) from None
     return options

@@ -170,7 +170,7 @@ def procgen_to_check() -> doctor.Games:
 
 def missing_engine() -> str | None:
     """The lack of MuJoCo, for doctor."""
-    from envs_jax.mujoco_engine import missing
+    from envs_jax.mujoco.engine import missing
 
     return missing()
 

@@ -9,7 +9,7 @@ import pytest
 import control_throughput
 from contenders import own_control, peer_control
 from control_throughput import FULL, QUICK, SBX, STABLE_BASELINES
-from envs_jax import mujoco_engine
+from envs_jax.mujoco import engine as mujoco_engine
 from jaxgen.study.config import replace
 from jaxgen.study.presets import preset
 

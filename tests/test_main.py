@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from envs_jax import make_task, mujoco_engine, procgen_games
+from envs_jax import make_task, procgen_games
+from envs_jax.mujoco import engine as mujoco_engine
 from jaxgen import evaluate, preset, save_agent
 from jaxgen.__main__ import describe_level, main, procgen_to_check
 from jaxgen.evaluation.agent import Agent

@@ -1,7 +1,7 @@
 """The card of Pendulum."""
 
 from jaxgen.study.cards.base import EnvironmentCard, Setup, TaskCard, Title
-from jaxgen.study.config import ESConfig, PPOConfig, SACConfig
+from jaxgen.study.config import ESConfig, PPOConfig, SACConfig, TD3Config
 
 CARD = EnvironmentCard(
     name="pendulum",
@@ -16,6 +16,13 @@ CARD = EnvironmentCard(
                 batch_size=256, replay_ratio=256, buffer_size=20_000, learning_starts=500,
             ),
             seconds=1000.0,
+        ),
+        "td3": Setup(
+            TD3Config(
+                total_steps=20_000, learning_rate=1e-3, hidden=(64, 64), num_envs=1, num_steps=1,
+                batch_size=256, replay_ratio=256, buffer_size=20_000, learning_starts=500,
+            ),
+            seconds=800.0,
         ),
         "ppo": Setup(
             PPOConfig(

@@ -75,7 +75,7 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         return ops.epsilon_greedy(network.apply(actor.variables, obs), uniform, actor.epsilon), ()
 
     learn_from = partial(_learn_from, config, learner)
-    learned = off_policy.replayed(config, store, learn_from, learner.draws)
+    learned = off_policy.replayed(config, store, learn_from, draws=learner.draws)
 
     def update(
         state: State, actor: Actor, rollout: Any, iteration: Array, key: Array
@@ -117,7 +117,9 @@ def _learn_from(config: DQNConfig, learner: Learner, state: State) -> off_policy
     network = learner.network
     target, loss = network.unravel(state.target), partial(_loss, network)
 
-    def learn(state: State, batch: Transition, key: Array | None) -> tuple[State, Metrics]:
+    def learn(
+        state: State, batch: Transition, key: Array | None, number: Array | None
+    ) -> tuple[State, Metrics]:
         # Targets are made batch by batch, so that they stay in the cache.
         online = network.unravel(state.online.params)
         with_targets = _make_batch(config, network, online, target, batch)

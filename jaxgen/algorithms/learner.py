@@ -1,5 +1,6 @@
 """Training of one group of parameters: gradients by a technique, an optimiser, a network."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -141,11 +142,13 @@ def decay_of(technique: Technique) -> Array | np.float32:
     return np.float32(decay) if isinstance(decay, float) else jnp.asarray(decay, jnp.float32)
 
 
-def mean_metrics(metrics: Metrics) -> Metrics:
+def mean_metrics(
+    metrics: Metrics, mean: Callable[[Array], Array] = jnp.mean
+) -> Metrics:
     """Average the metrics of an iteration's updates ``[U]``; skipped updates become a count."""
     counts = {name: value.sum() for name, value in metrics.items() if name.endswith(SKIPPED)}
     # Means of counts as well, replaced below: the compiled program keeps its text, and so its bits.
-    means = {name: value.mean() for name, value in metrics.items()}
+    means = {name: mean(value) for name, value in metrics.items()}
     return means | counts | {"updates": jnp.float32(metrics[SKIPPED].size)}
 
 

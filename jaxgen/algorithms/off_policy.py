@@ -24,7 +24,9 @@ from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
 class Learn(Protocol):
     """One update from one sampled batch."""
 
-    def __call__(self, state: Any, batch: Transition, key: Array | None) -> tuple[Any, Metrics]:
+    def __call__(
+        self, state: Any, batch: Transition, key: Array | None, number: Array | None
+    ) -> tuple[Any, Metrics]:
         """Return the next state and the update's metrics.
 
         Args:
@@ -32,12 +34,18 @@ class Learn(Protocol):
           batch: transitions ``[V, B, ...]``; with ``n_step`` above 1 their ``extras`` are the
             discounts of the bootstrapped values.
           key: randomness of this update, if it draws.
+          number: of this update if updates are numbered, counted from the first iteration on.
         """
         ...
 
 
 def replayed(
-    config: OffPolicyConfig, store: Replay, learn_from: Callable[[Any], Learn], draws: bool = False
+    config: OffPolicyConfig,
+    store: Replay,
+    learn_from: Callable[[Any], Learn],
+    *,
+    draws: bool = False,
+    numbered: bool = False,
 ) -> Update:
     """Make an algorithm's update of what it learns from one batch.
 
@@ -50,6 +58,8 @@ def replayed(
       learn_from: state before an iteration's updates -> what makes each of them. Whatever stays
         the same within an iteration, such as the tree of a target network, is made once there.
       draws: whether an update needs a key.
+      numbered: whether it needs its number; a metric may then be NaN where it was not measured,
+        and its mean is over the updates that measured it.
 
     Returns:
       An `Update` of states that hold the rings ``[V, size, ...]`` in a field ``ring``.
@@ -58,12 +68,12 @@ def replayed(
     def updates(learned: Any, ring: PyTree, inputs: Any) -> tuple[Any, Metrics]:
         learn = learn_from(learned)
 
-        def step(learned: Any, inputs: tuple[PyTree, Array | None]) -> tuple[Any, Metrics]:
-            fetched, update_key = inputs
-            return learn(learned, store.complete(ring, fetched), update_key)
+        def step(learned: Any, inputs: Any) -> tuple[Any, Metrics]:
+            fetched, update_key, number = inputs
+            return learn(learned, store.complete(ring, fetched), update_key, number)
 
         learned, metrics = jax.lax.scan(step, learned, inputs)
-        return learned, mean_metrics(metrics)
+        return learned, mean_metrics(metrics, jnp.nanmean if numbered else jnp.mean)
 
     def update(
         state: Any, actor: Any, rollout: Any, iteration: Array, key: Array
@@ -73,7 +83,9 @@ def replayed(
         shape = (config.updates_per_iteration, config.num_variations, config.batch_per_variation)
         index = store.draw(key, shape, after // config.num_variations)
         # Looked up before it is known whether it is due: a loop that did it would copy the ring.
-        inputs = store.fetch(ring, index), update_keys(key, shape[0], draws)
+        first = iteration * config.updates_per_iteration
+        numbers = first + jnp.arange(shape[0]) if numbered else None
+        inputs = store.fetch(ring, index), update_keys(key, shape[0], draws), numbers
         learned, metrics = where_due(
             after >= config.learning_starts, lambda learned: updates(learned, ring, inputs),
             state._replace(ring=()),

@@ -138,7 +138,7 @@ def _make_parts(config: SACConfig, technique: Technique, spec: EnvSpec) -> Parts
     policy = networks.mlp(
         spec, head.num_outputs, config.hidden, encoding="raw", head_scale=1.0, **options
     )
-    critics = networks.twin_critics(spec, config.hidden, **options)
+    critics = networks.critics(spec, config.hidden, **options)
     adam = Adam(config.learning_rate, decay_of(technique), config.adam_eps)
     return Parts(
         config, head, Learner(technique, adam, policy, group="actor"),
@@ -147,7 +147,12 @@ def _make_parts(config: SACConfig, technique: Technique, spec: EnvSpec) -> Parts
 
 
 def _learn(
-    parts: Parts, adam: Adam, state: State, batch: Transition, key: Array | None
+    parts: Parts,
+    adam: Adam,
+    state: State,
+    batch: Transition,
+    key: Array | None,
+    number: Array | None,
 ) -> tuple[State, Metrics]:
     """Make one update: the critics, then the policy by them, the temperature, the target.
 

@@ -272,8 +272,11 @@ def categorical(actions: Discrete) -> Head[Categorical]:
 
 def preferred(actions: Discrete | Box) -> Head[Chooser]:
     """Make a head for a search over parameters, which needs no probabilities to learn."""
-    if isinstance(actions, Discrete):
-        return categorical(actions)
+    return categorical(actions) if isinstance(actions, Discrete) else pointed(actions)
+
+
+def pointed(actions: Box) -> Head[Point]:
+    """Make a head of a single action."""
     return Head(len(actions.low), 1, Point.of)
 
 

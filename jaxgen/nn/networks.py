@@ -284,17 +284,18 @@ def _shared_actor_critic(
     return lambda key: _variables(module.init(key, _nothing(spec, network))), apply
 
 
-def twin_critics(
+def critics(
     spec: EnvSpec,
     hidden: tuple[int, ...],
     *,
+    num: int = 2,
     activation: Callable[[Array], Array] = jax.nn.relu,
     initialisation: str = "orthogonal",
 ) -> Network:
-    """Two MLPs that judge an action, each with weights of its own.
+    """MLPs that judge an action, each with weights of its own.
 
     ``apply`` takes observations and actions, (``[..., *obs_shape]``, ``[..., A]`` in [-1, 1]), and
-    gives values ``[2, ...]``. Both are one product of matrices with an axis more.
+    gives values ``[num, ...]``. All are one product of matrices with an axis more.
     """
     module = MLP(hidden, 1, 1.0, activation, 0, initialisation)
     inputs = encode(spec, "raw")
@@ -306,7 +307,7 @@ def twin_critics(
         example = judged(
             jnp.zeros(spec.obs_shape, spec.obs_dtype), jnp.zeros(spec.actions.shape, jnp.float32)
         )
-        keys = jax.random.split(key)
+        keys = jax.random.split(key, num)
         return Variables(jax.vmap(lambda key: module.init(key, example)["params"])(keys))
 
     def apply(variables: Variables, judged_pair: tuple[Array, Array]) -> Array:

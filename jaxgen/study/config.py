@@ -264,19 +264,14 @@ class DQNConfig(OffPolicyConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SACConfig(OffPolicyConfig):
-    """Soft actor-critic with two critics and a learned temperature (Haarnoja et al. 2018b)."""
+class ActorCriticConfig(OffPolicyConfig):
+    """Fields of a policy and critics of a Box of actions that learn from a replay."""
 
-    algorithm: ClassVar[str] = "sac"
     shares: ClassVar[tuple[str, ...]] = ("gamma", "tau")
-    positive: ClassVar[tuple[str, ...]] = ("reward_scale", "initial_temperature")
+    positive: ClassVar[tuple[str, ...]] = ("reward_scale",)
 
     tau: float = 0.005
-    """Share of the way that the target critics move to the critics with each update."""
-    target_entropy: float = 1.0
-    """Entropy that the temperature holds the policy to, in -nats for each dimension of an action
-    in [-1, 1]: 1 is -dim A (Haarnoja et al. 2018b), .5 is -dim A / 2."""
-    initial_temperature: float = 1.0
+    """Share of the way that targets move to what they follow with each update."""
     adam_eps: float = 1e-8
     reward_scale: float = 1.0
     """Rewards are multiplied by it before targets are made; returns are reported unscaled."""
@@ -294,6 +289,44 @@ class SACConfig(OffPolicyConfig):
                  " or ".join(INITIALISATIONS))
         _require(self, "buffer_size", self.ring_size >= self.batch_per_variation,
                  f"a ring of at least a batch per variation, {self.batch_per_variation}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SACConfig(ActorCriticConfig):
+    """Soft actor-critic with two critics and a learned temperature (Haarnoja et al. 2018b)."""
+
+    algorithm: ClassVar[str] = "sac"
+    positive: ClassVar[tuple[str, ...]] = (*ActorCriticConfig.positive, "initial_temperature")
+
+    target_entropy: float = 1.0
+    """Entropy that the temperature holds the policy to, in -nats for each dimension of an action
+    in [-1, 1]: 1 is -dim A (Haarnoja et al. 2018b), .5 is -dim A / 2."""
+    initial_temperature: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TD3Config(ActorCriticConfig):
+    """Twin delayed deep deterministic policy gradient (Fujimoto et al. 2018); noise is in units of
+    half an action's range. One critic without delay and target noise is DDPG."""
+
+    algorithm: ClassVar[str] = "td3"
+
+    num_critics: int = 2
+    """2 or 1; a target is the lower value."""
+    policy_delay: int = 2
+    """Updates of the critics for each one of the policy and of all targets."""
+    exploration_noise: float = 0.1
+    """Standard deviation of what is added to the policy's action in training."""
+    target_noise: float = 0.2
+    """Standard deviation of what is added to the target policy's action."""
+    target_noise_clip: float = 0.5
+    """The most that is added to it."""
+
+    def validate(self) -> None:
+        """See `ActorCriticConfig.validate`."""
+        super().validate()
+        _require(self, "num_critics", self.num_critics in (1, 2), "1 or 2")
+        _require_positive(self, "policy_delay")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,10 @@ import pytest
 from gymnax.wrappers import FlattenObservationWrapper, LogWrapper
 
 import envs_jax
-from envs_jax import make_task, mujoco_engine, procgen_games
+from envs_jax import make_task, procgen_games
 from envs_jax.base import Environment, check_levels
 from envs_jax.cards.procgen import OTHERS
+from envs_jax.mujoco import engine as mujoco_engine
 from envs_jax.procgen_games import GAMES
 from jaxgen.study.cards import ENVIRONMENT_CARDS, environment_names
 from jaxgen.study.cards.base import Listing

@@ -7,10 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from envs_jax import make_task, mujoco_engine, mujoco_robots
+from envs_jax import make_task
 from envs_jax.cards.mujoco import OPTIONS, VARY
-from envs_jax.mujoco_engine import FACTORS
-from envs_jax.mujoco_envs import MujocoTask, MujocoVecEnv, Simulations, describe_level, seed_of
+from envs_jax.mujoco import engine as mujoco_engine
+from envs_jax.mujoco import robots as mujoco_robots
+from envs_jax.mujoco.engine import FACTORS
+from envs_jax.mujoco.tasks import MujocoTask, MujocoVecEnv, Simulations, describe_level, seed_of
 from jaxgen.evaluation.host_episodes import make_host_episodes, play
 from jaxgen.evaluation.policy import Acting
 from jaxgen.evaluation.references import make_references
@@ -332,7 +334,7 @@ def test_the_task_is_as_its_protocol_says():
     assert task.spec.name == "halfcheetah" and task.spec.truncates
     assert task.spec.actions == Box((-1.0,) * 6, (1.0,) * 6)
     assert type(task.spec.observation) is Numbers and task.spec.max_episode_steps == 1000
-    assert task.options == OPTIONS | {"eval_reset_noise_scale": 0.1}
+    assert task.options == {**OPTIONS["halfcheetah"]} | {"eval_reset_noise_scale": 0.1}
     assert ("all", *FACTORS) == VARY
 
 

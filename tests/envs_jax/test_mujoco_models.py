@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from envs_jax import mujoco_engine
+from envs_jax.mujoco import engine as mujoco_engine
+from envs_jax.mujoco.robots import ROBOTS
+from envs_jax.mujoco.tasks import make_model
 
 mujoco = pytest.importorskip("mujoco")
 gymnasium = pytest.importorskip("gymnasium")
@@ -21,9 +23,22 @@ def elsewhere(monkeypatch, tmp_path):
 
 LOOKS = (
     "cam_", "light_", "mat_", "tex_", "geom_matid", "geom_rgba", "geom_user", "nuser_geom", "ncam",
-    "nlight", "nmat", "ntex", "name", "nnames", "narena", "nbuffer", "signature",
+    "nlight", "nmat", "ntex", "name", "nnames", "narena", "nbuffer", "signature", "site_rgba",
+    "numeric_", "nnumeric", "key_", "nkey",
 )  # fmt: skip
-"""Beginnings of fields that physics does not read: looks, names, and sizes of memory."""
+"""Beginnings of fields that physics does not read: looks, names, notes, and sizes of memory."""
+
+MODELS = {
+    "halfcheetah": "half_cheetah.xml", "hopper": "hopper.xml", "walker2d": "walker2d_v5.xml",
+    "swimmer": "swimmer.xml", "ant": "ant.xml", "humanoid": "humanoid.xml",
+    "humanoid_standup": "humanoidstandup.xml", "reacher": "reacher.xml", "pusher": "pusher_v5.xml",
+    "inverted_pendulum": "inverted_pendulum.xml",
+    "inverted_double_pendulum": "inverted_double_pendulum.xml",
+}  # fmt: skip
+
+
+def test_every_robot_has_a_model():
+    assert MODELS.keys() == ROBOTS.keys()
 
 
 def numbers_of(part: Any, without: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
@@ -36,29 +51,28 @@ def numbers_of(part: Any, without: tuple[str, ...] = ()) -> dict[str, np.ndarray
     }  # fmt: skip
 
 
-def test_half_cheetah_has_the_bits_of_gymnasiums():
-    from envs_jax.mujoco_models import half_cheetah
-
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_has_the_bits_of_gymnasiums(name):
     assets = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
-    theirs = mujoco.MjModel.from_xml_path(str(assets / "half_cheetah.xml"))
-    ours = half_cheetah()
+    theirs = mujoco.MjModel.from_xml_path(str(assets / MODELS[name]))
+    ours = make_model(ROBOTS[name])
     parts = [(ours, theirs, LOOKS), (ours.opt, theirs.opt, ()), (ours.stat, theirs.stat, ())]
     for own, other, without in parts:
         expected, found = numbers_of(other, without), numbers_of(own, without)
         assert expected.keys() == found.keys() and len(expected) > 4
-        for name, values in expected.items():
-            assert values.dtype == found[name].dtype and np.array_equal(values, found[name]), name
+        for field, values in expected.items():
+            same = np.array_equal(values, found[field])
+            assert values.dtype == found[field].dtype and same, field
     assert len(numbers_of(theirs, LOOKS)) > 300
 
 
-@pytest.mark.parametrize("kind", ["body", "joint", "geom", "actuator"])
-def test_half_cheetah_has_the_names_of_gymnasiums(kind):
-    from envs_jax.mujoco_models import half_cheetah
-
-    theirs = gymnasium.make("HalfCheetah-v5", disable_env_checker=True).unwrapped.model
-    num = {"body": 8, "joint": 9, "geom": 9, "actuator": 6}[kind]
-    ours, theirs = (
-        [getattr(model, kind)(number).name for number in range(num)]
-        for model in (half_cheetah(), theirs)
-    )
-    assert ours == theirs
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("kind", ["body", "jnt"])
+def test_a_model_has_the_names_of_gymnasiums(name, kind):
+    assets = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+    theirs = mujoco.MjModel.from_xml_path(str(assets / MODELS[name]))
+    ours = make_model(ROBOTS[name])
+    assert getattr(ours, f"n{kind}") == getattr(theirs, f"n{kind}")
+    part = {"body": "body", "jnt": "joint"}[kind]
+    for number in range(getattr(ours, f"n{kind}")):
+        assert getattr(ours, part)(number).name == getattr(theirs, part)(number).name

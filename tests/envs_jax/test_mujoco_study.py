@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from envs_jax import mujoco_engine, mujoco_robots
+from envs_jax.mujoco import engine as mujoco_engine
+from envs_jax.mujoco import robots as mujoco_robots
 from experiments import matrix
 from experiments.command_line import parse, study_of
 from jaxgen.evaluation.saving import load_agent
@@ -155,7 +156,7 @@ SCRIPT = f"""
 import sys
 sys.path.insert(0, {str(ROOT / "experiments")!r})
 import matrix
-from envs_jax import mujoco_robots
+from envs_jax.mujoco import robots as mujoco_robots
 robot = mujoco_robots.ROBOTS["halfcheetah"]
 mujoco_robots.ROBOTS["halfcheetah"] = robot._replace(max_episode_steps=40)
 sys.exit(matrix.main(sys.argv[1:]))

@@ -227,6 +227,11 @@ TINY: dict[str, dict[str, Any]] = {
         "buffer_size": 240, "learning_starts": 48, "gamma": 0.99, "learning_rate": 5e-3,
         "total_steps": 24 * 400, "tau": 0.05,
     },
+    "td3": {
+        "hidden": [16], "num_envs": 2, "num_steps": 4, "batch_size": 24, "replay_ratio": 24,
+        "buffer_size": 240, "learning_starts": 48, "gamma": 0.99, "learning_rate": 5e-3,
+        "total_steps": 24 * 400, "tau": 0.05, "exploration_noise": 0.5,
+    },
     "es": {
         "hidden": [16], "num_envs": 12, "num_steps": MAX_STEPS, "population": 6,
         "episodes_per_member": 2, "sigma": 0.3, "learning_rate": 0.1, "total_steps": 2000,

@@ -139,6 +139,15 @@ def learn_soon(config: Config) -> Overrides:
     return {"learning_starts": 2 * config.steps_per_iteration}
 
 
+QUICK_ITERATIONS = 200
+"""Iterations of a quick run that has as many updates as steps, which may be one in each."""
+
+
+def learn_at_once(config: Config) -> Overrides:
+    """Let a quick run of few steps an iteration learn from its second one on."""
+    return {**learn_soon(config), "total_steps": QUICK_ITERATIONS * config.steps_per_iteration}
+
+
 class Facts(NamedTuple):
     """Facts that results, reports and quick runs ask of an algorithm."""
 

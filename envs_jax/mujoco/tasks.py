@@ -10,14 +10,15 @@ are those of Gymnasium with the same engine, bit by bit: each episode starts as
 """
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs_jax.cards.mujoco import VARY
+from envs_jax.cards.mujoco import OPTIONS, RETURNS, VARY
 from envs_jax.host import CallbackBridge
-from envs_jax.mujoco_engine import FACTORS, Bodies, missing, scale_of
-from envs_jax.mujoco_robots import RETURNS, ROBOTS, checked
+from envs_jax.mujoco.engine import FACTORS, Batched, Bodies, Pooled, missing, scale_of
+from envs_jax.mujoco.robots import ROBOTS, Robot, checked
 from jaxgen.types import Box, EnvSpec, EpisodeKinds, HostStep, Numbers
 
 
@@ -42,13 +43,13 @@ class Simulations:
     """
 
     def __init__(self, task: "MujocoTask", num: int, noise: float):
-        from envs_jax import mujoco_models
-
         if what := missing():
             raise ValueError(f"{task.spec.name} cannot be played: {what}")
         self._robot, self._options, self._noise = task.robot, task.options, noise
-        make_model = getattr(mujoco_models, task.robot.model)
-        self.bodies = Bodies(task.spec.name, make_model, num, task.factors)
+        kind = Pooled if task.robot.feels_contacts else Batched
+        self.bodies: Bodies = kind(
+            task.spec.name, make_model(task.robot), num, task.factors, task.robot.outputs
+        )
         self.lengths = np.zeros(num, np.int32)
         """Steps of the episodes that run."""
 
@@ -78,12 +79,11 @@ class Simulations:
         acts = np.asarray(np.isfinite(action).all(1))
         if not acts.all():
             action = np.where(acts[:, None], action, np.float32(0))
-        reward, terminated = self._robot.step(self.bodies, action, self._options)
-        if not acts.all():
-            reward = np.where(acts, reward, np.nan)
+        paid = self._robot.step(self.bodies, action, self._options)
+        reward = paid.reward if acts.all() else np.where(acts, paid.reward, np.nan)
         self.lengths += 1
         truncated = self.lengths >= self._robot.max_episode_steps
-        return Outcome(self.observe(), reward, terminated, truncated)
+        return Outcome(self.observe(), reward, paid.terminated, truncated)
 
     def get(self, sims: slice) -> dict[str, np.ndarray]:
         """All that the next steps of simulations depend on."""
@@ -93,6 +93,12 @@ class Simulations:
         """Go on from what `get` gave for as many simulations."""
         self.bodies.set(sims, state)
         self.lengths[sims] = state["lengths"]
+
+
+def make_model(robot: Robot) -> Any:
+    """The model of a robot at level 0; it needs mujoco."""
+    module, function = robot.model.split(":")
+    return getattr(import_module(f"envs_jax.mujoco.models.{module}"), function)()
 
 
 def _generator(seed: int) -> np.random.Generator:
@@ -124,13 +130,14 @@ class MujocoTask:
 
     def __init__(self, name: str = "halfcheetah", **options: Any):
         self.robot = ROBOTS[name]
-        self.options = checked(name, self.robot.options, options)
+        self.options = checked(name, OPTIONS[name], options)
         vary = self.options["vary"]
         self.factors = tuple(FACTORS) if vary == VARY[0] else (vary,)
         num_seen, num_motors = self.robot.sizes(self.options)
         self.spec = EnvSpec(
             name, Numbers((-np.inf,) * num_seen, (np.inf,) * num_seen),
-            Box((-1.0,) * num_motors, (1.0,) * num_motors), self.robot.max_episode_steps,
+            Box((-self.robot.reach,) * num_motors, (self.robot.reach,) * num_motors),
+            self.robot.max_episode_steps,
         )  # fmt: skip
         self.bridge = CallbackBridge(self.spec)
 
@@ -203,7 +210,7 @@ class MujocoVecEnv:
         self._name, self._words, self._num_starts = task.spec.name, words, num_starts
         self._levels = np.repeat(levels.reshape(-1), num_envs)
         num = len(self._levels)
-        self._sims = Simulations(task, num, task.options["reset_noise_scale"])
+        self._sims = Simulations(task, num, task.options.get("reset_noise_scale", 0.0))
         self._log = (np.zeros((0, 3), np.int32), np.zeros(0, np.float32))
         self._slots = Slots(
             np.zeros((num, words.shape[1] + 3), np.uint32), np.zeros(num, np.int32),
@@ -330,7 +337,7 @@ class MujocoEpisodes:
         seeds = [[seed_of(row, number) for number in range(num_episodes)] for row in words]
         self.level_seeds = np.array(seeds, np.int32)
         self._levels = np.repeat(levels, num_episodes)
-        self._sims = Simulations(task, num_slots, task.options["eval_reset_noise_scale"])
+        self._sims = Simulations(task, num_slots, task.options.get("eval_reset_noise_scale", 0.0))
 
     def start(self, slots: np.ndarray, episodes: np.ndarray) -> np.ndarray:
         """Begin episodes in these slots -> observations of all slots."""

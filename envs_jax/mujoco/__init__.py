@@ -1,0 +1,1 @@
+"""MuJoCo's robots as Gymnasium's version 5 has them."""
