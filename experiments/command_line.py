@@ -253,19 +253,19 @@ def _named(args: argparse.Namespace) -> list[str]:
             "--env gymnax:Acrobot-v1 --vary link_mass_1=1:1.5"
         )
     cards = {name: gymnax.varied(name, vary, args.reference) for name in worlds}
-    options = {"vary": _factor(factors)} | _task_options(args.task, robots)
+    options = {"vary": _factor(factors, robots)} | _task_options(args.task, robots)
     cards |= {name: mujoco.changed(environment_card(name), options) for name in robots}
     for card in cards.values():
         register_environment(card, replace=True)
     return [cards[name].name if name in cards else registry_name(name) for name in args.env]
 
 
-def _factor(words: Sequence[str]) -> str:
+def _factor(words: Sequence[str], robots: Sequence[str]) -> str:
     """Factor that the level shifts in a robot of MuJoCo; without words, all of them."""
     word, *others = words or mujoco.VARY[:1]
     if others or word not in mujoco.VARY:
         raise BadInput(
-            f"--vary {' '.join(words)} is not allowed for {', '.join(mujoco.NAMES)}; use one of "
+            f"--vary {' '.join(words)} is not allowed for {', '.join(robots)}; use one of "
             f"{', '.join(mujoco.VARY)}"
         )
     return word

@@ -48,7 +48,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
             **_PERSON, **_STANDS, "forward_reward_weight": 1.25, "contact_cost_weight": 5e-7,
             "healthy_reward": 5.0,
         },
-        "humanoid_standup": {**_PERSON, "uph_cost_weight": 1.0, "impact_cost_weight": 5e-7},
+        "humanoid_standup": {**_PERSON, "impact_cost_weight": 5e-7},
         "reacher": {"frame_skip": 2, "reward_dist_weight": 1.0, "reward_control_weight": 1.0},
         "pusher": {
             "frame_skip": 5, "reward_near_weight": 0.5, "reward_dist_weight": 1.0,

@@ -17,6 +17,7 @@ from envs_jax import make_task, procgen_games
 from envs_jax.base import Environment, check_levels
 from envs_jax.cards.procgen import OTHERS
 from envs_jax.mujoco import engine as mujoco_engine
+from envs_jax.mujoco.robots import ROBOTS
 from envs_jax.procgen_games import GAMES
 from jaxgen.study.cards import ENVIRONMENT_CARDS, environment_names
 from jaxgen.study.cards.base import Listing
@@ -90,7 +91,7 @@ def test_all_games_of_procgen_have_names_and_settings():
     """On cards, which are read without it, and where it is played: the same sixteen."""
     assert {"starpilot", *OTHERS} == set(GAMES)
     setups = ENVIRONMENT_CARDS["starpilot"].setups
-    assert environment_names(Listing.BY_NAME) == ["pendulum", *OTHERS, "halfcheetah"]
+    assert environment_names(Listing.BY_NAME) == ["pendulum", *OTHERS, *ROBOTS]
     for name in OTHERS:
         assert make_task(name).spec.name == name
         assert all(preset(each, name) == preset(each, "starpilot") for each in setups)
@@ -103,7 +104,7 @@ def test_without_procgen_its_games_are_not_available(monkeypatch):
     monkeypatch.setattr(procgen_games, "installed", lambda: True)
     assert envs_jax.unavailable() == {}
     monkeypatch.setattr(mujoco_engine, "installed", lambda: None)
-    assert set(envs_jax.unavailable()) == {"halfcheetah"}
+    assert set(envs_jax.unavailable()) == set(ROBOTS)
 
 
 def test_shapes_and_types(subject):

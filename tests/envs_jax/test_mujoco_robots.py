@@ -28,7 +28,8 @@ def elsewhere(monkeypatch, tmp_path):
 def peer(name: str, level: float, **options: Any) -> Any:
     """Gymnasium's environment whose model is shifted by hand."""
     env = gymnasium.make(NAMES[name], disable_env_checker=True, **options)
-    model, data = env.unwrapped.model, env.unwrapped.data
+    unwrapped: Any = env.unwrapped
+    model, data = unwrapped.model, unwrapped.data
     model.body_mass *= 1 + 0.5 * level
     model.body_inertia *= 1 + 0.5 * level
     model.geom_friction[:, 0] *= 1 - 0.75 * level
@@ -50,7 +51,7 @@ def assert_in_lockstep(task: MujocoTask, peers: list[Any], levels: np.ndarray) -
     sims = Simulations(task, num, task.options.get("reset_noise_scale", 0.0))
     seeds, ends = np.arange(num), 0
     sims.begin(np.arange(num), seeds, levels)
-    firsts = [env.reset(seed=int(seed))[0] for env, seed in zip(peers, seeds)]
+    firsts: list[Any] = [env.reset(seed=int(seed))[0] for env, seed in zip(peers, seeds)]
     np.testing.assert_array_equal(sims.observe(), np.stack(firsts))
     for action in draw_actions(task, NUM_STEPS, num):
         ours = sims.step(action)
@@ -84,7 +85,7 @@ GIVEN = {
     "contact_cost_weight": 1e-3, "exclude_current_positions_from_observation": False,
     "include_cfrc_ext_in_observation": False, "include_cinert_in_observation": False,
     "include_cvel_in_observation": False, "include_qfrc_actuator_in_observation": False,
-    "uph_cost_weight": 0.5, "impact_cost_weight": 1e-5, "reward_dist_weight": 2.0,
+    "impact_cost_weight": 1e-5, "reward_dist_weight": 2.0,
     "reward_near_weight": 0.3, "reward_control_weight": 0.2,
 }  # fmt: skip
 
@@ -133,11 +134,13 @@ def test_tables_of_levels():
 @pytest.mark.parametrize("name", ROBOTS)
 def test_a_card_says_what_the_task_is(name):
     (card,) = (card for card in CARDS if card.name == name)
-    env = gymnasium.make(card.aliases[0], disable_env_checker=True)
+    env: Any = gymnasium.make(card.aliases[0], disable_env_checker=True)
     task = MujocoTask(name)
     assert task.spec.obs_shape == env.observation_space.shape
     assert task.spec.actions.shape == env.action_space.shape
-    np.testing.assert_array_equal(np.float32(task.spec.actions.high), env.action_space.high)
+    reach = np.full(env.action_space.shape, task.robot.reach, np.float32)
+    np.testing.assert_array_equal(reach, env.action_space.high)
+    np.testing.assert_array_equal(-reach, env.action_space.low)
     assert task.spec.max_episode_steps == env.spec.max_episode_steps
     floor, ceiling = RETURNS[name]
     assert floor < ceiling

@@ -95,7 +95,7 @@ def healthy(alive: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray
 def between(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Values ``[S, ...]`` of a simulation are all inside of a range, its ends excluded."""
     inside = (values > low) & (values < high)
-    return inside.reshape(len(values), -1).all(1)
+    return np.all(inside.reshape(len(values), -1), axis=1, keepdims=False)
 
 
 def seen_positions(bodies: Bodies, num_hidden: int, options: Options) -> np.ndarray:

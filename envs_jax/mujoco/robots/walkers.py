@@ -106,12 +106,15 @@ def humanoid_step(bodies: Bodies, action: np.ndarray, options: Options) -> Step:
 
 
 def standup_step(bodies: Bodies, action: np.ndarray, options: Options) -> Step:
-    """Reward of the height of the torso, less the costs of motors and contacts."""
+    """Reward of the height of the torso, less the costs of motors and contacts.
+
+    Gymnasium takes a ``uph_cost_weight`` that changes nothing; here it is no option.
+    """
     bodies.step(action, options["frame_skip"])
     height = bodies.qpos[:, 2] / bodies.model.opt.timestep
     motors = options["ctrl_cost_weight"] * _squares(bodies.controls)
     impact = _impact(bodies, options["impact_cost_weight"])
-    return Step(options["uph_cost_weight"] * height - motors - impact + 1, never(action))
+    return Step(height - motors - impact + 1, never(action))
 
 
 def _impact(bodies: Bodies, weight: float) -> np.ndarray:
