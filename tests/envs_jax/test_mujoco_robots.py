@@ -40,7 +40,7 @@ def peer(name: str, level: float, **options: Any) -> Any:
 
 def draw_actions(task: MujocoTask, num_steps: int, num: int) -> np.ndarray:
     """A little beyond the box: the engine clips, costs are of what was given."""
-    reach, size = task.robot.reach, task.spec.actions.shape[0]
+    reach, (_, size) = task.robot.reach, task.robot.sizes(task.options)
     actions = np.random.default_rng(0).uniform(-1.2, 1.2, (num_steps, num, size))
     return (reach * actions).astype(np.float32)
 

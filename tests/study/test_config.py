@@ -169,7 +169,7 @@ def test_variants_differ_by_what_their_name_says():
     assert matched == dataclasses.replace(preset("es", "minigrid"), total_steps=1_000_000)
     assert preset("es-matched", "cartpole").total_steps == 50_000
     assert base_algorithm("dqn-onehot") == "dqn" and base_algorithm("es-matched") == "es"
-    assert algorithm_names() == ("ppo", "dqn", "es", "sac", *VARIANTS)
+    assert algorithm_names() == ("ppo", "dqn", "es", "sac", "td3", *VARIANTS)
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name.startswith("dqn-")])

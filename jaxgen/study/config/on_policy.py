@@ -1,0 +1,124 @@
+"""Configurations of the algorithms that learn from the newest episodes alone."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxgen.study.config.base import (
+    INITIALISATIONS,
+    Config,
+    require,
+    require_activation,
+    require_positive,
+)
+
+POLICIES = ("gaussian", "beta")
+ADVANTAGES = ("minibatch", "batch", "variation", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig(Config):
+    """Proximal policy optimisation (Schulman et al. 2017)."""
+
+    algorithm: ClassVar[str] = "ppo"
+    shares: ClassVar[tuple[str, ...]] = ("gamma", "gae_lambda", "clip")
+    positive: ClassVar[tuple[str, ...]] = ("max_grad_norm",)
+    added: ClassVar[tuple[str, ...]] = (
+        "activation", "policy", "normalize_observations", "advantages", "clip_values",
+        "anneal_learning_rate",
+    )
+
+    num_epochs: int
+    """Passes over each rollout."""
+    num_minibatches: int
+    """Minibatches per pass; each holds equally many samples of every variation."""
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    clip: float = 0.2
+    entropy: float = 0.01
+    """Weight of the entropy bonus."""
+    value_weight: float = 0.5
+    max_grad_norm: float = 0.5
+    adam_eps: float = 1e-5
+    scale_rewards: bool = False
+    """Divide rewards by the running standard deviation of discounted returns, then clip to 10."""
+    activation: str = "tanh"
+    """Function between the layers of an ``mlp``; other networks have their own."""
+    policy: str = "gaussian"
+    """Distribution over the actions of a Box: ``gaussian``, whose deviation does not depend on the
+    observation and whose actions are clipped for the environment alone, or ``beta``, within the
+    bounds (Chou et al. 2017). Discrete actions have their own."""
+    normalize_observations: bool = False
+    """Subtract the running mean of observations, divide by their deviation, then clip to 10."""
+    advantages: str = "minibatch"
+    """Samples whose advantages get mean 0 and deviation 1: each ``minibatch``, the whole ``batch``
+    of an iteration, that of each ``variation``, or ``none``."""
+    clip_values: bool = False
+    """Clip changes of the value as the policy's ratio is clipped (Huang et al. 2022, 9)."""
+    anneal_learning_rate: bool = False
+    """Let the learning rate fall linearly to 0 over the budget."""
+
+    def validate(self) -> None:
+        """See `Config.validate`; minibatches must divide the rollout of a variation."""
+        super().validate()
+        require_positive(self, "num_epochs", "num_minibatches")
+        require_activation(self)
+        require(self, "policy", self.policy in POLICIES, " or ".join(POLICIES))
+        require(self, "advantages", self.advantages in ADVANTAGES,
+                 f"one of {', '.join(ADVANTAGES)}")
+        require(self, "normalize_observations",
+                 not self.normalize_observations or self.network == "mlp", "False but with mlp")
+        samples = self.num_envs * self.num_steps
+        require(self, "num_minibatches", samples % self.num_minibatches == 0,
+                 f"a divisor of num_envs x num_steps = {samples}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ESConfig(Config):
+    """OpenAI evolution strategies (Salimans et al. 2017)."""
+
+    algorithm: ClassVar[str] = "es"
+    positive: ClassVar[tuple[str, ...]] = ("sigma",)
+    added: ClassVar[tuple[str, ...]] = ("initialisation", "activation")
+
+    population: int
+    """P members, in antithetic pairs."""
+    sigma: float
+    """Standard deviation of the perturbations."""
+    episodes_per_member: int = 1
+    """Episodes of each member on each variation, with seeds common to the generation."""
+    adam_eps: float = 1e-8
+    head_scale: float = 1.0
+    """Gain of the output layer's initialisation."""
+    curve_interval: int = 5
+    """Generations between two points of the learning curve."""
+    initialisation: str = "orthogonal"
+    """``orthogonal`` (gain sqrt 2), ``lecun`` or ``uniform``, of the weights."""
+    activation: str = "tanh"
+    """Function between the layers of an ``mlp``; other networks have their own."""
+
+    @property
+    def num_iterations(self) -> int:
+        """The most generations that the budget can hold: every member fails at its first step."""
+        episodes = self.num_variations * self.num_envs
+        return -(-self.total_steps // episodes)
+
+    @property
+    def curve_iterations(self) -> int:
+        """Generations between two points of the learning curve."""
+        return self.curve_interval
+
+    def refresh_iterations(self, refresh_steps: int | None) -> int | None:
+        """Never: a generation starts only a few episodes, so that the first bank is not used up."""
+        return None
+
+    def validate(self) -> None:
+        """See `Config.validate`; the population is even and fills the environments."""
+        super().validate()
+        require(self, "population", self.population >= 2 and self.population % 2 == 0,
+                 "an even number, 2 or larger (antithetic pairs)")
+        require(self, "num_envs", self.num_envs == self.population * self.episodes_per_member,
+                 f"population x episodes_per_member = {self.population * self.episodes_per_member}")
+        require_positive(self, "curve_interval")
+        require_activation(self)
+        allowed = INITIALISATIONS if self.network == "mlp" else INITIALISATIONS[:1]
+        require(self, "initialisation", self.initialisation in allowed, " or ".join(allowed))
