@@ -104,7 +104,12 @@ class Console:
 def progress_line(label: str, env_steps: float, total: float, rate: float) -> str:
     """``ppo cartpole   45 %  1.2 M steps/s  ETA 0:13``; steps are those of all lanes."""
     share, eta = min(1.0, env_steps / total), _eta(env_steps, total, rate)
-    return f"{label}  {100 * share:3.0f} %  {rate / 1e6:.3g} M steps/s  ETA {eta}"
+    return f"{label}  {100 * share:3.0f} %  {speed(rate)}  ETA {eta}"
+
+
+def speed(rate: float) -> str:
+    """``1.25 M steps/s``, and ``199 steps/s`` of what learns with every step."""
+    return f"{rate:.0f} steps/s" if 0 < rate < 1e4 else f"{rate / 1e6:.3g} M steps/s"
 
 
 def _eta(env_steps: float, total: float, rate: float) -> str:

@@ -507,7 +507,7 @@ def test_what_was_not_measured_is_a_dash_and_what_diverged_is_counted():
         (0, 0, "ppo cartpole    0 %  0 M steps/s  ETA ?"),
         (1e6, 1.25e6, "ppo cartpole  100 %  1.25 M steps/s  ETA 0:00"),
         (1.1e6, 1e6, "ppo cartpole  100 %  1 M steps/s  ETA 0:00"),
-        (0, 100, "ppo cartpole    0 %  0.0001 M steps/s  ETA 2:46:40"),
+        (0, 100, "ppo cartpole    0 %  100 steps/s  ETA 2:46:40"),
     ],
 )
 def test_progress_line(env_steps, rate, expected):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from jaxgen.running.console import duration
+from jaxgen.running.console import duration, speed
 from jaxgen.running.workers.claims import DONE, FAILED, RUNNING, Attempt
 from jaxgen.running.workers.units import Unit
 
@@ -67,7 +67,7 @@ def _describe(unit: Unit, attempt: Attempt, silence: float) -> str:
     if silence >= SILENT_SECONDS:
         return f"{line}: no sign of life for {silence:.0f} s, killed perhaps"
     if "share" in report:
-        line += f": {100 * report['share']:.0f} %, {report['rate'] / 1e6:.3g} M steps/s"
+        line += f": {100 * report['share']:.0f} %, {speed(report['rate'])}"
     if report.get("seconds_left") is not None:
         line += f", ETA {duration(report['seconds_left'])}"
     return line
