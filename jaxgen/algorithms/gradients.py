@@ -26,7 +26,8 @@ jax.tree_util.register_dataclass(
 )
 
 Loss = Callable[[PyTree, PyTree], tuple[Array, Metrics]]
-"""(parameters, batch of one variation ``[B, ...]``) -> scalar loss, scalar metrics by name."""
+"""(parameters, batch of one variation ``[B, ...]``) -> scalar loss, metrics by name: scalars, or
+other arrays whose mean over variations is asked for."""
 
 TINY = 1e-15
 """Floor of a norm: a zero gradient has agreement 0 with everything. Shorter vectors than it, whose
@@ -172,7 +173,7 @@ def variation_gradient(
     else:
         tree, metrics = jax.vmap(one)(batch)
     gradients = jax.vmap(lambda leaves: ravel_pytree(leaves)[0])(tree)
-    return combine(technique, gradients), {name: value.mean() for name, value in metrics.items()}
+    return combine(technique, gradients), jax.tree.map(lambda value: value.mean(0), metrics)
 
 
 def _in_parts(

@@ -79,20 +79,32 @@ class MLP(linen.Module):
     num_codes: int = 0
     """Codes of one-hot inputs; 0: the inputs are numbers."""
     initialisation: str = "orthogonal"
+    normalized: bool = False
+    """What goes into a layer has mean 0 and deviation 1 over the batch; running statistics are in
+    the collection ``batch_stats``."""
 
     @linen.compact
-    def __call__(self, x: Array) -> Array:
-        """``[..., F]`` -> ``[..., num_outputs]``."""
+    def __call__(self, x: Array, measures: bool = False) -> Array:
+        """``[..., F]`` -> ``[..., num_outputs]``.
+
+        With ``measures`` a normalised network takes the statistics of this batch, and its running
+        ones move by a hundredth to them; else it takes the running ones.
+        """
         product = partial(_one_hot_product, self.num_codes) if self.num_codes else _hidden_product
         of_hidden, of_head, of_bias = INITIALISERS[self.initialisation]
         for width in self.hidden:
-            bias = of_bias(x.shape[-1])
+            x, bias = self._norm(x, measures), of_bias(x.shape[-1])
             x = linen.Dense(width, kernel_init=of_hidden, bias_init=bias, dot_general=product)(x)
             x, product = self.activation(x), _hidden_product
         head, bias = of_head(self.head_scale), of_bias(x.shape[-1])
         return linen.Dense(
             self.num_outputs, kernel_init=head, bias_init=bias, dot_general=_head_product
-        )(x)
+        )(self._norm(x, measures))
+
+    def _norm(self, x: Array, measures: bool) -> Array:
+        if not self.normalized:
+            return x
+        return linen.BatchNorm(not measures, momentum=0.99, use_fast_variance=False)(x)
 
 
 _lecun = linen.initializers.lecun_normal()

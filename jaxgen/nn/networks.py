@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen
 from jax.flatten_util import ravel_pytree
 
@@ -316,6 +317,54 @@ def critics(
         return jax.vmap(one)(variables.trained)
 
     return flat(init, apply)
+
+
+Measured = Callable[[Variables, tuple[Array, Array]], tuple[Array, PyTree]]
+"""(variables, observations and actions of a batch ``[B, ...]``) -> values ``[num, B]`` by the
+batch's own statistics, and the running statistics with these."""
+
+
+def normalized_critics(
+    spec: EnvSpec,
+    hidden: tuple[int, ...],
+    *,
+    activation: Callable[[Array], Array] = jax.nn.relu,
+    initialisation: str = "orthogonal",
+) -> tuple[Network, Measured]:
+    """The two `critics` with a normalised input of each layer (CrossQ, Bhatt et al. 2024).
+
+    Returns:
+      The network, which normalises by running statistics, and what normalises by a batch's own.
+    """
+    module = MLP(hidden, 1, 1.0, activation, 0, initialisation, normalized=True)
+    inputs = encode(spec, "raw")
+
+    def judged(obs: Array, action: Array) -> Array:
+        return jnp.concatenate([inputs(obs), action], axis=-1)
+
+    def init(key: Array) -> Variables:
+        size = int(np.prod(spec.obs_shape) + np.prod(spec.actions.shape))
+        return jax.vmap(lambda key: _variables(module.init(key, jnp.zeros((1, size)))))(
+            jax.random.split(key, 2)
+        )
+
+    def apply(variables: Variables, judged_pair: tuple[Array, Array]) -> Array:
+        encoded = judged(*judged_pair)
+        return jax.vmap(lambda own: _outputs(module, own, encoded)[..., 0])(variables)
+
+    def measured(variables: Variables, judged_pair: tuple[Array, Array]) -> tuple[Array, PyTree]:
+        encoded = judged(*judged_pair)
+
+        def one(own: Variables) -> tuple[Array, PyTree]:
+            values, statistics = module.apply(
+                _collections(own), encoded, measures=True, mutable=["batch_stats"]
+            )
+            assert isinstance(values, jax.Array)
+            return values[..., 0], statistics
+
+        return jax.vmap(one)(variables)
+
+    return flat(init, apply), measured
 
 
 def _example(spec: EnvSpec, inputs: Callable[[Array], Array]) -> Array:

@@ -66,6 +66,7 @@ def test_target_is_the_lower_value_with_entropy(terminated, truncated):
     ours = parts(initial_temperature=0.5)
     noise = jax.random.normal(jax.random.key(1), (2, *batch.action.shape))
     judged, _ = sac._batches(ours, state, batch, noise)
+    assert isinstance(judged, sac.Judged)
     policy, critics = ours.actor.network, ours.critic.network
     outputs = policy.apply(policy.unravel(state.actor.params), batch.next_obs)
     mean, deviation = outputs[..., :1], np.exp(outputs[..., 1:])
@@ -156,7 +157,7 @@ def group_step(group: str, technique: str, scales: Any) -> tuple[np.ndarray, dic
     critics = parts.critic.network.unravel(state.critic.params)
     if group == "":
         learner, optimizer, data = parts.critic, state.critic, judged
-        loss: Any = partial(sac._critic_loss, learner.network)
+        loss: Any = partial(sac._critic_loss, parts)
     else:
         learner, optimizer, data = parts.actor, state.actor, acted
         loss = partial(sac._policy_loss, parts, critics, jnp.float32(1))

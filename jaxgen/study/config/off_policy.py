@@ -11,6 +11,8 @@ from jaxgen.study.config.base import (
     require_positive,
 )
 
+CRITIC_NORMS = ("none", "batch")
+
 
 @dataclass(frozen=True, kw_only=True)
 class OffPolicyConfig(Config):
@@ -121,6 +123,8 @@ class ActorCriticConfig(OffPolicyConfig):
 
     tau: float = 0.005
     """Share of the way that targets move to what they follow with each update."""
+    policy_delay: int = 1
+    """Updates of the critics for each one of the policy."""
     adam_eps: float = 1e-8
     reward_scale: float = 1.0
     """Rewards are multiplied by it before targets are made; returns are reported unscaled."""
@@ -136,6 +140,7 @@ class ActorCriticConfig(OffPolicyConfig):
         require(self, "network", self.network == "mlp", "mlp")
         require(self, "initialisation", self.initialisation in INITIALISATIONS,
                  " or ".join(INITIALISATIONS))
+        require_positive(self, "policy_delay")
         require(self, "buffer_size", self.ring_size >= self.batch_per_variation,
                  f"a ring of at least a batch per variation, {self.batch_per_variation}")
 
@@ -146,11 +151,20 @@ class SACConfig(ActorCriticConfig):
 
     algorithm: ClassVar[str] = "sac"
     positive: ClassVar[tuple[str, ...]] = (*ActorCriticConfig.positive, "initial_temperature")
+    added: ClassVar[tuple[str, ...]] = ("policy_delay", "critic_norm")
 
     target_entropy: float = 1.0
     """Entropy that the temperature holds the policy to, in -nats for each dimension of an action
     in [-1, 1]: 1 is -dim A (Haarnoja et al. 2018b), .5 is -dim A / 2."""
     initial_temperature: float = 1.0
+    critic_norm: str = "none"
+    """``batch``: layers of the critics normalise by the statistics of the batch, which holds the
+    following steps as well, and there is no target network (CrossQ, Bhatt et al. 2024)."""
+
+    def validate(self) -> None:
+        """See `ActorCriticConfig.validate`."""
+        super().validate()
+        require(self, "critic_norm", self.critic_norm in CRITIC_NORMS, " or ".join(CRITIC_NORMS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +177,7 @@ class TD3Config(ActorCriticConfig):
     num_critics: int = 2
     """2 or 1; a target is the lower value."""
     policy_delay: int = 2
-    """Updates of the critics for each one of the policy and of all targets."""
+    """Updates of the critics for each one of the policy, with which all targets move as well."""
     exploration_noise: float = 0.1
     """Standard deviation of what is added to the policy's action in training."""
     target_noise: float = 0.2
@@ -175,4 +189,3 @@ class TD3Config(ActorCriticConfig):
         """See `ActorCriticConfig.validate`."""
         super().validate()
         require(self, "num_critics", self.num_critics in (1, 2), "1 or 2")
-        require_positive(self, "policy_delay")
