@@ -9,10 +9,11 @@ import pytest
 
 from envs_jax import make_task
 from envs_jax.cards.mujoco import OPTIONS, VARY
+from envs_jax.host.seeded import SeededVecEnv, seed_of
 from envs_jax.mujoco import engine as mujoco_engine
 from envs_jax.mujoco import robots as mujoco_robots
 from envs_jax.mujoco.engine import FACTORS
-from envs_jax.mujoco.tasks import MujocoTask, MujocoVecEnv, Simulations, describe_level, seed_of
+from envs_jax.mujoco.tasks import MujocoTask, Simulations, describe_level
 from jaxgen.evaluation.host_episodes import make_host_episodes, play
 from jaxgen.evaluation.policy import Acting
 from jaxgen.evaluation.references import make_references
@@ -202,7 +203,7 @@ def test_starts_are_repeated_in_order():
 # States
 
 
-def played(num_steps: int, levels: Any, **kwargs: Any) -> MujocoVecEnv:
+def played(num_steps: int, levels: Any, **kwargs: Any) -> SeededVecEnv:
     env = open_simulations(levels, **kwargs)
     for action in draw_actions(num_steps, *env.shape):
         env.step(action)

@@ -20,7 +20,7 @@ import numpy as np
 from jax.custom_batching import custom_vmap
 from jax.experimental import io_callback
 
-from jaxgen.types import Array, EnvSpec, HostStep, HostVecEnv
+from jaxgen.types import Array, EnvSpec, HostVecEnv
 
 MAX_ARGUMENT_BYTES = 100_000
 """Most bytes that a callback takes; from 102 400 on the CPU backend waits forever."""
@@ -124,5 +124,3 @@ def _over_lanes(call: Callable[[Array], tuple[Array, ...]]) -> Callable[[Array],
 
     return widened
 
-
-__all__ = ["CallbackBridge", "HostStep", "HostVecEnv", "MAX_ARGUMENT_BYTES"]
