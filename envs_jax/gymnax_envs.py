@@ -12,10 +12,10 @@ import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnax.environments import spaces
 
 from envs_jax.base import Environment, ParameterTask, check_levels
-from jaxgen.types import Array, Box, Discrete, EnvSpec, Numbers, PyTree
+from envs_jax.spaces import actions_of, numbers_of
+from jaxgen.types import Array, EnvSpec, PyTree
 
 DERIVED = {
     "CartPole-v1": {
@@ -57,8 +57,8 @@ class GymnaxEnvironment(Environment):
     def __init__(self, name: str, wrapped: Any, params: PyTree):
         self._wrapped, self._params = wrapped, params
         self.spec = EnvSpec(
-            name, _numbers(wrapped.observation_space(params)),
-            _actions(name, wrapped.action_space(params)), int(params.max_steps_in_episode),
+            name, numbers_of(name, wrapped.observation_space(params)),
+            actions_of(name, wrapped.action_space(params)), int(params.max_steps_in_episode),
         )  # fmt: skip
 
     @property
@@ -162,29 +162,6 @@ def _ends(id: str, params: Any, name: str, ends: Sequence[float]) -> tuple[float
     if not np.isfinite([low, high]).all() or low == high:
         raise ValueError(f"{id}: {name} = {low:g}:{high:g} varies nothing; use two finite numbers")
     return low, high
-
-
-def _numbers(space: Any) -> Numbers:
-    size = int(np.prod(space.shape)) if space.shape else 1
-    if isinstance(space, spaces.Discrete):
-        return Numbers((0.0,), (float(max(space.n - 1, 1)),))
-    low, high = (np.broadcast_to(np.asarray(end, np.float64), space.shape).reshape(size)
-                 for end in (space.low, space.high))  # fmt: skip
-    # Velocities of 3e38 are unbounded: they cannot be scaled.
-    known = (np.abs(low) < 1e9) & (np.abs(high) < 1e9)
-    return Numbers(
-        tuple(np.where(known, low, -np.inf).tolist()), tuple(np.where(known, high, np.inf).tolist())
-    )
-
-
-def _actions(name: str, space: Any) -> Discrete | Box:
-    if isinstance(space, spaces.Discrete):
-        return Discrete(int(space.n))
-    if not isinstance(space, spaces.Box):
-        raise ValueError(f"{name} has actions of {type(space).__name__}; only Discrete and Box act")
-    low, high = (np.broadcast_to(np.asarray(end, np.float64), space.shape).ravel().tolist()
-                 for end in (space.low, space.high))  # fmt: skip
-    return Box(tuple(low), tuple(high))
 
 
 def _flat(obs: Any) -> Array:

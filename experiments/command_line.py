@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from envs_jax import unavailable
-from envs_jax.cards import gymnax, mujoco
+from envs_jax.cards import gymnasium, gymnax, mujoco
 from envs_jax.mujoco.robots import checked
 from jaxgen.running.command import configure
 from jaxgen.running.flags import INSTEAD, add_running
@@ -18,7 +18,7 @@ from jaxgen.study.cards import (
     register_environment,
     registry_name,
 )
-from jaxgen.study.cards.base import Listing
+from jaxgen.study.cards.base import EnvironmentCard, Listing, resolve
 from jaxgen.study.config import SHIFT_LEVELS
 from jaxgen.study.plugins import load_plugin
 from jaxgen.study.presets import algorithm_names, setups_of
@@ -142,16 +142,18 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--env", "--env-only", nargs="+", metavar="NAME",
                        help=f"environments: {', '.join(_listed_names())} (default: "
                        f"{', '.join(environment_names(Listing.DEFAULT))}), or of the others "
-                       f"{', '.join(environment_names(Listing.BY_NAME))}, gymnax:ID")
+                       f"{', '.join(environment_names(Listing.BY_NAME))}, gymnax:ID, gymnasium:ID")
     group.add_argument("--vary", nargs="+", default=[], metavar="NAME=LOW:HIGH",
-                       help="of environments of gymnax (--env gymnax:Acrobot-v1): parameters and "
-                            "their values at levels 0 and 1; of MuJoCo (--env halfcheetah), the "
+                       help="of environments of gymnax (--env gymnax:Acrobot-v1) parameters, of "
+                            "Gymnasium (--env gymnasium:LunarLander-v3) attributes, and their "
+                            "values at levels 0 and 1; of MuJoCo (--env halfcheetah), the "
                             f"factor that is shifted: {', '.join(mujoco.VARY)} (default: "
                             f"{mujoco.VARY[0]})")
     group.add_argument("--task", nargs="+", default=[], metavar="NAME=VALUE",
                        help="options of MuJoCo's environments, e.g. reset_noise_scale=0.15 "
                             "eval_reset_noise_scale=0.1: "
-                            f"{', '.join(mujoco.option_names(mujoco.NAMES))}")
+                            f"{', '.join(mujoco.option_names(mujoco.NAMES))}; of Gymnasium's, "
+                            "max_episode_steps and all that gymnasium.make takes")
     group.add_argument("--reference", type=float, metavar="R",
                        help="of those, the return that counts as 1 where none is known")
     group.add_argument("--all", action="store_true",
@@ -244,20 +246,37 @@ def _named(args: argparse.Namespace) -> list[str]:
     """The environments that are named; what varies in them is registered with their cards."""
     robots = [name for name in args.env if registry_name(name) in mujoco.NAMES]
     worlds = [name for name in args.env if name.startswith((gymnax.WORD, gymnax.PREFIX))]
-    # Of both, the words of gymnax are those with values.
-    factors = [word for word in args.vary if robots and not (worlds and "=" in word)]
+    others = [name for name in args.env if name.startswith((gymnasium.WORD, gymnasium.PREFIX))]
+    # Beside robots, words with values are of the others.
+    factors = [word for word in args.vary if robots and not (worlds + others and "=" in word)]
     vary = dict(_ends(word) for word in args.vary if word not in factors)
-    if bool(vary) != bool(worlds):
+    if vary and not worlds + others or worlds and not vary:
         raise BadInput(
-            "--vary says what grows with the level in an environment of gymnax: give both, as in "
-            "--env gymnax:Acrobot-v1 --vary link_mass_1=1:1.5"
+            "--vary says what grows with the level in an environment of gymnax or Gymnasium: give "
+            "both, as in --env gymnax:Acrobot-v1 --vary link_mass_1=1:1.5"
         )
+    of_robots, of_others = _task_options(args.task, robots, others)
     cards = {name: gymnax.varied(name, vary, args.reference) for name in worlds}
-    options = {"vary": _factor(factors, robots)} | _task_options(args.task, robots)
+    limit = of_others.pop("max_episode_steps", None)
+    cards |= {
+        name: gymnasium.varied(name, vary, args.reference, limit, of_others) for name in others
+    }
+    for card in cards.values():
+        _try_out(card)
+    options = {"vary": _factor(factors, robots)} | of_robots
     cards |= {name: mujoco.changed(environment_card(name), options) for name in robots}
     for card in cards.values():
         register_environment(card, replace=True)
     return [cards[name].name if name in cards else registry_name(name) for name in args.env]
+
+
+def _try_out(card: EnvironmentCard) -> None:
+    """Make the task of a library's environment, if it can be made here, before anything is done."""
+    if card.task.missing() is None:
+        try:
+            resolve(card.task.make)(**card.task.fixed, **card.task.options)
+        except ValueError as error:
+            raise BadInput(str(error)) from None
 
 
 def _factor(words: Sequence[str], robots: Sequence[str]) -> str:
@@ -271,26 +290,37 @@ def _factor(words: Sequence[str], robots: Sequence[str]) -> str:
     return word
 
 
-def _task_options(words: Sequence[str], robots: Sequence[str]) -> dict[str, Any]:
-    """Options of a task by name, of words ``NAME=VALUE``."""
-    if words and not robots:
-        raise BadInput(f"--task {words[0]} needs an environment of {', '.join(mujoco.NAMES)}")
-    options = {}
+def _task_options(
+    words: Sequence[str], robots: Sequence[str], others: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of a task by name, of words ``NAME=VALUE``: of robots, and of Gymnasium's others."""
+    if words and not robots and not others:
+        raise BadInput(
+            f"--task {words[0]} needs an environment of Gymnasium, or of {', '.join(mujoco.NAMES)}"
+        )
+    allowed = mujoco.option_names([registry_name(robot) for robot in robots])
+    of_robots, of_others = {}, {}
     for word in words:
-        name, _, text = word.partition("=")
-        allowed = mujoco.option_names([registry_name(robot) for robot in robots])
-        if name not in allowed:
-            raise BadInput(f"--task {word!r} is not allowed; use one of {', '.join(allowed)}")
+        name, is_given, text = word.partition("=")
+        if not is_given or name not in allowed and not others:
+            raise BadInput(
+                f"--task {word!r} is not allowed; use NAME=VALUE, with one of {', '.join(allowed)}"
+            )
+        of_any = of_robots if name in allowed else of_others
         try:
-            options[name] = json.loads(text.lower())
+            of_any[name] = json.loads(text.lower())
         except ValueError:
-            raise BadInput(f"--task {word!r} is not allowed; write {name}=NUMBER or true") from None
+            if name in allowed:
+                raise BadInput(
+                    f"--task {word!r} is not allowed; write {name}=NUMBER or true"
+                ) from None
+            of_others[name] = text
     try:
         for name in robots:
-            checked(registry_name(name), mujoco.OPTIONS[registry_name(name)], options)
+            checked(registry_name(name), mujoco.OPTIONS[registry_name(name)], of_robots)
     except ValueError as error:
         raise BadInput(str(error)) from None
-    return options
+    return of_robots, of_others
 
 
 def _ends(word: str) -> tuple[str, tuple[float, float]]:

@@ -410,7 +410,7 @@ class EpisodeKinds(NamedTuple):
     index: np.ndarray
     """The kind of each episode, int ``[K, E]``."""
     low: np.ndarray
-    """The return of each kind that a published normalisation takes for 0, float64."""
+    """The return of each kind that a published normalisation takes for 0, float64; NaN: none is."""
     high: np.ndarray
     """The best return of each kind, float64."""
 

@@ -1,6 +1,6 @@
 """Cards of the environments; importing this registers them. No JAX and no NumPy."""
 
-from envs_jax.cards import cartpole, gymnax, minigrid, mujoco, pendulum, procgen
+from envs_jax.cards import cartpole, gymnasium, gymnax, minigrid, mujoco, pendulum, procgen
 from jaxgen.study.cards import register_environment, register_family
 
 CARDS = (cartpole.CARD, minigrid.CARD, pendulum.CARD, *procgen.CARDS, *mujoco.CARDS)
@@ -10,3 +10,4 @@ for _card in CARDS:
     register_environment(_card)
 
 register_family(gymnax.PREFIX, gymnax.card)
+register_family(gymnasium.PREFIX, gymnasium.card)

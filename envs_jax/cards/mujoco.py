@@ -115,13 +115,21 @@ def _card(name: str, gymnasium: str, step_us: float, **steps: int) -> Environmen
         limits=Limits(
             episodes=100, curve_episodes=10, quick_episodes=2, knows_ceiling=False, can_probe=False
         ),
-        setups=_setups(step_us, **steps),
+        setups=setups(step_us, **steps),
     )
 
 
-def _setups(
+def setups(
     step_us: float, off_policy: int = 100_000, ppo: int = 1_000_000, es: int = 10_000_000
 ) -> dict[str, Setup]:
+    """Setups of an environment on the host.
+
+    Args:
+      step_us: microseconds of a step of the task, on one core.
+      off_policy: budget of what learns from a replay, in env steps.
+      ppo: that of PPO.
+      es: that of ES.
+    """
     learned: dict[str, Any] = {
         # An update for each step, as published runs have it.
         "total_steps": off_policy, "learning_rate": 3e-4, "hidden": (256, 256), "num_envs": 1,

@@ -144,12 +144,14 @@ def _kinds(references: "References", returns: np.ndarray) -> dict[str, Any] | No
         of_kind = index == kind
         if of_kind.any():
             means = [float(by_mode[of_kind].mean(dtype=np.float64)) for by_mode in returns]
-            scaled = [(mean - low[kind]) / (high[kind] - low[kind]) for mean in means]
             summaries[name] = {
                 "episodes": int(of_kind.sum()),
                 "mean": dict(zip(MODES, means, strict=True)),
-                "normalised": dict(zip(MODES, map(float, scaled), strict=True)),
+                "normalised": None,
             }
+            if np.isfinite(low[kind]):
+                scaled = [(mean - low[kind]) / (high[kind] - low[kind]) for mean in means]
+                summaries[name]["normalised"] = dict(zip(MODES, map(float, scaled), strict=True))
     return summaries
 
 

@@ -134,7 +134,7 @@ def test_names_make_cards():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (WORDS, "--vary says what grows with the level in an environment of gymnax: give both"),
+        (WORDS, "--vary says what grows with the level in an environment of gymnax or"),
         (["--vary", "dt=1:2", "--env", "cartpole"], "--vary says what grows with the level"),
         ([*WORDS, "--vary", "dt=fast"], "--vary 'dt=fast' is not allowed; write PARAMETER=LOW"),
     ],

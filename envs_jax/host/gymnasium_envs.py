@@ -1,0 +1,253 @@
+"""Any environment of Gymnasium, whose attributes vary between the levels.
+
+Each episode starts as ``reset(seed=seed)``, with a seed of its own. The state of an environment is
+the seed of its episode, the level, and the actions since: a resumed run plays them again, and sees
+what it saw. Where the same actions lead elsewhere, as randomness or a cache outlive a reset, the
+episode is cut off and a warning says so.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+
+from envs_jax.cards.gymnasium import registry_name_of
+from envs_jax.host.bridge import CallbackBridge
+from envs_jax.host.seeded import Outcome, SeededEpisodes, SeededVecEnv
+from envs_jax.spaces import actions_of, image_or_numbers
+from jaxgen.types import Discrete, EnvSpec, EpisodeKinds
+
+
+class Facts(NamedTuple):
+    """What is known of an environment once it was made."""
+
+    spec: EnvSpec
+    reward_threshold: float | None
+    """The return from which on Gymnasium calls it solved."""
+
+
+class GymnasiumTask:
+    """An environment in which some attributes grow, or fall, with the level.
+
+    Args:
+      id: name in Gymnasium, e.g. ``"LunarLander-v3"``; ``"module:name"`` imports a module first.
+      vary: name of an attribute of the unwrapped environment -> its values at levels 0 and 1;
+        linear between them, set before each reset.
+      reference: the return that counts as 1; None: the one from which on it counts as solved.
+      max_episode_steps: time limit; None: Gymnasium's.
+      make: further arguments of `gymnasium.make`.
+
+    Raises:
+      ValueError: there is no such environment, attribute, limit or reference, or its spaces cannot
+        be used.
+    """
+
+    same_starts = True
+    """Evaluation episode e starts from the same seed at every level."""
+
+    def __init__(
+        self,
+        id: str,
+        vary: Mapping[str, Sequence[float]] = {},
+        reference: float | None = None,
+        max_episode_steps: int | None = None,
+        make: Mapping[str, Any] = {},
+    ):
+        self._make = partial(open_env, id, max_episode_steps, make)
+        env = self._make()
+        self.spec, threshold = facts_of(id, env)
+        self.vary = {name: _ends(id, env, name, ends) for name, ends in vary.items()}
+        self.reference = threshold if reference is None else reference
+        if self.reference is None:
+            raise ValueError(
+                f"the best return of {id} is not known; give --reference R, a return that good "
+                "policies reach: scores are fractions of the way to it from random play"
+            )
+        self.bridge = CallbackBridge(self.spec)
+
+    def make(self) -> gymnasium.Env:
+        """Make an environment as it is at its usual parameters."""
+        return self._make()
+
+    def training(
+        self, words: np.ndarray, levels: np.ndarray, num_envs: int, num_starts: int
+    ) -> SeededVecEnv:
+        """Open the environments of all lanes: words ``[L, W]``, levels ``[L, V]``."""
+        open_worlds = partial(GymnasiumWorlds, self)
+        return SeededVecEnv(self.spec, open_worlds, words, levels, num_envs, num_starts)
+
+    def evaluation(
+        self, words: np.ndarray, levels: tuple[float, ...], num_episodes: int, num_slots: int
+    ) -> SeededEpisodes:
+        """Lay out fixed episodes: words ``[K, W]``, a row per level."""
+        worlds = GymnasiumWorlds(self, num_slots)
+        return SeededEpisodes(self.spec, worlds, words, levels, num_episodes)
+
+    def kinds(self, levels: tuple[float, ...], num_episodes: int) -> EpisodeKinds:
+        """A single kind, whose upper reference is the same at every level."""
+        index = np.zeros((len(levels), num_episodes), int)
+        # No published normalisation has a lower end.
+        low, high = np.array([np.nan]), np.array([self.reference], float)
+        return EpisodeKinds(("episode",), index, low, high)
+
+
+def describe_level(task: GymnasiumTask, level: float, num_episodes: int) -> str:
+    """Values of the attributes that vary."""
+    del num_episodes
+    texts = (f"{name} {low + (high - low) * level:.4g}" for name, (low, high) in task.vary.items())
+    return ", ".join(texts) or "as it is"
+
+
+def facts_of(id: str, env: gymnasium.Env) -> Facts:
+    """What is known of an environment; ValueError: it cannot be used."""
+    limit = env.spec.max_episode_steps if env.spec else None
+    if limit is None:
+        raise ValueError(
+            f"{id} has no time limit that is known, and episodes must end: give one by "
+            "--task max_episode_steps=N"
+        )
+    observation, actions = image_or_numbers(id, env.observation_space), env.action_space
+    spec = EnvSpec(registry_name_of(id), observation, actions_of(id, actions), limit)
+    threshold = env.spec.reward_threshold if env.spec else None
+    return Facts(spec, None if threshold is None else float(threshold))
+
+
+def spec_of(id: str, max_episode_steps: int | None, make: Mapping[str, Any]) -> EnvSpec:
+    """Facts that algorithms may know of an environment; errors as of `GymnasiumTask`."""
+    return facts_of(id, open_env(id, max_episode_steps, make)).spec
+
+
+def open_env(
+    id: str, max_episode_steps: int | None = None, make: Mapping[str, Any] = {}
+) -> gymnasium.Env:
+    """Make an environment; ValueError: Gymnasium cannot, and says why."""
+    try:
+        return gymnasium.make(
+            id, max_episode_steps=max_episode_steps, disable_env_checker=True, **make
+        )
+    except (gymnasium.error.Error, ImportError, TypeError, ValueError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"gymnasium cannot make {id!r}: {reason}") from None
+
+
+def _ends(
+    id: str, env: gymnasium.Env, name: str, ends: Sequence[float]
+) -> tuple[float, float]:
+    """The values of an attribute at levels 0 and 1, checked."""
+    attributes = vars(env.unwrapped)
+    allowed = sorted(key for key, value in attributes.items() if _is_number(value))
+    if name not in allowed:
+        given = f" is {attributes[name]!r}, no number" if name in attributes else " does not exist"
+        raise ValueError(
+            f"{id}: the attribute {name!r}{given}; use one of {', '.join(allowed) or '(none)'}"
+        )
+    low, high = map(float, ends)
+    if not np.isfinite([low, high]).all() or low == high:
+        raise ValueError(f"{id}: {name} = {low:g}:{high:g} varies nothing; use two finite numbers")
+    return low, high
+
+
+def _is_number(value: Any) -> bool:
+    number = isinstance(value, int | float | np.integer | np.floating)
+    return number and not isinstance(value, bool)
+
+
+class GymnasiumWorlds:
+    """Environments of Gymnasium; `envs_jax.host.seeded.Worlds`.
+
+    They are stepped one by one, not by Gymnasium's vector environments, which step all or none:
+    what ended rests, and a single one plays its actions again.
+
+    Args:
+      task: whose they are.
+      num: S.
+    """
+
+    def __init__(self, task: GymnasiumTask, num: int):
+        self._task, self._envs = task, [task.make() for _ in range(num)]
+        spec = task.spec
+        self.levels, self.lengths = np.zeros(num, np.float32), np.zeros(num, np.int32)
+        self._seeds, self._ended = np.zeros(num, np.int64), np.ones(num, bool)
+        self._cut = np.zeros(num, bool)
+        self._obs = np.zeros((num, *spec.obs_shape), spec.obs_dtype)
+        steps = (num, spec.max_episode_steps, *spec.actions.shape)
+        self._actions = np.zeros(steps, spec.actions.dtype)
+
+    def begin(self, sims: np.ndarray, seeds: np.ndarray, levels: np.ndarray) -> None:
+        """Start episodes, each from its seed."""
+        for sim, seed, level in zip(sims, seeds, levels, strict=True):
+            env = self._envs[sim]
+            for name, (low, high) in self._task.vary.items():
+                setattr(env.unwrapped, name, low + (high - low) * float(level))
+            self._show(sim, env.reset(seed=int(seed))[0])
+            self.levels[sim], self.lengths[sim], self._seeds[sim] = level, 0, seed
+            self._ended[sim] = self._cut[sim] = False
+
+    def observe(self) -> np.ndarray:
+        """Observations ``[S, *obs_shape]``."""
+        return self._obs
+
+    def step(self, action: np.ndarray) -> Outcome:
+        """Step all that have not ended.
+
+        What could not be resumed is cut off: it shows what it showed, pays nothing, is truncated.
+        An action that is not finite moves nothing and pays NaN.
+        """
+        num = len(self._envs)
+        reward, terminated, truncated = np.zeros(num), np.zeros(num, bool), self._cut.copy()
+        for sim in np.flatnonzero(~self._ended & ~self._cut):
+            reward[sim], terminated[sim], truncated[sim] = self._advance(int(sim), action[sim])
+        self._ended |= terminated | truncated
+        return Outcome(self._obs, reward, terminated, truncated)
+
+    def _advance(self, sim: int, action: np.ndarray) -> tuple[float, bool, bool]:
+        """Step one and write its action down."""
+        self._actions[sim, self.lengths[sim]] = action
+        self.lengths[sim] += 1
+        # Gymnasium's own limit does not count what moved nothing.
+        late = bool(self.lengths[sim] >= self._task.spec.max_episode_steps)
+        if not np.isfinite(action).all():
+            return np.nan, False, late
+        obs, reward, terminated, truncated, _ = self._envs[sim].step(self._given(action))
+        self._show(sim, obs)
+        return float(reward), bool(terminated), bool(truncated) or late
+
+    def _given(self, action: np.ndarray) -> Any:
+        """An action as the environment takes it."""
+        space: Any = self._envs[0].action_space
+        if isinstance(self._task.spec.actions, Discrete):
+            return space.start + int(action)
+        return action.reshape(space.shape).astype(space.dtype)
+
+    def _show(self, sim: int, obs: Any) -> None:
+        self._obs[sim] = np.asarray(obs).reshape(self._obs.shape[1:])
+
+    def get(self, sims: slice) -> dict[str, np.ndarray]:
+        """Seeds, levels, and actions since, of the episodes that run; and what they show."""
+        return {
+            "seeds": self._seeds[sims].copy(), "levels": self.levels[sims].copy(),
+            "lengths": self.lengths[sims].copy(), "actions": self._actions[sims].copy(),
+            "seen": self._obs[sims].copy(),
+        }  # fmt: skip
+
+    def set(self, sims: slice, state: Mapping[str, np.ndarray]) -> None:
+        """Play the same episodes up to the same step."""
+        numbers = np.arange(len(self._envs))[sims]
+        self.begin(numbers, state["seeds"], state["levels"])
+        for row, sim in enumerate(numbers):
+            for action in state["actions"][row, : state["lengths"][row]]:
+                self._advance(int(sim), action)
+        same = np.array([
+            np.array_equal(self._obs[sim], seen, equal_nan=self._obs.dtype != np.uint8)
+            for sim, seen in zip(numbers, state["seen"], strict=True)
+        ])  # fmt: skip
+        self._obs[numbers], self._cut[numbers] = state["seen"], ~same
+        if not same.all():
+            warnings.warn(
+                f"{self._task.spec.name}: {(~same).sum()} of {len(same)} running episodes lead "
+                "elsewhere when their actions are played again; they begin anew, so that a resumed "
+                "run differs from one in one piece", stacklevel=2,
+            )  # fmt: skip
