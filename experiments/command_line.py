@@ -310,11 +310,7 @@ def _task_options(
         try:
             of_any[name] = json.loads(text.lower())
         except ValueError:
-            if name in allowed:
-                raise BadInput(
-                    f"--task {word!r} is not allowed; write {name}=NUMBER or true"
-                ) from None
-            of_others[name] = text
+            of_any[name] = text
     try:
         for name in robots:
             checked(registry_name(name), mujoco.OPTIONS[registry_name(name)], of_robots)

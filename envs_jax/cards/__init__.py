@@ -1,9 +1,20 @@
 """Cards of the environments; importing this registers them. No JAX and no NumPy."""
 
-from envs_jax.cards import cartpole, gymnasium, gymnax, minigrid, mujoco, pendulum, procgen
+from envs_jax.cards import (
+    cartpole,
+    gymnasium,
+    gymnax,
+    minigrid,
+    mountain_car,
+    mujoco,
+    pendulum,
+    procgen,
+)
 from jaxgen.study.cards import register_environment, register_family
 
-CARDS = (cartpole.CARD, minigrid.CARD, pendulum.CARD, *procgen.CARDS, *mujoco.CARDS)
+CARDS = (
+    cartpole.CARD, minigrid.CARD, pendulum.CARD, mountain_car.CARD, *procgen.CARDS, *mujoco.CARDS,
+)  # fmt: skip
 """All cards, in the order in which tables show them."""
 
 for _card in CARDS:

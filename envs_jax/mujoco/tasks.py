@@ -91,6 +91,21 @@ class Simulations:
         self.lengths[sims] = state["lengths"]
 
 
+def _body(name: str, robot: Robot, body: int | str) -> int:
+    """The number of a body of a robot's model; ValueError: it has none such."""
+    if what := missing():
+        raise ValueError(f"{name} cannot be played: {what}")
+    model = make_model(robot)
+    try:
+        return model.body(body).id
+    except (KeyError, IndexError):
+        names = ", ".join(model.body(number).name for number in range(1, model.nbody))
+        raise ValueError(
+            f"{name}: main_body = {body!r} is not allowed; use the name of a body, one of {names}, "
+            f"or a number below {model.nbody}"
+        ) from None
+
+
 def make_model(robot: Robot) -> Any:
     """The model of a robot at level 0; it needs mujoco."""
     module, function = robot.model.split(":")
@@ -123,6 +138,8 @@ class MujocoTask:
         self.options = checked(name, OPTIONS[name], options)
         vary = self.options["vary"]
         self.factors = tuple(FACTORS) if vary == VARY[0] else (vary,)
+        if (body := self.options.get("main_body", 1)) != 1:
+            self.options["main_body"] = _body(name, self.robot, body)
         num_seen, num_motors = self.robot.sizes(self.options)
         self.spec = EnvSpec(
             name, Numbers((-np.inf,) * num_seen, (np.inf,) * num_seen),

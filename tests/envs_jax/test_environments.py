@@ -91,7 +91,8 @@ def test_all_games_of_procgen_have_names_and_settings():
     """On cards, which are read without it, and where it is played: the same sixteen."""
     assert {"starpilot", *OTHERS} == set(GAMES)
     setups = ENVIRONMENT_CARDS["starpilot"].setups
-    assert environment_names(Listing.BY_NAME) == ["pendulum", *OTHERS, *ROBOTS]
+    by_name = ["pendulum", "mountain_car_continuous", *OTHERS, *ROBOTS]
+    assert environment_names(Listing.BY_NAME) == by_name
     for name in OTHERS:
         assert make_task(name).spec.name == name
         assert all(preset(each, name) == preset(each, "starpilot") for each in setups)

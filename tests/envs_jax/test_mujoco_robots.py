@@ -9,6 +9,9 @@ from envs_jax.cards.mujoco import CARDS, OPTIONS, RETURNS
 from envs_jax.mujoco import engine
 from envs_jax.mujoco.robots import ROBOTS
 from envs_jax.mujoco.tasks import MujocoTask, Simulations, describe_level
+from jaxgen.evaluation.references import make_references
+from jaxgen.study.spec import Evaluation
+from jaxgen.training.keys import evaluation_key
 
 mujoco = pytest.importorskip("mujoco")
 gymnasium = pytest.importorskip("gymnasium")
@@ -86,7 +89,7 @@ GIVEN = {
     "include_cfrc_ext_in_observation": False, "include_cinert_in_observation": False,
     "include_cvel_in_observation": False, "include_qfrc_actuator_in_observation": False,
     "impact_cost_weight": 1e-5, "reward_dist_weight": 2.0,
-    "reward_near_weight": 0.3, "reward_control_weight": 0.2,
+    "reward_near_weight": 0.3, "reward_control_weight": 0.2, "main_body": 5,
 }  # fmt: skip
 
 
@@ -115,6 +118,32 @@ def test_a_fresh_object_goes_on_from_a_state(monkeypatch, name):
     for action in actions[40:]:
         for own, other in zip(fresh.step(action), env.step(action)):
             np.testing.assert_array_equal(own, other)
+
+
+def test_a_body_has_a_name_or_a_number():
+    """Gymnasium's own model has bodies without names: those are known by number."""
+    by_name = MujocoTask("ant", main_body="front_left_leg")
+    assert by_name.options["main_body"] == 2
+    expected = "use the name of a body, one of torso, front_left_leg, .*, or a number below 14"
+    for body in ("head", 14):
+        with pytest.raises(ValueError, match=f"main_body = {body!r} is not allowed; {expected}"):
+            MujocoTask("ant", main_body=body)
+    with pytest.raises(ValueError, match="main_body = 1.5 is not allowed; use the number or"):
+        MujocoTask("ant", main_body=1.5)
+
+
+QUICK = ("hopper", "walker2d", "reacher", "pusher", "inverted_pendulum", "inverted_double_pendulum")
+
+
+@pytest.mark.parametrize("name", [
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ROBOTS
+])  # fmt: skip
+def test_returns_of_random_play_are_those_of_the_card(name):
+    """Of 40 other episodes than those that they were computed from, within four standard errors."""
+    task = MujocoTask(name)
+    references = make_references(task, Evaluation((0.0, 1.0), 40), evaluation_key(5))
+    error = references.floor_standard_error[0]
+    assert abs(references.floor[0] - RETURNS[name][0]) < 4 * error
 
 
 def test_tables_of_levels():

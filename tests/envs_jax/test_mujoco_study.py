@@ -75,10 +75,10 @@ def test_options_of_the_task_can_be_named_on_the_command_line(capsys):
     usual = options_of("--env", "halfcheetah")["halfcheetah"]
     assert (usual["reset_noise_scale"], usual["frame_skip"]) == (0.1, 5)
     for given, message in (
-        ("--env halfcheetah --task noise=1", "--task 'noise=1' is not allowed; use one of frame"),
+        ("--env halfcheetah --task noise=1", "--task 'noise=1' is not allowed; use NAME=VALUE, w"),
         ("--env halfcheetah --task frame_skip=0", "halfcheetah: frame_skip = 0 is not allowed; u"),
-        ("--env halfcheetah --task frame_skip=x", "--task 'frame_skip=x' is not allowed; write f"),
-        ("--env pendulum --task frame_skip=4", "--task frame_skip=4 needs an environment of half"),
+        ("--env halfcheetah --task frame_skip=x", "halfcheetah: frame_skip = 'x' is not allowed; use"),
+        ("--env pendulum --task frame_skip=4", "--task frame_skip=4 needs an environment of Gymn"),
         ("--task frame_skip=4", "--vary and --task say something of an environment: name it by"),
     ):
         refused(matrix.main, "matrix.py", [*WORDS, *given.split(), "--list"], capsys, message)

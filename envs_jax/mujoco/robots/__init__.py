@@ -43,6 +43,9 @@ def _not_allowed(key: str, value: Any, usual: Any) -> str | None:
     """Values that are allowed, in words, where this one is not."""
     if key == "vary":
         return None if value in VARY else f"one of {', '.join(VARY)}"
+    if key == "main_body":
+        # Whether there is one of this name says the model.
+        return None if isinstance(value, str | int) else "the number or the name of a body"
     if isinstance(usual, bool):
         return None if isinstance(value, bool) else "True or False"
     number = isinstance(value, int | float) and not isinstance(value, bool)

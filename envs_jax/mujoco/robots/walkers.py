@@ -49,10 +49,11 @@ def ant_seen(bodies: Bodies, options: Options) -> np.ndarray:
 
 
 def ant_step(bodies: Bodies, action: np.ndarray, options: Options) -> Step:
-    """Reward of the torso's speed and of its height, less the costs of action and contacts."""
-    before = bodies.outputs["xpos"][:, 1, 0].copy()
+    """Reward of a body's speed and of the height, less the costs of action and contacts."""
+    body = options["main_body"]
+    before = bodies.outputs["xpos"][:, body, 0].copy()
     bodies.step(action, options["frame_skip"])
-    speed = (bodies.outputs["xpos"][:, 1, 0] - before) / seconds_of(bodies, options)
+    speed = (bodies.outputs["xpos"][:, body, 0] - before) / seconds_of(bodies, options)
     state, height = np.concatenate([bodies.qpos, bodies.qvel], axis=1), bodies.qpos[:, 2]
     alive = np.isfinite(state).all(1) & (height >= 0.2) & (height <= 1.0)
     bonus, terminated = healthy(alive, options)
