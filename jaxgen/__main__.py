@@ -37,6 +37,8 @@ MAX_PICTURES = 32
 """Levels and columns of a contact sheet, at most."""
 MAX_EPISODES = 10
 """Episodes of one animation: five minutes of CartPole, and half a gigabyte of memory."""
+PICKED, MAX_PICKED = 20, 100
+"""Episodes that some are picked from, unless it is said; and the most of them."""
 PLAY_STEPS = 20
 """Steps of each game of procgen in a check."""
 
@@ -83,9 +85,13 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
                              "seed in results/runs")
     parser.add_argument("--level", type=float, default=0.0, metavar="V",
                         help="variation level in [0, 1] (default: 0)")
-    parser.add_argument("--episodes", type=int, default=1, metavar="N", help="default: 1")
+    parser.add_argument("--episodes", type=int, metavar="N",
+                        help=f"default: 1, with --pick {PICKED}")
+    parser.add_argument("--pick", nargs="+", choices=("best", "median", "worst"), default=[],
+                        help="film these of the episodes alone, by their returns")
     parser.add_argument("--out", type=Path, metavar="FILE.gif",
-                        help="default: watch_<AGENT's name>.gif in this folder")
+                        help="default: watch_<AGENT's name>.gif in this folder; an .mp4 of the "
+                             "same name lies beside it where imageio-ffmpeg is installed")
     parser.add_argument("--sampled", action="store_true",
                         help="draw actions from the policy instead of taking the best one")
     _add_common(parser)
@@ -246,7 +252,10 @@ def describe_level(task: "Task | HostTask", level: float, count: int) -> str:
 
 def _watch(args: argparse.Namespace) -> int:
     _check_level(args.level)
-    _check_count("--episodes", args.episodes, MAX_EPISODES)
+    count = args.episodes
+    if count is None:
+        count = PICKED if args.pick else 1
+    _check_count("--episodes", count, MAX_PICKED if args.pick else MAX_EPISODES)
     _check_seed(args.seed)
     path = _path(args.out, f"watch_{_agent_name(args.agent)}.gif")
     _start(args)
@@ -261,15 +270,18 @@ def _watch(args: argparse.Namespace) -> int:
     with computing():
         task = _make_task(name, agent.task_options)
         clips = gallery.film(
-            agent, task, evaluation_key(args.seed), args.level, args.episodes, args.sampled
+            agent, task, evaluation_key(args.seed), args.level, count, args.sampled, args.pick
         )
     mode = "sampled" if args.sampled else "greedy"
-    level = describe_level(task, args.level, args.episodes)
+    level = describe_level(task, args.level, count)
     print(f"{agent.algorithm} {agent.technique} on {name} ({mode}), {level}")
-    for number, clip in enumerate(clips):
-        print(f"episode {number}: return {clip.total:.4g}, length {clip.length}")
-    write_bytes(path, gallery.to_gif(clips))
+    for title, clip in clips.items():
+        print(f"{title}: return {clip.total:.4g}, length {clip.length}")
+    write_bytes(path, gallery.to_gif([*clips.values()]))
     print(path)
+    if gallery.can_write_mp4():
+        gallery.write_mp4(path.with_suffix(".mp4"), [*clips.values()])
+        print(path.with_suffix(".mp4"))
     return 0
 
 

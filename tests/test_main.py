@@ -554,7 +554,7 @@ def test_more_images_than_slots_are_drawn():
             return shown
 
     toy = QueuedEpisodes(Episodes(), 2, lambda num_words: np.zeros(0))  # pyright: ignore
-    images = first_images(toy)
+    images = first_images(toy, lambda slot, seen: seen)
     numbers = [[int(image[0, 0, 0]) for image in row] for row in images]
     assert numbers == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
 
@@ -586,7 +586,9 @@ def test_the_default_is_a_file_in_this_folder(here, capsys):
 def watch(words, capsys):
     """Run the command -> what it prints of each episode, the animation's images and times."""
     assert main(["watch", *map(str, words)]) == 0
-    head, *episodes, path = lines_of(capsys)
+    head, *lines = lines_of(capsys)
+    episodes = [line for line in lines if "return" in line]
+    (path,) = (line for line in lines if line.endswith(".gif"))
     with Image.open(path) as animation:
         assert (animation.format, animation.info["loop"]) == ("GIF", 0)
         images, times = [], []
@@ -598,8 +600,8 @@ def watch(words, capsys):
 
 def _numbers(line):
     """``episode 0: return 12, length 12`` -> (12.0, 12)."""
-    words = line.replace(",", "").split()
-    return float(words[3]), int(words[5])
+    words = line.rpartition(":")[2].replace(",", "").split()
+    return float(words[1]), int(words[3])
 
 
 def clip_time(num_frames):
@@ -634,6 +636,50 @@ def test_watching_cartpole(folder, here, capsys):
     assert images[0].shape == (200, 300, 3)
     assert sum(times) == sum(clip_time(length + 1) for _, length in episodes)
     assert (here / "watch_ppo_cartpole_best.gif").exists()
+
+
+def test_watching_the_best_the_median_and_the_worst(folder, here, capsys):
+    """Of 7 episodes, in the order in which they are asked for, each once."""
+    agent, task = random_agent("cartpole"), make_task("cartpole")
+    returns = evaluate(agent, task, (0, 1), episodes=7)[0]  # pyright: ignore
+    words = ["watch", folder("cartpole"), "--episodes", 7, "--pick", "worst", "best", "median"]
+    assert main([*map(str, words)]) == 0
+    lines = lines_of(capsys)[1:4]
+    order = np.argsort(returns, kind="stable")
+    for line, name, number in zip(lines, words[-3:], order[[0, -1, 3]], strict=True):
+        assert line.startswith(f"{name} of 7, episode {number}: return {returns[number]:.4g}, ")
+    with Image.open("watch_ppo_cartpole_best.gif") as animation:
+        times = [image.info["duration"] for image in ImageSequence.Iterator(animation)]
+    assert sum(times) == sum(clip_time(int(returns[number]) + 1) for number in order[[0, 3, -1]])
+
+
+def test_a_film_of_many_steps_leaves_some_out(folder, here, capsys, monkeypatch):
+    """Of 500 steps at most 50 images are kept, each tenth and the last."""
+    monkeypatch.setattr(gallery, "MAX_FRAMES", 50)
+    _, ((total, length),), _, times = watch([folder("cartpole")], capsys)
+    assert total == length and sum(times) == clip_time(1 + -(-length // 10))
+
+
+def test_an_mp4_lies_beside_the_gif(folder, here, capsys, monkeypatch):
+    """As many frames as steps and the start, and the last one for a second; without the package
+    there is none, and a film that fails leaves nothing."""
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    agent = folder("cartpole")
+    assert main(["watch", str(agent)]) == 0
+    *_, line, gif, film = lines_of(capsys)
+    assert film == gif.replace(".gif", ".mp4")
+    words = [ffmpeg.get_ffmpeg_exe(), "-i", film, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    raw = subprocess.run(words, capture_output=True, check=True).stdout
+    pictures = np.frombuffer(raw, np.uint8).reshape(-1, 200, 300, 3)
+    assert len(pictures) == _numbers(line)[1] + 15
+    with Image.open(gif) as animation:
+        first = np.asarray(animation.convert("RGB")).astype(int)
+    assert np.abs(pictures[0] - first).mean() < 6
+    np.testing.assert_allclose(pictures[-15:], pictures[-1:].repeat(15, 0), atol=12)
+    monkeypatch.setattr(gallery, "can_write_mp4", lambda: False)
+    assert main(["watch", str(agent), "--out", "other.gif"]) == 0
+    assert lines_of(capsys)[-1] == "other.gif"
+    assert sorted(path.name for path in here.glob("*.mp4")) == [Path(film).name]
 
 
 def test_watching_the_grid(folder, tmp_path, capsys):

@@ -8,6 +8,7 @@ episode is cut off and a warning says so.
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -56,8 +57,8 @@ class GymnasiumTask:
         max_episode_steps: int | None = None,
         make: Mapping[str, Any] = {},
     ):
-        self._make = partial(open_env, id, max_episode_steps, make)
-        env = self._make()
+        self._arguments = (id, max_episode_steps, make)
+        env = self.make()
         self.spec, threshold = facts_of(id, env)
         self.vary = {name: _ends(id, env, name, ends) for name, ends in vary.items()}
         self.reference = threshold if reference is None else reference
@@ -68,9 +69,10 @@ class GymnasiumTask:
             )
         self.bridge = CallbackBridge(self.spec)
 
-    def make(self) -> gymnasium.Env:
-        """Make an environment as it is at its usual parameters."""
-        return self._make()
+    def make(self, **others: Any) -> gymnasium.Env:
+        """Make an environment as it is at its usual parameters, with some other arguments."""
+        id, max_episode_steps, make = self._arguments
+        return open_env(id, max_episode_steps, {**make, **others})
 
     def training(
         self, words: np.ndarray, levels: np.ndarray, num_envs: int, num_starts: int
@@ -155,6 +157,16 @@ def _is_number(value: Any) -> bool:
     return number and not isinstance(value, bool)
 
 
+@dataclass
+class _Drawn:
+    """An environment that is drawn, and how far it has come in which episode."""
+
+    env: gymnasium.Env
+    episode: tuple[Any, Any] = (None, None)
+    """Seed and level."""
+    time: int = 0
+
+
 class GymnasiumWorlds:
     """Environments of Gymnasium; `envs_jax.host.seeded.Worlds`.
 
@@ -172,6 +184,7 @@ class GymnasiumWorlds:
         self.levels, self.lengths = np.zeros(num, np.float32), np.zeros(num, np.int32)
         self._seeds, self._ended = np.zeros(num, np.int64), np.ones(num, bool)
         self._cut = np.zeros(num, bool)
+        self._drawn: dict[int, _Drawn] = {}
         self._obs = np.zeros((num, *spec.obs_shape), spec.obs_dtype)
         steps = (num, spec.max_episode_steps, *spec.actions.shape)
         self._actions = np.zeros(steps, spec.actions.dtype)
@@ -179,12 +192,14 @@ class GymnasiumWorlds:
     def begin(self, sims: np.ndarray, seeds: np.ndarray, levels: np.ndarray) -> None:
         """Start episodes, each from its seed."""
         for sim, seed, level in zip(sims, seeds, levels, strict=True):
-            env = self._envs[sim]
-            for name, (low, high) in self._task.vary.items():
-                setattr(env.unwrapped, name, low + (high - low) * float(level))
-            self._show(sim, env.reset(seed=int(seed))[0])
+            self._show(sim, self._start(self._envs[sim], int(seed), float(level)))
             self.levels[sim], self.lengths[sim], self._seeds[sim] = level, 0, seed
             self._ended[sim] = self._cut[sim] = False
+
+    def _start(self, env: gymnasium.Env, seed: int, level: float) -> Any:
+        for name, (low, high) in self._task.vary.items():
+            setattr(env.unwrapped, name, low + (high - low) * level)
+        return env.reset(seed=seed)[0]
 
     def observe(self) -> np.ndarray:
         """Observations ``[S, *obs_shape]``."""
@@ -224,6 +239,24 @@ class GymnasiumWorlds:
 
     def _show(self, sim: int, obs: Any) -> None:
         self._obs[sim] = np.asarray(obs).reshape(self._obs.shape[1:])
+
+    def render(self, sim: int) -> np.ndarray:
+        """Draw an environment, RGB uint8 ``[H, W, 3]``.
+
+        Gymnasium's draw only if they were made for it: a second one plays the same actions.
+        """
+        if sim not in self._drawn:
+            self._drawn[sim] = _Drawn(self._task.make(render_mode="rgb_array"))
+        drawn = self._drawn[sim]
+        if (self._seeds[sim], self.levels[sim]) != drawn.episode or drawn.time > self.lengths[sim]:
+            self._start(drawn.env, int(self._seeds[sim]), float(self.levels[sim]))
+            drawn.episode, drawn.time = (self._seeds[sim], self.levels[sim]), 0
+        for action in self._actions[sim, drawn.time : self.lengths[sim]]:
+            if np.isfinite(action).all():
+                drawn.env.step(self._given(action))
+        drawn.time = int(self.lengths[sim])
+        image: Any = drawn.env.render()
+        return np.asarray(image)
 
     def get(self, sims: slice) -> dict[str, np.ndarray]:
         """Seeds, levels, and actions since, of the episodes that run; and what they show."""

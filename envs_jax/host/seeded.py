@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from jaxgen.system.errors import BadInput
 from jaxgen.types import EnvSpec, HostStep
 
 
@@ -245,6 +246,13 @@ class SeededEpisodes:
         """Begin episodes in these slots -> observations of all slots."""
         self._sims.begin(slots, self.level_seeds.reshape(-1)[episodes], self._levels[episodes])
         return _seen(self._spec, self._sims)
+
+    def render(self, slot: int) -> np.ndarray:
+        """Draw what a slot shows, RGB uint8 ``[H, W, 3]``; BadInput: nothing can."""
+        draw = getattr(self._sims, "render", None)
+        if draw is None:
+            raise BadInput(f"{self._spec.name} cannot be drawn: its simulations have no render")
+        return draw(slot)
 
     def step(self, action: np.ndarray) -> HostStep:
         """Step all slots."""

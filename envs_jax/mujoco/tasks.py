@@ -19,6 +19,7 @@ import numpy as np
 from envs_jax.cards.mujoco import OPTIONS, RETURNS, VARY
 from envs_jax.host import CallbackBridge
 from envs_jax.host.seeded import Outcome, SeededEpisodes, SeededVecEnv
+from envs_jax.mujoco.drawing import VIEWS, Painter
 from envs_jax.mujoco.engine import FACTORS, Batched, Bodies, Pooled, missing, scale_of
 from envs_jax.mujoco.robots import ROBOTS, Robot, checked
 from jaxgen.types import Box, EnvSpec, EpisodeKinds, Numbers
@@ -43,6 +44,7 @@ class Simulations:
         )
         self.lengths = np.zeros(num, np.int32)
         """Steps of the episodes that run."""
+        self._name, self._painter = task.spec.name, None
 
     def begin(self, sims: np.ndarray, seeds: np.ndarray, levels: np.ndarray) -> None:
         """Start episodes, each as Gymnasium does from its seed."""
@@ -80,6 +82,12 @@ class Simulations:
         self.lengths += 1
         truncated = self.lengths >= self._robot.max_episode_steps
         return Outcome(self.observe(), reward, paid.terminated, truncated)
+
+    def render(self, sim: int) -> np.ndarray:
+        """Draw a simulation, RGB uint8 ``[240, 320, 3]``."""
+        if self._painter is None:
+            self._painter = Painter(self.bodies.model, VIEWS[self._name])
+        return self._painter.paint(self.bodies.qpos[sim])
 
     def get(self, sims: slice) -> dict[str, np.ndarray]:
         """All that the next steps of simulations depend on."""

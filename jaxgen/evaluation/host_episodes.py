@@ -120,37 +120,61 @@ def random_host_returns(spec: EnvSpec, queued: QueuedEpisodes) -> np.ndarray:
     return play(spec, queued, random_play(spec.actions))
 
 
-def first_images(queued: QueuedEpisodes) -> list[list[np.ndarray]]:
-    """The image that each episode begins with, uint8 ``[H, W, 3]``: a list for each level."""
+def first_images(
+    queued: QueuedEpisodes, shown: Callable[[int, np.ndarray], np.ndarray]
+) -> list[list[np.ndarray]]:
+    """The picture that each episode begins with, uint8 ``[H, W, 3]``: a list for each level.
+
+    Args:
+      queued: the episodes.
+      shown: (slot, what it shows) -> its picture.
+    """
     (num_levels, num_episodes), images = queued.episodes.shape, []
     total = num_levels * num_episodes
     for start in range(0, total, queued.num_slots):
         numbers = np.arange(start, min(start + queued.num_slots, total))
         begun = queued.episodes.start(np.arange(len(numbers)), numbers)
-        images += [image.copy() for image in begun[: len(numbers)]]
+        images += [shown(slot, begun[slot]).copy() for slot in range(len(numbers))]
     return [images[row * num_episodes : (row + 1) * num_episodes] for row in range(num_levels)]
 
 
 class Filmed:
-    """Episodes that keep what they show; a `HostEpisodes`."""
+    """Episodes that keep pictures of some of them; a `HostEpisodes`.
 
-    def __init__(self, episodes: HostEpisodes, keep: Callable[[np.ndarray], Any]):
+    Args:
+      episodes: those that are played.
+      keep: (slot, what it shows) -> what is kept of its picture.
+      takes: whether an episode of this number is filmed.
+      every: steps from one picture to the next.
+      shows_end: whether a slot still shows an episode that ended, not the next one.
+    """
+
+    def __init__(
+        self,
+        episodes: HostEpisodes,
+        keep: Callable[[int, np.ndarray], Any],
+        takes: Callable[[int], bool] = lambda number: True,
+        every: int = 1,
+        shows_end: bool = False,
+    ):
         self.shape, self.level_seeds = episodes.shape, episodes.level_seeds
         self.frames: dict[int, list[Any]] = {}
-        """What was kept of the images, by number of the episode."""
+        """What was kept of the pictures, by number of the episode."""
         self.lengths: dict[int, int] = {}
         """Steps."""
-        self._episodes, self._keep = episodes, keep
+        self._episodes, self._keep, self._takes = episodes, keep, takes
+        self._every, self._shows_end = every, shows_end
         self._running: dict[int, int] = {}
         """Numbers of episodes by slot."""
 
     def start(self, slots: np.ndarray, episodes: np.ndarray) -> np.ndarray:
         """See `HostEpisodes`."""
-        images = self._episodes.start(slots, episodes)
+        shown = self._episodes.start(slots, episodes)
         for slot, episode in zip(map(int, slots), map(int, episodes), strict=True):
-            self._running[slot] = episode
-            self.frames[episode], self.lengths[episode] = [self._keep(images[slot])], 0
-        return images
+            if self._takes(episode):
+                self._running[slot] = episode
+                self.frames[episode], self.lengths[episode] = [self._keep(slot, shown[slot])], 0
+        return shown
 
     def step(self, action: np.ndarray) -> HostStep:
         """See `HostEpisodes`."""
@@ -158,9 +182,9 @@ class Filmed:
         ended = step.terminated | step.truncated
         for slot, episode in list(self._running.items()):
             self.lengths[episode] += 1
+            due = ended[slot] or self.lengths[episode] % self._every == 0
+            if due and (self._shows_end or not ended[slot]):
+                self.frames[episode].append(self._keep(slot, step.obs[slot]))
             if ended[slot]:
-                # What is shown there belongs to another episode.
                 del self._running[slot]
-            else:
-                self.frames[episode].append(self._keep(step.obs[slot]))
         return step

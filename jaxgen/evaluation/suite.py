@@ -24,12 +24,26 @@ Keep = Callable[[Image], Any]
 """What is kept of an image; a film of a thousand steps would take much memory as it is."""
 
 
+class Shots(NamedTuple):
+    """What is filmed."""
+
+    keep: Keep
+    episodes: frozenset[int] | None = None
+    """Numbers of the episodes; None: all."""
+    every: int = 1
+    """Steps from one image to the next; an episode's last one is kept as well."""
+
+    def takes(self, episode: int) -> bool:
+        """Whether an episode is filmed."""
+        return self.episodes is None or episode in self.episodes
+
+
 class Film(NamedTuple):
     """An episode as it was played."""
 
     frames: list[Any]
-    """What was kept of its images. A procgen game shows no end of an episode, so there are as many
-    as steps; of other environments there is one more."""
+    """What was kept of its images. A procgen game shows no end of an episode, so that the last one
+    is of before the last step."""
     length: int
     """Steps."""
     total: float
@@ -63,9 +77,9 @@ class Suite(NamedTuple):
     """Which instance each episode plays, int32 ``[K, E]``; None: instances have no numbers."""
     first_images: Callable[[], list[list[Image]]]
     """What each episode begins with, a list for each level."""
-    films: Callable[[Acting, int, Keep], Iterator[Film]]
-    """(what plays, images that it sees at once, what is kept of an image) -> the episodes of the
-    first level, in order."""
+    films: Callable[[Acting, int, Shots], Iterator[Film]]
+    """(what plays, images that it sees at once, what is filmed) -> those episodes of the first
+    level, in order."""
 
 
 def make_suite(
@@ -142,7 +156,7 @@ def _first_images(task: Task, episodes: FixedEpisodes) -> list[list[Image]]:
 
 
 def _films(
-    task: Task, episodes: FixedEpisodes, chosen_by: Acting, num_frames: int, keep: Keep
+    task: Task, episodes: FixedEpisodes, chosen_by: Acting, num_frames: int, shots: Shots
 ) -> Iterator[Film]:
     """Play key for key as `jaxgen.evaluation.episodes` does."""
     del num_frames
@@ -154,17 +168,20 @@ def _films(
         action = chosen_by.choose(obs, on_device.step_words(key, time, chosen_by.num_words))
         return environment.advance(state, environment.spec.actions.scale(action), params)
 
-    drawn = lambda state: keep(_draw(task, _at(state), _at(params)))  # noqa: E731
-    for words, key in zip(episodes.words[0], episodes.keys[0], strict=True):
+    drawn = lambda state: shots.keep(_draw(task, _at(state), _at(params)))  # noqa: E731
+    for number, (words, key) in enumerate(zip(episodes.words[0], episodes.keys[0], strict=True)):
+        if not shots.takes(number):
+            continue
         obs, state = begin(words)
-        frames, total, ended = [drawn(state)], np.float32(0), False
+        frames, total, ended, time = [drawn(state)], np.float32(0), False, 0
         while not ended:
-            time = np.uint32(len(frames) - 1)
-            obs, state, reward, terminated, truncated = step(obs, state, time, key)
+            obs, state, reward, terminated, truncated = step(obs, state, np.uint32(time), key)
             total += np.float32(reward)
-            frames.append(drawn(state))
+            time += 1
             ended = bool(terminated | truncated)
-        yield Film(frames, len(frames) - 1, float(total))
+            if ended or time % shots.every == 0:
+                frames.append(drawn(state))
+        yield Film(frames, time, float(total))
 
 
 def host_suite(task: HostTask, key: Array, levels: tuple[float, ...], num_episodes: int) -> Suite:
@@ -186,7 +203,7 @@ def host_suite(task: HostTask, key: Array, levels: tuple[float, ...], num_episod
         random=lambda: on_host.random_host_returns(task.spec, episodes),
         known=known,
         level_seeds=episodes.episodes.level_seeds,
-        first_images=lambda: on_host.first_images(_seen(task.spec, episodes)),
+        first_images=lambda: on_host.first_images(episodes, _shown(task.spec, episodes)),
         films=partial(_host_films, task.spec, episodes),
     )
 
@@ -196,17 +213,29 @@ def _choose(policy: Policy, sampled: bool, params: Array, obs: Array, words: Arr
     return acting(policy, params, sampled).choose(obs, words)
 
 
-def _seen(spec: EnvSpec, episodes: on_host.QueuedEpisodes) -> on_host.QueuedEpisodes:
-    """Episodes that show images; BadInput: these show numbers, and nothing draws them."""
-    if not spec.is_image:
+def _shown(spec: EnvSpec, episodes: on_host.QueuedEpisodes) -> Callable[[int, Image], Image]:
+    """(slot, what it shows) -> its picture; BadInput: it shows numbers, and nothing draws them."""
+    if spec.is_image:
+        return lambda slot, seen: seen
+    draw: Callable[[int], Image] | None = getattr(episodes.episodes, "render", None)
+    if draw is None:
         raise BadInput(f"{spec.name} cannot be drawn: it runs on the host and shows no images")
-    return episodes
+    return lambda slot, seen: draw(slot)
 
 
 def _host_films(
-    spec: EnvSpec, episodes: on_host.QueuedEpisodes, chosen_by: Acting, num_frames: int, keep: Keep
+    spec: EnvSpec,
+    episodes: on_host.QueuedEpisodes,
+    chosen_by: Acting,
+    num_frames: int,
+    shots: Shots,
 ) -> Iterator[Film]:
-    filmed = on_host.Filmed(_seen(spec, episodes).episodes, keep)
+    shown = _shown(spec, episodes)
+    filmed = on_host.Filmed(
+        episodes.episodes, lambda slot, seen: shots.keep(shown(slot, seen)), shots.takes,
+        shots.every, shows_end=not spec.is_image,
+    )  # fmt: skip
     returns = on_host.play(spec, episodes._replace(episodes=filmed), chosen_by, num_frames)
     for number, total in enumerate(returns[0]):
-        yield Film(filmed.frames[number], filmed.lengths[number], float(total))
+        if shots.takes(number):
+            yield Film(filmed.frames[number], filmed.lengths[number], float(total))

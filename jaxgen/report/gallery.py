@@ -4,16 +4,21 @@ Episodes are those of an evaluation (`jaxgen.evaluation`), so that what is seen 
 Pillow comes with matplotlib.
 """
 
+import importlib.util
 import io
 import itertools
+import os
+import subprocess
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from jaxgen.evaluation.agent import Agent, check_fits
-from jaxgen.evaluation.suite import Film, make_suite
+from jaxgen.evaluation.agent import Agent, check_fits, returns_of
+from jaxgen.evaluation.suite import Film, Shots, make_suite
+from jaxgen.system.errors import BadInput
 from jaxgen.types import Array, HostTask, Task
 
 SHEET_SIDE = 120
@@ -28,6 +33,11 @@ LABEL_HEIGHT = 24
 """Pixels from the top of a row's label to its images."""
 FRAME_TIMES = (70, 70, 60)
 """Milliseconds, in turn: 15 frames a second in the hundredths that GIF knows."""
+MAX_FRAMES = 1000
+"""Frames of an episode; of a longer one every second, third ... is shown."""
+PICKS = ("best", "median", "worst")
+"""Names of episodes by the order of their returns; of an even number the lower median."""
+FPS = 15
 LAST_TIME = 1000
 """Milliseconds for which the last frame of an episode stays."""
 
@@ -90,9 +100,14 @@ def to_png(image: Image.Image) -> bytes:
 
 
 def film(
-    agent: Agent, task: Task | HostTask, key: Array, level: float, num_episodes: int,
+    agent: Agent,
+    task: Task | HostTask,
+    key: Array,
+    level: float,
+    num_episodes: int,
     sampled: bool = False,
-) -> list[Film]:
+    picks: Sequence[str] = (),
+) -> dict[str, Film]:
     """Play the first evaluation episodes of a level.
 
     Args:
@@ -100,15 +115,32 @@ def film(
       task: where it plays.
       key: of the evaluation.
       level: variation level in [0, 1].
-      num_episodes: one film each.
+      num_episodes: how many.
       sampled: draw actions from the policy; otherwise the best one is taken.
+      picks: the only ones that are filmed, of `PICKS`; empty: all are.
+
+    Returns:
+      A film by what to call it, ``episode 3`` or ``median of 20, episode 3``.
 
     Raises:
       ValueError: the agent was trained on something else, or its training diverged.
     """
     check_fits(agent, task)
     suite = make_suite(task, key, (level,), num_episodes)
-    return list(suite.films(agent.acting(sampled), agent.config.num_frames, _frame))
+    numbers = {f"episode {number}": number for number in range(num_episodes)}
+    if picks:
+        played = returns_of(agent, suite, "sampled" if sampled else "greedy")[0]
+        order = np.argsort(played, kind="stable")
+        places = {"worst": 0, "median": (num_episodes - 1) // 2, "best": num_episodes - 1}
+        numbers = {
+            f"{pick} of {num_episodes}, episode {order[places[pick]]}": int(order[places[pick]])
+            for pick in picks
+        }
+    every = -(-task.spec.max_episode_steps // MAX_FRAMES)
+    shots = Shots(_frame, frozenset(numbers.values()), every)
+    films = suite.films(agent.acting(sampled), agent.config.num_frames, shots)
+    by_number = dict(zip(sorted(shots.episodes or ()), films, strict=True))
+    return {name: by_number[number] for name, number in numbers.items()}
 
 
 def to_gif(clips: Sequence[Film]) -> bytes:
@@ -127,6 +159,42 @@ def to_gif(clips: Sequence[Film]) -> bytes:
         stream, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0
     )
     return stream.getvalue()
+
+
+def can_write_mp4() -> bool:
+    """Whether imageio-ffmpeg is installed."""
+    return importlib.util.find_spec("imageio_ffmpeg") is not None
+
+
+def write_mp4(path: Path, clips: Sequence[Film]) -> None:
+    """Write clips one after the other as a film of 15 frames a second; see `can_write_mp4`.
+
+    The last frame of an episode stays for a second. A file that is there already stays until the
+    new one is whole.
+    """
+    import imageio_ffmpeg
+
+    # The codec takes sides that are even.
+    width, height = (side - side % 2 for side in clips[0].frames[0].size)
+    whole = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
+    words = [
+        imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", "-f", "rawvideo",
+        "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(FPS), "-i", "-",
+        "-vcodec", "libx264", "-pix_fmt", "yuv420p", str(whole),
+    ]  # fmt: skip
+    try:
+        # Its own writer leaves a pipe open, and gives up after some seconds.
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+            assert process.stdin is not None
+            for clip in clips:
+                for frame in (*clip.frames, *clip.frames[-1:] * (FPS - 1)):
+                    image = frame.convert("RGB").crop((0, 0, width, height))
+                    process.stdin.write(image.tobytes())
+        if process.returncode:
+            raise BadInput(f"{path} cannot be written: ffmpeg ended with {process.returncode}")
+        whole.replace(path)
+    finally:
+        whole.unlink(missing_ok=True)
 
 
 # Parts

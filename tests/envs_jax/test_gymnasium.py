@@ -215,6 +215,31 @@ def test_images_with_a_box_of_actions():
     assert list(setups) == ["ppo"] and setups["ppo"].config.network == "nature"
 
 
+def test_pictures_are_those_of_gymnasium():
+    """After a reset, after steps, in the next episode."""
+    pytest.importorskip("pygame")
+    task = GymnasiumTask("CartPole-v1", {"length": (0.5, 1.0)})
+    episodes = task.evaluation(WORDS, (1.0,), 2, 1)
+    peer = gymnasium.make("CartPole-v1", render_mode="rgb_array")
+    peer.unwrapped.length = 1.0
+    slot = np.zeros(1, int)
+    for number in range(2):
+        episodes.start(slot, slot + number)
+        peer.reset(seed=int(episodes.level_seeds[0, number]))
+        for time in range(5):
+            if time != 1:
+                np.testing.assert_array_equal(episodes.render(0), peer.render())
+            episodes.step(np.ones(1, np.int32))
+            peer.step(1)
+
+
+def test_what_gymnasium_does_not_draw_is_said():
+    episodes = GymnasiumTask("toys/Slide-v0").evaluation(WORDS, (0.0,), 1, 1)
+    cannot = pytest.raises(ValueError, match="gymnasium cannot make 'toys/Slide-v0': .*render_mode")
+    with cannot, pytest.warns(UserWarning, match="render_mode"):
+        episodes.render(0)
+
+
 # Names, cards, what cannot be
 
 

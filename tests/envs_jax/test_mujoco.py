@@ -17,7 +17,6 @@ from envs_jax.mujoco.tasks import MujocoTask, Simulations, describe_level
 from jaxgen.evaluation.host_episodes import make_host_episodes, play
 from jaxgen.evaluation.policy import Acting
 from jaxgen.evaluation.references import make_references
-from jaxgen.evaluation.suite import make_suite
 from jaxgen.evaluation.tasks import check_task
 from jaxgen.study.spec import Evaluation
 from jaxgen.types import Box, Numbers
@@ -316,14 +315,6 @@ def test_the_upper_reference_is_that_of_level_0_at_every_level():
     references = make_references(MujocoTask(), evaluation, jax.random.key(0))
     assert references.ceiling.tolist() == [11_321.0] * 2
     assert references.floor[0] != references.floor[1]
-
-
-def test_it_cannot_be_drawn_yet():
-    suite = make_suite(MujocoTask(), jax.random.key(0), (0.0,), 1)
-    with pytest.raises(ValueError, match="halfcheetah cannot be drawn: it runs on the host and sh"):
-        suite.first_images()
-    with pytest.raises(ValueError, match="halfcheetah cannot be drawn: it runs on the host and sh"):
-        next(iter(suite.films(still(0), 1, lambda image: image)))
 
 
 # The task

@@ -77,7 +77,7 @@ def test_options_of_the_task_can_be_named_on_the_command_line(capsys):
     for given, message in (
         ("--env halfcheetah --task noise=1", "--task 'noise=1' is not allowed; use NAME=VALUE, w"),
         ("--env halfcheetah --task frame_skip=0", "halfcheetah: frame_skip = 0 is not allowed; u"),
-        ("--env halfcheetah --task frame_skip=x", "halfcheetah: frame_skip = 'x' is not allowed; use"),
+        ("--env halfcheetah --task frame_skip=x", "halfcheetah: frame_skip = 'x' is not allowed; "),
         ("--env pendulum --task frame_skip=4", "--task frame_skip=4 needs an environment of Gymn"),
         ("--task frame_skip=4", "--vary and --task say something of an environment: name it by"),
     ):

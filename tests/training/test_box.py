@@ -255,8 +255,9 @@ def test_a_film_shows_what_is_scored(sampled):
     clips = gallery.film(agent(), task, evaluation_key(0), 0.0, 3, sampled)
     mode = "sampled" if sampled else "greedy"
     returns = api.evaluate(agent(), task, (0.0, 1.0), mode=mode, episodes=3)
-    np.testing.assert_allclose([clip.total for clip in clips], returns[0], rtol=1e-4, atol=1e-6)
-    assert [clip.length for clip in clips] == [NUM_STEPS] * 3
+    totals = [clip.total for clip in clips.values()]
+    np.testing.assert_allclose(totals, returns[0], rtol=1e-4, atol=1e-6)
+    assert [clip.length for clip in clips.values()] == [NUM_STEPS] * 3
 
 
 def test_an_algorithm_of_numbered_actions_refuses_a_box():
