@@ -17,7 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import envs_jax  # noqa: F401  (registers what tables call the environments)
+from experiments.tables import markdown, with_table
 from jaxgen.report.source import read_source
 from jaxgen.results.read import read_records
 from jaxgen.results.records import HEADLINE_MODE, Cell, Record, group_cells
@@ -31,7 +34,6 @@ HERE = Path(__file__).parent
 ROWS, PAGE = HERE / "continuous" / "results.csv.gz", HERE / "CONTINUOUS.md"
 PEERS = HERE / "continuous" / "peers.csv"
 """Returns of peers with the protocol of a preset, from benchmarks/peer_returns.py."""
-BEGIN, END = "<!-- bands: begin -->", "<!-- bands: end -->"
 
 
 class Band(NamedTuple):
@@ -65,12 +67,20 @@ BANDS = (
     # Four environments of 1024 steps.
     Band("pendulum", ("ppo@num_minibatches=64@num_steps=1024@num_variations=1",), 100_000,
          -172, 104, 750, "RL Zoo; sd and N of episodes", least=-195),
+    Band("pendulum", ("td3-published", "ddpg-published"), 20_000, -152, 92, 750,
+         "RL Zoo; sd and N of episodes", least=-175),
     Band("halfcheetah", _SAC, 100_000, 6156, 700, 10, "Lee et al. 2025"),
     Band("halfcheetah", _SAC, 300_000, 8593, 964, 10, "Lee et al. 2025"),
+    Band("halfcheetah", ("crossq-published",), 100_000, 8112, 896, 10, "Lee et al. 2025"),
     Band("halfcheetah", ("ppo-mujoco",), 1_000_000, 1443, 46, 3,
          "Huang et al. 2022, in training", mode="sampled"),
     Band("halfcheetah", ("ppo-mujoco-beta",), 1_000_000, 2455, 824, 3,
          "the specified study's best cell, in training", mode="sampled", least=1500),
+    Band("hopper", ("ppo-mujoco",), 1_000_000, 2383, 272, 3,
+         "Huang et al. 2022, in training", mode="sampled"),
+    # Of a million steps; 1000 is what balances to the end.
+    Band("inverted_pendulum", ("ppo-mujoco",), 100_000, 1000, 0, 10, "Weng et al. 2022",
+         least=950),
 )  # fmt: skip
 
 
@@ -80,10 +90,8 @@ def table(records: Sequence[Record], peers: Sequence[dict[str, str]] = ()) -> st
         "environment", "preset", "env steps", "n", "J(0) by seed", "mean +- sd", "published",
         "compared", "accepted from", "",
     )  # fmt: skip
-    lines = [header, ("---",) * len(header)]
-    lines += [_line(cell) for cell in group_cells(records)]
-    lines += peer_lines(peers)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lines = [_line(cell) for cell in group_cells(records)]
+    return markdown(header, lines + peer_lines(peers))
 
 
 def _line(cell: Cell) -> tuple[str, ...]:
@@ -191,8 +199,7 @@ def read_peers() -> list[dict[str, str]]:
 
 def updated(text: str) -> str:
     """The page's text with a fresh table."""
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{table(read_kept(), read_peers())}\n{END}{rest.split(END)[1]}"
+    return with_table(text, "bands", table(read_kept(), read_peers()))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

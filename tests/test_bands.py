@@ -24,7 +24,7 @@ def test_means_are_accepted_from_two_standard_errors_below_on():
 
 
 def test_presets_are_compared_with_what_trained_as_they_do():
-    assert band_of("halfcheetah", "sac-half@num_variations=1", 100_000) == BANDS[2]
+    assert band_of("halfcheetah", "sac-half@num_variations=1", 100_000) == BANDS[3]
     assert band_of("halfcheetah", "sac-half", 100_000) is None
     assert band_of("halfcheetah", "sac-published", 200_000) is None
     beta = band_of("halfcheetah", "ppo-mujoco-beta", 1_000_000)

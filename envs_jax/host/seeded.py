@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from jaxgen.system.errors import BadInput
 from jaxgen.types import EnvSpec, HostStep
 
 
@@ -51,6 +50,10 @@ class Worlds(Protocol):
 
         What a simulation shows that ended, and was not started anew, is undefined.
         """
+        ...
+
+    def render(self, sim: int) -> np.ndarray:
+        """Draw a simulation, RGB uint8 ``[H, W, 3]``; ValueError: it cannot be drawn."""
         ...
 
     def get(self, sims: slice) -> dict[str, np.ndarray]:
@@ -248,11 +251,8 @@ class SeededEpisodes:
         return _seen(self._spec, self._sims)
 
     def render(self, slot: int) -> np.ndarray:
-        """Draw what a slot shows, RGB uint8 ``[H, W, 3]``; BadInput: nothing can."""
-        draw = getattr(self._sims, "render", None)
-        if draw is None:
-            raise BadInput(f"{self._spec.name} cannot be drawn: its simulations have no render")
-        return draw(slot)
+        """Draw what a slot shows, RGB uint8 ``[H, W, 3]``."""
+        return self._sims.render(slot)
 
     def step(self, action: np.ndarray) -> HostStep:
         """Step all slots."""

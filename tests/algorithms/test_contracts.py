@@ -19,7 +19,7 @@ from jaxgen.nn.random import random_words
 from jaxgen.study.cards import ALGORITHM_CARDS, ENVIRONMENT_CARDS
 from jaxgen.study.cards.base import Observed
 from jaxgen.study.config import Config
-from jaxgen.study.presets import algorithm_names, preset, setups_of
+from jaxgen.study.presets import algorithm_card, algorithm_names, preset, setups_of
 from jaxgen.study.programs import program_key
 from jaxgen.techniques import COMPONENTS, SUITES, Rule, canonical_name, make_technique
 from jaxgen.training.program import Lanes, stack_lanes
@@ -58,10 +58,15 @@ TECHNIQUES = all_techniques()
 
 
 def make(name: str) -> Algorithm:
-    return ALGORITHMS[name](tiny_config(name), make_technique("gar+reg"), probe_task(name).spec)
+    config = tiny_config(name)
+    return ALGORITHMS[config.algorithm](config, make_technique("gar+reg"), probe_task(name).spec)
 
 
-@pytest.fixture(params=sorted(ALGORITHMS))
+VARIANTS = ["crossq", pytest.param("ddpg", marks=pytest.mark.slow)]
+"""Named presets that learn in another way than their algorithm."""
+
+
+@pytest.fixture(params=[*sorted(ALGORITHMS), *VARIANTS])
 def name(request) -> str:
     return request.param
 
@@ -92,7 +97,7 @@ def abstract_iteration(name: str, technique: str, task: Any) -> Iteration:
     rollout_shapes = []
 
     def run(lane, key):
-        algorithm = ALGORITHMS[name](lane.config, lane.technique, task.spec)
+        algorithm = ALGORITHMS[lane.config.algorithm](lane.config, lane.technique, task.spec)
         rollout_shapes.append(algorithm.shape)
         params = task.training_params(key, lane.technique.levels)
         state = algorithm.init(key)
@@ -188,7 +193,8 @@ def test_an_algorithm_of_traced_floats_does_not_leak_them(name):
     """Built while tracing, from a configuration whose floats are traced, it keeps none of them."""
 
     def first_actor(config):
-        algorithm = ALGORITHMS[name](config, make_technique("gar"), probe_task(name).spec)
+        technique, spec = make_technique("gar"), probe_task(name).spec
+        algorithm = ALGORITHMS[config.algorithm](config, technique, spec)
         key = jax.random.key(0)
         return algorithm.prepare(algorithm.init(key), jnp.int32(0), key)
 
@@ -216,7 +222,7 @@ def test_agreement_is_within_its_bounds(name):
     """Mean weights in [0, 1]; the mean cosine over pairs of three vectors in [-1/2, 1]."""
     metrics = reference(name).metrics
     reference_agreement, pairs = metrics["agree_ref"], metrics["agree_pair"]
-    if ALGORITHM_CARDS[name].techniques.aliases:
+    if algorithm_card(name).techniques.aliases:
         # No gradients that could agree.
         assert np.isnan(reference_agreement).all()
         return
@@ -236,6 +242,7 @@ def test_decay_is_what_tells_reg_from_its_arm(name):
         assert (params[plain] != params[with_decay]).any()
 
 
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
 def test_every_preset_builds_for_the_probe(name):
     """Each configuration that is registered under the name, and each named preset of it."""
     names = [name, *ALGORITHM_CARDS[name].variants]

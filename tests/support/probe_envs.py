@@ -19,7 +19,7 @@ import numpy as np
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.study.config import Config, replace
-from jaxgen.study.presets import preset, setups_of
+from jaxgen.study.presets import base_algorithm, preset, setups_of
 from jaxgen.techniques import SUITES, Technique, make_technique
 from jaxgen.training.device import make_device_program
 from jaxgen.training.program import Carry, Lanes, Program, stack_lanes
@@ -180,7 +180,8 @@ PROBES = {
 
 def takes_box_alone(algorithm: str) -> bool:
     """Whether an algorithm refuses actions that are numbered."""
-    return "pendulum" in setups_of(algorithm) and "cartpole" not in setups_of(algorithm)
+    setups = setups_of(base_algorithm(algorithm))
+    return "pendulum" in setups and "cartpole" not in setups
 
 
 def probe_task(algorithm: str, *tables: Table) -> ProbeTask:
@@ -244,7 +245,8 @@ here is as small itself."""
 def tiny_config(algorithm: str, **overrides: Any) -> Any:
     """A checked configuration for probes."""
     environment = "pendulum" if takes_box_alone(algorithm) else "cartpole"
-    config: Config = replace(preset(algorithm, environment), TINY.get(algorithm, {}) | overrides)
+    changes = TINY.get(base_algorithm(algorithm), {}) | overrides
+    config: Config = replace(preset(algorithm, environment), changes)
     config.validate()
     return config
 
@@ -293,7 +295,7 @@ def traced(algorithm: str, num_devices: int = 2, chunk: int = CHUNK) -> Traced:
 
     def make_algorithm(config, technique, spec):
         counts[0] += 1
-        return ALGORITHMS[algorithm](config, technique, spec)
+        return ALGORITHMS[config.algorithm](config, technique, spec)
 
     devices = jax.local_devices()[:num_devices]
     program = make_device_program(task, make_algorithm, chunk=chunk, devices=devices)
