@@ -272,7 +272,7 @@ def test_without_this_mujoco_all_else_is_checked(capsys, tmp_path, monkeypatch, 
     monkeypatch.setattr(mujoco_engine, "installed", lambda: found)
     assert main(["doctor", "--out", str(tmp_path)]) == 0
     remedy = f'{what}: pip install "mujoco==3.17.0"'
-    assert f"WARNING  HalfCheetah is not available; {remedy}" in lines_of(capsys)
+    assert f"WARNING  MuJoCo's robots are not available; {remedy}" in lines_of(capsys)
     for name in ("halfcheetah", "HalfCheetah-v5"):
         assert_refused(
             capsys, ["levels", name], f"environment {name!r} cannot be played: {remedy}"

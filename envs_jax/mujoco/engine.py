@@ -89,9 +89,12 @@ class Bodies(ABC):
     """Those of the last step, float64 ``[S, nu]``."""
     outputs: Mapping[str, np.ndarray]
     """Other fields of the engine's data by name, ``[S, ...]``, as the last evaluation left them."""
+    masses: np.ndarray
+    """Those of the bodies, float64 ``[S, nbody]``."""
 
     def __init__(self, name: str, model: Any, num: int, factors: tuple[str, ...]):
         self.model, self.levels = model, np.zeros(num, np.float32)
+        self.masses = np.tile(model.body_mass, (num, 1))
         self._name, self._factors = name, factors
 
     def set_levels(self, sims: np.ndarray, levels: np.ndarray) -> None:
@@ -102,6 +105,9 @@ class Bodies(ABC):
         if len(sims):
             self._enter(sims, levels)
             self.levels[sims] = levels
+            for field, values in shifted(self.model, self._factors, levels):
+                if field == "body_mass":
+                    self.masses[sims] = values
 
     @abstractmethod
     def _enter(self, sims: np.ndarray, levels: np.ndarray) -> None:
@@ -118,10 +124,6 @@ class Bodies(ABC):
         Raises:
           ValueError: the engine gave up.
         """
-
-    @abstractmethod
-    def masses(self) -> np.ndarray:
-        """Masses of the bodies of all simulations, float64 ``[S, nbody]``."""
 
     @abstractmethod
     def get(self, sims: slice) -> dict[str, np.ndarray]:
@@ -171,11 +173,6 @@ class Batched(Bodies):
         self.controls[:] = controls
         self._call(self._batch.step, nstep=num_steps)
 
-    def masses(self) -> np.ndarray:
-        """See `Bodies`."""
-        usual = np.tile(self.model.body_mass, (len(self.levels), 1))
-        return self._worlds.get("body_mass", usual)
-
     def get(self, sims: slice) -> dict[str, np.ndarray]:
         """See `Bodies`."""
         return {"engine": self._batch.state[sims].copy(), "levels": self.levels[sims].copy()}
@@ -216,7 +213,8 @@ class Pooled(Bodies):
         }
         self.qpos, self.qvel = self._copied["qpos"], self._copied["qvel"]
         self.outputs = {field: self._copied[field] for field in outputs}
-        self._threads = ThreadPoolExecutor(min(num_threads(), num))
+        self._num_threads = min(num_threads(), num)
+        self._threads = ThreadPoolExecutor(self._num_threads)
 
     def _enter(self, sims: np.ndarray, levels: np.ndarray) -> None:
         for sim, level in zip(sims, levels):
@@ -239,7 +237,7 @@ class Pooled(Bodies):
     def step(self, controls: np.ndarray, num_steps: int) -> None:
         """See `Bodies`."""
         self.controls[:] = controls
-        parts = np.array_split(np.arange(len(self._data)), self._threads._max_workers)
+        parts = np.array_split(np.arange(len(self._data)), self._num_threads)
         list(self._threads.map(lambda sims: self._advance(sims, num_steps), parts))
 
     def _advance(self, sims: np.ndarray, num_steps: int) -> None:
@@ -259,10 +257,6 @@ class Pooled(Bodies):
     def _copy(self, sim: int) -> None:
         for field, values in self._copied.items():
             values[sim] = getattr(self._data[sim], field)
-
-    def masses(self) -> np.ndarray:
-        """See `Bodies`."""
-        return np.stack([model.body_mass for model in self._world])
 
     def get(self, sims: slice) -> dict[str, np.ndarray]:
         """See `Bodies`."""

@@ -289,7 +289,7 @@ def check_procgen(games: Games) -> Iterator[Finding]:
 def check_mujoco(missing: Callable[[], str | None]) -> Iterator[Finding]:
     """Its version is the one whose numbers are known."""
     if what := missing():
-        yield Finding("WARNING", "HalfCheetah is not available", what)
+        yield Finding("WARNING", "MuJoCo's robots are not available", what)
     else:
         yield Finding("OK", f"mujoco {_version('mujoco')}")
 

@@ -90,7 +90,7 @@ def humanoid_seen(bodies: Bodies, options: Options) -> np.ndarray:
 
 def _mass_centres(bodies: Bodies) -> np.ndarray:
     """Along x, float64 ``[S]``; each by the product that Gymnasium takes."""
-    pairs = zip(bodies.masses(), bodies.outputs["xipos"])
+    pairs = zip(bodies.masses, bodies.outputs["xipos"])
     return np.array([np.einsum("b,bj->j", mass, place)[0] / mass.sum() for mass, place in pairs])
 
 
