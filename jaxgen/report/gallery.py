@@ -10,6 +10,7 @@ import itertools
 import os
 import subprocess
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -186,8 +187,10 @@ def write_mp4(path: Path, clips: Sequence[Film]) -> None:
         # Its own writer leaves a pipe open, and gives up after some seconds.
         with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
             assert process.stdin is not None
-            for clip in clips:
-                for frame in (*clip.frames, *clip.frames[-1:] * (FPS - 1)):
+            frames = (f for clip in clips for f in (*clip.frames, *clip.frames[-1:] * (FPS - 1)))
+            # Where it gave up, its exit code says so.
+            with suppress(BrokenPipeError):
+                for frame in frames:
                     image = frame.convert("RGB").crop((0, 0, width, height))
                     process.stdin.write(image.tobytes())
         if process.returncode:

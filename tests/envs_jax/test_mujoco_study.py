@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -157,36 +158,48 @@ import sys
 sys.path.insert(0, {str(ROOT / "experiments")!r})
 import matrix
 from envs_jax.mujoco import robots as mujoco_robots
-robot = mujoco_robots.ROBOTS["halfcheetah"]
-mujoco_robots.ROBOTS["halfcheetah"] = robot._replace(max_episode_steps=40)
+for name, robot in mujoco_robots.ROBOTS.items():
+    mujoco_robots.ROBOTS[name] = robot._replace(max_episode_steps=40)
 sys.exit(matrix.main(sys.argv[1:]))
 """
 
 
-def study_in_a_process(root: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """SAC with replays that are full, in episodes of 40 steps."""
+def study_in_a_process(
+    root: Path, environment: str, algorithm: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """A small study with replays that are full, in episodes of 40 steps at most."""
     words = (
-        "--env halfcheetah --algo sac --technique baseline gar --seeds 0 1 --total-steps 6000 "
+        f"--env {environment} --algo {algorithm} --technique baseline gar --seeds 0 1 "
+        "--total-steps 6000 "
         "--set hidden=16x16 batch_size=24 replay_ratio=24 buffer_size=900 learning_starts=300 "
         f"--eval-episodes 2 --checkpoint-seconds 0 --no-plots --quiet --out {root}"
     )
     return subprocess.run(
         [sys.executable, "-c", SCRIPT, *words.split()], capture_output=True, text=True,
-        env=os.environ | variables, cwd=ROOT, timeout=600,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "tests" / "support")} | variables, cwd=ROOT,
+        timeout=600,
     )  # fmt: skip
 
 
 @pytest.mark.slow
-def test_killed_in_a_checkpoint_and_run_again(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("environment", "algorithm"),
+    [
+        ("halfcheetah", "sac"), ("ant", "td3"), ("hopper", "crossq"),
+        ("gymnasium:toy_gymnasium:toys/Slide-v0", "ddpg"),
+    ],
+)  # fmt: skip
+def test_killed_in_a_checkpoint_and_run_again(tmp_path: Path, environment: str, algorithm: str):
     """SIGKILL between the two renames of the third checkpoint, with replays, engine and all; the
     second is what goes on, to the same files."""
-    pytest.importorskip("mujoco")
-    whole = study_in_a_process(tmp_path / "whole")
+    pytest.importorskip("gymnasium" if ":" in environment else "mujoco")
+    study = partial(study_in_a_process, environment=environment, algorithm=algorithm)
+    whole = study(tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     point = {faults.VARIABLE: "checkpoint.moved:3"}
-    killed = study_in_a_process(tmp_path / "killed", **point)
+    killed = study(tmp_path / "killed", **point)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    again = study_in_a_process(tmp_path / "killed")
+    again = study(tmp_path / "killed")
     assert again.returncode == 0, again.stderr
     assert ": going on from iteration 200 of 2000" in again.stdout
     assert results_of(tmp_path / "killed") == results_of(tmp_path / "whole") != {}
