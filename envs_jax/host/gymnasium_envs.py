@@ -139,7 +139,9 @@ def _ends(
     id: str, env: gymnasium.Env, name: str, ends: Sequence[float]
 ) -> tuple[float, float]:
     """The values of an attribute at levels 0 and 1, checked."""
-    attributes = vars(env.unwrapped)
+    # Those of the class count as well: what is set on the object hides them.
+    kinds = [vars(kind) for kind in reversed(type(env.unwrapped).__mro__)]
+    attributes = {key: each[key] for each in (*kinds, vars(env.unwrapped)) for key in each}
     allowed = sorted(key for key, value in attributes.items() if _is_number(value))
     if name not in allowed:
         given = f" is {attributes[name]!r}, no number" if name in attributes else " does not exist"
