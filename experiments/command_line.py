@@ -256,6 +256,9 @@ def _named(args: argparse.Namespace) -> list[str]:
             "both, as in --env gymnax:Acrobot-v1 --vary link_mass_1=1:1.5"
         )
     of_robots, of_others = _task_options(args.task, robots, others)
+    if worlds or others:
+        # Their libraries import JAX.
+        configure(args)
     cards = {name: gymnax.varied(name, vary, args.reference) for name in worlds}
     limit = of_others.pop("max_episode_steps", None)
     cards |= {

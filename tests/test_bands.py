@@ -87,7 +87,7 @@ def test_peers_are_held_to_the_same_band(monkeypatch):
 def test_rows_of_a_folder_take_the_place_of_the_same_runs(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bands, "ROWS", tmp_path / "continuous" / "results.csv.gz")
     monkeypatch.setattr(bands, "PAGE", tmp_path / "page.md")
-    bands.PAGE.write_text(f"<!-- bands: begin -->\n<!-- bands: end -->\n")
+    bands.PAGE.write_text("<!-- bands: begin -->\n<!-- bands: end -->\n")
     store = bands.open_store(tmp_path / "results")
     for height in (0.5, 0.6):
         for seed in (0, 1):
