@@ -10,7 +10,7 @@ import pytest
 from envs_jax import make_task
 from envs_jax.cards import gymnasium as cards
 from envs_jax.cards.gymnasium import PREFIX, id_of, registry_name_of, varied
-from experiments import matrix
+from experiments import command_line, matrix
 from experiments.command_line import parse, study_of
 from jaxgen.evaluation.host_episodes import make_host_episodes, play
 from jaxgen.evaluation.policy import Acting
@@ -308,6 +308,17 @@ COMMAND = ["--env", "gymnasium:toys/Slide-v0", "--algo", "ppo", "--technique", "
 def test_a_command_that_cannot_be_is_refused_in_one_line(capsys, words, message, tmp_path):
     words = [*COMMAND, *words, "--out", str(tmp_path), "--quick"]
     refused(matrix.main, "matrix.py", words, capsys, message)
+
+
+def test_jax_is_set_up_before_a_library_imports_it(monkeypatch):
+    """How many devices there are, and what XLA prints, is decided as JAX is imported."""
+    calls, varied = [], command_line.gymnasium.varied
+    monkeypatch.setattr(command_line, "configure", lambda args: calls.append("configure"))
+    monkeypatch.setattr(
+        command_line.gymnasium, "varied", lambda *args: calls.append("varied") or varied(*args)
+    )
+    study_of(parse(study_words()))
+    assert calls == ["configure", "varied"]
 
 
 def study_words(*others: str) -> list[str]:
