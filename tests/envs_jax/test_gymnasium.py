@@ -122,11 +122,11 @@ def test_a_lane_goes_on_alone():
     words = np.arange(8, dtype=np.uint32).reshape(2, 4)
     env, other = (task.training(words, np.zeros((2, 1)), 2, 2) for _ in range(2))
     actions = actions_for(task, 30, *env.shape)
-    for action in actions[:10]:
-        env.step(action), other.step(action)
-    state = env.get_state(1)
-    for action in actions[10:20]:
-        env.step(action), other.step(action)
+    for number, action in enumerate(actions[:20]):
+        if number == 10:
+            state = env.get_state(1)
+        env.step(action)
+        other.step(action)
     env.set_state(state, 1)
     for action in actions[20:]:
         ours, theirs = env.step(action), other.step(action)
