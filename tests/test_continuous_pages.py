@@ -54,6 +54,12 @@ def test_a_curve_beside_what_is_reported():
     np.testing.assert_allclose(drawn.get_xydata(), [[0.1, 3], [0.5, value]])
 
 
+def test_the_page_has_the_table_of_the_curve_that_is_kept():
+    text, kept = curve.PAGE.read_text(), curve.read_curve()
+    assert with_table(text, "specified run", curve.table(kept)) == text
+    assert f"At 100,000 steps this seed returns {kept[100_000]:,.0f}" in text
+
+
 def test_the_curve_of_a_folder_is_kept(tmp_path, monkeypatch):
     """Of one run its points; a folder of two is refused."""
     monkeypatch.setattr(curve, "CURVE", tmp_path / "curve.csv")
