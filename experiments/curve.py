@@ -33,7 +33,7 @@ PICTURE = HERE / "images" / "specified_run.png"
 
 
 class Beside(NamedTuple):
-    """What others report after so many env steps."""
+    """Returns that others report after so many env steps."""
 
     specified: float
     """One seed."""

@@ -1,4 +1,4 @@
-"""On its feet or on its back: how trained cheetahs run, by the noise of their starts in training.
+"""Cheetahs on their feet or on their back, by the noise of their starts in training.
 
     python experiments/posture.py                         the table of the rows that are kept
     python experiments/posture.py RESULTS [RESULTS ...]   play the agents of these folders first

@@ -23,7 +23,7 @@ from jaxgen.types import Discrete, EnvSpec, EpisodeKinds
 
 
 class Facts(NamedTuple):
-    """What is known of an environment once it was made."""
+    """Facts of an environment that was made."""
 
     spec: EnvSpec
     reward_threshold: float | None
@@ -104,7 +104,7 @@ def describe_level(task: GymnasiumTask, level: float, num_episodes: int) -> str:
 
 
 def facts_of(id: str, env: gymnasium.Env) -> Facts:
-    """What is known of an environment; ValueError: it cannot be used."""
+    """Facts of an environment; ValueError: it cannot be used."""
     limit = env.spec.max_episode_steps if env.spec else None
     if limit is None:
         raise ValueError(

@@ -26,7 +26,7 @@ LOWEST = 10.0
 
 
 class View(NamedTuple):
-    """Where a robot is seen from."""
+    """A place to see a robot from."""
 
     width: float
     """Metres that a picture shows."""
@@ -92,8 +92,7 @@ class Painter:
         image = Image.new("RGB", (FINER * WIDTH, FINER * HEIGHT), SKY)
         draw, middle = ImageDraw.Draw(image), self._middle()
         self._draw_ground(draw, middle)
-        places, depths = self._project(self._data.geom_xpos, middle)
-        del places
+        depths = self._project(self._data.geom_xpos, middle)[1]
         for geom in np.argsort(-depths, kind="stable"):
             self._draw_geom(draw, int(geom), middle)
         return np.asarray(image.resize((WIDTH, HEIGHT), Image.Resampling.BOX))

@@ -25,7 +25,7 @@ Keep = Callable[[Image], Any]
 
 
 class Shots(NamedTuple):
-    """What is filmed."""
+    """The choice of what is filmed."""
 
     keep: Keep
     episodes: frozenset[int] | None = None

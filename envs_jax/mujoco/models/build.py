@@ -32,7 +32,7 @@ class Part(NamedTuple):
 
 
 class Motor(NamedTuple):
-    """What turns or moves a joint."""
+    """A motor that turns or moves a joint."""
 
     joint: str
     gear: float

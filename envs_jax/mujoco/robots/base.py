@@ -1,4 +1,4 @@
-"""What tells one robot from another, and parts that several have."""
+"""The record that tells one robot from another, and parts that several have."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ Start = tuple[np.ndarray, np.ndarray]
 
 
 class Step(NamedTuple):
-    """What a step of the task pays, of all simulations."""
+    """Pay and ends of a step of the task, of all simulations."""
 
     reward: np.ndarray
     """float64 ``[S]``."""

@@ -50,7 +50,7 @@ def hop(bodies: Bodies, action: np.ndarray, options: Options) -> Step:
 
 
 def walk(bodies: Bodies, action: np.ndarray, options: Options) -> Step:
-    """As Hopper's, with other bounds of height and angle."""
+    """Hopper's, with other bounds of height and angle."""
     speed = speed_of_step(bodies, action, options)
     alive = between(bodies.qpos[:, 1], 0.8, 2.0) & between(bodies.qpos[:, 2], -1.0, 1.0)
     return _upright(alive, speed, action, options)

@@ -1,4 +1,4 @@
-"""What the configurations of all algorithms share, and checks of their fields."""
+"""Fields that the configurations of all algorithms share, and checks of fields."""
 
 import dataclasses
 import math
