@@ -15,6 +15,7 @@ import numpy as np
 
 from envs_jax.base import Environment, ParameterTask, check_levels
 from envs_jax.spaces import actions_of, numbers_of
+from envs_jax.varying import checked_ends, values_at
 from jaxgen.types import Array, EnvSpec, PyTree
 
 DERIVED = {
@@ -121,20 +122,11 @@ class GymnaxTask(ParameterTask):
     def _at(self, params: PyTree, levels: Any) -> PyTree:
         """Parameters at levels ``[*S]``, leaves ``[*S, ...]``."""
         levels = check_levels(levels)
-        values = {
-            name: low + (high - low) * levels for name, (low, high) in self.vary.items()
-        }
+        values = values_at(self.vary, levels)
         fixed = jax.tree.map(
             lambda leaf: jnp.broadcast_to(leaf, (*levels.shape, *np.shape(leaf))), params
         )
         return fixed.replace(**values)
-
-
-def describe_level(task: GymnaxTask, level: float, num_episodes: int) -> str:
-    """Values of the parameters that vary."""
-    del num_episodes
-    texts = (f"{name} {low + (high - low) * level:.4g}" for name, (low, high) in task.vary.items())
-    return ", ".join(texts) or "as it is"
 
 
 def _make(id: str) -> tuple[Any, Any]:
@@ -158,10 +150,7 @@ def _ends(id: str, params: Any, name: str, ends: Sequence[float]) -> tuple[float
         )
     if name not in allowed:
         raise ValueError(f"{id} has no parameter {name!r} to vary; use one of {', '.join(allowed)}")
-    low, high = map(float, ends)
-    if not np.isfinite([low, high]).all() or low == high:
-        raise ValueError(f"{id}: {name} = {low:g}:{high:g} varies nothing; use two finite numbers")
-    return low, high
+    return checked_ends(id, name, ends)
 
 
 def _flat(obs: Any) -> Array:

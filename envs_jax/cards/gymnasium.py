@@ -93,7 +93,7 @@ def _card(
             make="envs_jax.host.gymnasium_envs:GymnasiumTask", fixed={"id": id},
             options={"vary": {}, "reference": None, "max_episode_steps": None, "make": {}},
             observed=Observed.IMAGES if image else Observed.NUMBERS,
-            describe="envs_jax.host.gymnasium_envs:describe_level", missing=missing,
+            describe="envs_jax.varying:describe_level", missing=missing,
         ),
         limits=Limits(
             episodes=100, curve_episodes=10, quick_episodes=2, knows_ceiling=False, can_probe=False

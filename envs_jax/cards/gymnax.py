@@ -29,7 +29,7 @@ def card(name: str) -> EnvironmentCard:
         task=TaskCard(
             make="envs_jax.gymnax_envs:GymnaxTask", fixed={"id": id},
             options={"vary": {}, "reference": None},
-            describe="envs_jax.gymnax_envs:describe_level",
+            describe="envs_jax.varying:describe_level",
         ),
         limits=Limits(knows_ceiling=False),
         setups={

@@ -19,6 +19,7 @@ from envs_jax.cards.gymnasium import registry_name_of
 from envs_jax.host.bridge import CallbackBridge
 from envs_jax.host.seeded import Outcome, SeededEpisodes, SeededVecEnv
 from envs_jax.spaces import actions_of, image_or_numbers
+from envs_jax.varying import checked_ends, values_at
 from jaxgen.types import Discrete, EnvSpec, EpisodeKinds
 
 
@@ -96,13 +97,6 @@ class GymnasiumTask:
         return EpisodeKinds(("episode",), index, low, high)
 
 
-def describe_level(task: GymnasiumTask, level: float, num_episodes: int) -> str:
-    """Values of the attributes that vary."""
-    del num_episodes
-    texts = (f"{name} {low + (high - low) * level:.4g}" for name, (low, high) in task.vary.items())
-    return ", ".join(texts) or "as it is"
-
-
 def facts_of(id: str, env: gymnasium.Env) -> Facts:
     """Facts of an environment; ValueError: it cannot be used."""
     limit = env.spec.max_episode_steps if env.spec else None
@@ -148,10 +142,7 @@ def _ends(
         raise ValueError(
             f"{id}: the attribute {name!r}{given}; use one of {', '.join(allowed) or '(none)'}"
         )
-    low, high = map(float, ends)
-    if not np.isfinite([low, high]).all() or low == high:
-        raise ValueError(f"{id}: {name} = {low:g}:{high:g} varies nothing; use two finite numbers")
-    return low, high
+    return checked_ends(id, name, ends)
 
 
 def _is_number(value: Any) -> bool:
@@ -199,8 +190,8 @@ class GymnasiumWorlds:
             self._ended[sim] = self._cut[sim] = False
 
     def _start(self, env: gymnasium.Env, seed: int, level: float) -> Any:
-        for name, (low, high) in self._task.vary.items():
-            setattr(env.unwrapped, name, low + (high - low) * level)
+        for name, value in values_at(self._task.vary, level).items():
+            setattr(env.unwrapped, name, value)
         return env.reset(seed=seed)[0]
 
     def observe(self) -> np.ndarray:

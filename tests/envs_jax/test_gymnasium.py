@@ -10,6 +10,7 @@ import pytest
 from envs_jax import make_task
 from envs_jax.cards import gymnasium as cards
 from envs_jax.cards.gymnasium import PREFIX, id_of, registry_name_of, varied
+from envs_jax.varying import describe_level
 from experiments import command_line, matrix
 from experiments.command_line import parse, study_of
 from jaxgen.evaluation.host_episodes import make_host_episodes, play
@@ -21,7 +22,7 @@ from small_runs import refused, run
 
 gymnasium = pytest.importorskip("gymnasium")
 toys = pytest.importorskip("toy_gymnasium")
-from envs_jax.host.gymnasium_envs import GymnasiumTask, describe_level  # noqa: E402
+from envs_jax.host.gymnasium_envs import GymnasiumTask  # noqa: E402
 
 LEVELS = np.array([[0.0, 1.0]], np.float32)
 WORDS = np.arange(4, dtype=np.uint32)[None]

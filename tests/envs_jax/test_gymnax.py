@@ -10,7 +10,8 @@ import pytest
 
 from envs_jax import make_task
 from envs_jax.cards.gymnax import PREFIX, varied
-from envs_jax.gymnax_envs import DERIVED, GymnaxTask, describe_level
+from envs_jax.gymnax_envs import DERIVED, GymnaxTask
+from envs_jax.varying import describe_level
 from experiments import matrix
 from experiments.command_line import parse, study_of
 from jaxgen.evaluation.saving import load_agent
