@@ -6,7 +6,7 @@ per environment step) is explicit and does not change with the number of environ
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import chex
 import jax
@@ -16,9 +16,26 @@ from jaxgen.algorithms import image_replay, replay
 from jaxgen.algorithms.base import Update
 from jaxgen.algorithms.learner import mean_metrics, update_keys
 from jaxgen.algorithms.replay import Replay
+from jaxgen.nn.networks import Variables
 from jaxgen.study.config import OffPolicyConfig
 from jaxgen.system.errors import BadInput
 from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
+
+
+class Actor(NamedTuple):
+    """The behaviour policy of an iteration, of actions in a Box."""
+
+    variables: Variables
+    explores: Array
+    """Whether actions are uniform, as nothing is learned yet."""
+
+
+class Judged(NamedTuple):
+    """Arguments of the critics' loss; leaves ``[V, B, ...]``."""
+
+    obs: Array
+    action: Array
+    target: Array
 
 
 class Learn(Protocol):

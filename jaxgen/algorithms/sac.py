@@ -19,6 +19,7 @@ from jaxgen.algorithms import off_policy
 from jaxgen.algorithms.base import Algorithm, RolloutShape, box_actions
 from jaxgen.algorithms.gradients import Combined
 from jaxgen.algorithms.learner import Adam, Learner, Optimizer, decay_of
+from jaxgen.algorithms.off_policy import Actor, Judged
 from jaxgen.nn import networks
 from jaxgen.nn.distributions import Head, TanhNormal, policy_of, squashed
 from jaxgen.nn.layers import ACTIVATIONS
@@ -45,22 +46,6 @@ class State(NamedTuple):
     """Its logarithm, float32 ``[1]``."""
     ring: PyTree
     """Transitions as the replay keeps them, leaves ``[V, ring size, ...]``."""
-
-
-class Actor(NamedTuple):
-    """The behaviour policy of an iteration."""
-
-    variables: Variables
-    explores: Array
-    """Whether actions are uniform, as nothing is learned yet."""
-
-
-class Judged(NamedTuple):
-    """Arguments of the critics' loss; leaves ``[V, B, ...]``."""
-
-    obs: Array
-    action: Array
-    target: Array
 
 
 class Followed(NamedTuple):

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxgen.algorithms import off_policy
 from jaxgen.algorithms.base import Algorithm, RolloutShape, box_actions
 from jaxgen.algorithms.learner import Adam, Learner, Optimizer, decay_of
+from jaxgen.algorithms.off_policy import Actor, Judged
 from jaxgen.nn import networks
 from jaxgen.nn.distributions import Head, Point, pointed
 from jaxgen.nn.layers import ACTIVATIONS
@@ -41,22 +42,6 @@ class State(NamedTuple):
     """Vector of the target critics, float32 ``[D]``."""
     ring: PyTree
     """Transitions as the replay keeps them, leaves ``[V, ring size, ...]``."""
-
-
-class Actor(NamedTuple):
-    """The behaviour policy of an iteration."""
-
-    variables: Variables
-    explores: Array
-    """Whether actions are uniform, as nothing is learned yet."""
-
-
-class Judged(NamedTuple):
-    """Arguments of the critics' loss; leaves ``[V, B, ...]``."""
-
-    obs: Array
-    action: Array
-    target: Array
 
 
 class Parts(NamedTuple):

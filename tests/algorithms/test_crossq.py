@@ -13,26 +13,20 @@ from jaxgen.algorithms.base import Algorithm
 from jaxgen.study.config import replace
 from jaxgen.study.presets import preset
 from jaxgen.techniques import make_technique
-from jaxgen.training.program import stack_lanes
 from jaxgen.types import Transition
 from probe_envs import (
     MATCH,
-    NUM_LANES,
+    ONE_UPDATE,
     PROBES,
     ProbeTask,
     compiled,
     look,
-    single,
-    start,
+    states_after,
     tiny_config,
-    traced,
-    train,
 )
 
 SPEC = ProbeTask(MATCH, box=True).spec
 CROSSQ = {"critic_norm": "batch", "policy_delay": 3}
-ONE_UPDATE = {"batch_size": 24, "replay_ratio": 1, "learning_starts": 0}
-"""24 env steps in an iteration and 24 sampled transitions: one update."""
 EPSILON = 1e-5
 
 
@@ -171,13 +165,7 @@ NAMES = list(PROBES)
 @cache
 def probed() -> Any:
     """The states of a lane per probe after training."""
-    config = tiny_config("sac", **CROSSQ)
-    arms = [(config, single(number)) for number in range(len(NAMES))]
-    arms += [arms[0]] * (NUM_LANES - len(arms))
-    program, lanes = traced("sac").program, stack_lanes(arms, list(range(NUM_LANES)))
-    content, first = start(program, lanes)
-    carry, _ = train(program, lanes, first, content, range(0, NUM_ITERATIONS + 1, 50))
-    return carry.state
+    return states_after(tiny_config("sac", **CROSSQ), NUM_ITERATIONS)
 
 
 def outputs(name: str, state: int) -> Any:

@@ -10,29 +10,27 @@ import pytest
 
 from jaxgen.algorithms import sac
 from jaxgen.algorithms.base import Algorithm
+from jaxgen.algorithms.off_policy import Judged
 from jaxgen.nn.random import normal_of
 from jaxgen.study.config import replace
 from jaxgen.study.presets import preset
 from jaxgen.techniques import make_technique
-from jaxgen.training.program import stack_lanes
 from jaxgen.types import Transition
 from probe_envs import (
     MATCH,
-    NUM_LANES,
+    ONE_UPDATE,
     PROBES,
     ProbeTask,
     compiled,
     look,
-    single,
-    start,
+    states_after,
     tiny_config,
-    traced,
-    train,
+)
+from probe_envs import (
+    same_transitions as rollout,
 )
 
 SPEC = ProbeTask(MATCH, box=True).spec
-ONE_UPDATE = {"batch_size": 24, "replay_ratio": 1, "learning_starts": 0}
-"""24 env steps in an iteration and 24 sampled transitions: one update."""
 
 
 @cache
@@ -47,16 +45,6 @@ def make(technique: str = "baseline", **overrides: Any) -> Algorithm:
     return compiled(sac.make_sac(config, make_technique(technique), SPEC))
 
 
-def rollout(terminated: bool = False, truncated: bool = False) -> Transition:
-    """Transitions [4, 3, 2], all of them the same, so that what is sampled is known."""
-    shape = (4, 3, 2)
-    obs = np.broadcast_to(np.array([0.5, -1.0, 2.0], np.float32), (*shape, 3))
-    flags = np.full(shape, terminated), np.full(shape, truncated)
-    action = np.full((*shape, 1), 0.3, np.float32)
-    leaves: Any = (obs, action, np.full(shape, 0.25, np.float32), *flags, 1 - obs)
-    return Transition(*leaves)
-
-
 @pytest.mark.parametrize("terminated, truncated", [(False, False), (False, True), (True, False)])
 def test_target_is_the_lower_value_with_entropy(terminated, truncated):
     """r + .99 (min of both critics - temperature x log-density); the reward alone where it
@@ -66,7 +54,7 @@ def test_target_is_the_lower_value_with_entropy(terminated, truncated):
     ours = parts(initial_temperature=0.5)
     noise = jax.random.normal(jax.random.key(1), (2, *batch.action.shape))
     judged, _ = sac._batches(ours, state, batch, noise)
-    assert isinstance(judged, sac.Judged)
+    assert isinstance(judged, Judged)
     policy, critics = ours.actor.network, ours.critic.network
     outputs = policy.apply(policy.unravel(state.actor.params), batch.next_obs)
     mean, deviation = outputs[..., :1], np.exp(outputs[..., 1:])
@@ -224,12 +212,7 @@ NAMES = list(PROBES)
 @cache
 def probed() -> Any:
     """The states of a lane per probe after training."""
-    arms = [(tiny_config("sac"), single(number)) for number in range(len(NAMES))]
-    arms += [arms[0]] * (NUM_LANES - len(arms))
-    program, lanes = traced("sac").program, stack_lanes(arms, list(range(NUM_LANES)))
-    content, first = start(program, lanes)
-    carry, _ = train(program, lanes, first, content, range(0, NUM_ITERATIONS + 1, 50))
-    return carry.state
+    return states_after(tiny_config("sac"), NUM_ITERATIONS)
 
 
 def values(name: str, state: int) -> tuple[float, float]:

@@ -14,25 +14,21 @@ from jaxgen.nn.random import normal_of, random_words
 from jaxgen.study.config import replace
 from jaxgen.study.presets import preset
 from jaxgen.techniques import make_technique
-from jaxgen.training.program import stack_lanes
-from jaxgen.types import Transition
 from probe_envs import (
     MATCH,
-    NUM_LANES,
+    ONE_UPDATE,
     PROBES,
     ProbeTask,
     compiled,
     look,
-    single,
-    start,
+    states_after,
     tiny_config,
-    traced,
-    train,
+)
+from probe_envs import (
+    same_transitions as rollout,
 )
 
 SPEC = ProbeTask(MATCH, box=True).spec
-ONE_UPDATE = {"batch_size": 24, "replay_ratio": 1, "learning_starts": 0}
-"""24 env steps in an iteration and 24 sampled transitions: one update."""
 DDPG = {"num_critics": 1, "policy_delay": 1, "target_noise": 0.0}
 
 
@@ -46,16 +42,6 @@ def parts(**overrides: Any) -> td3.Parts:
 def make(technique: str = "baseline", **overrides: Any) -> Algorithm:
     config = tiny_config("td3", **overrides)
     return compiled(td3.make_td3(config, make_technique(technique), SPEC))
-
-
-def rollout(terminated: bool = False, truncated: bool = False) -> Transition:
-    """Transitions [4, 3, 2], all of them the same, so that what is sampled is known."""
-    shape = (4, 3, 2)
-    obs = np.broadcast_to(np.array([0.5, -1.0, 2.0], np.float32), (*shape, 3))
-    flags = np.full(shape, terminated), np.full(shape, truncated)
-    action = np.full((*shape, 1), 0.3, np.float32)
-    leaves: Any = (obs, action, np.full(shape, 0.25, np.float32), *flags, 1 - obs)
-    return Transition(*leaves)
 
 
 def updated(algorithm: Algorithm, number: int, varied: Any = None) -> tuple[Any, Any, Any]:
@@ -201,13 +187,8 @@ NAMES = list(PROBES)
 @cache
 def probed(kind: str) -> Any:
     """The states of a lane per probe after training."""
-    config = tiny_config("td3", **({} if kind == "td3" else DDPG))
-    arms = [(config, single(number)) for number in range(len(NAMES))]
-    arms += [arms[0]] * (NUM_LANES - len(arms))
-    program, lanes = traced("td3").program, stack_lanes(arms, list(range(NUM_LANES)))
-    content, first = start(program, lanes)
-    carry, _ = train(program, lanes, first, content, range(0, NUM_ITERATIONS + 1, 50))
-    return carry.state
+    changes = {} if kind == "td3" else DDPG
+    return states_after(tiny_config("td3", **changes), NUM_ITERATIONS)
 
 
 def values(kind: str, name: str, state: int) -> tuple[float, float]:

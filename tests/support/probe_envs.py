@@ -23,7 +23,7 @@ from jaxgen.study.presets import base_algorithm, preset, setups_of
 from jaxgen.techniques import SUITES, Technique, make_technique
 from jaxgen.training.device import make_device_program
 from jaxgen.training.program import Carry, Lanes, Program, stack_lanes
-from jaxgen.types import Box, Discrete, EnvSpec, Numbers
+from jaxgen.types import Box, Discrete, EnvSpec, Numbers, Transition
 
 NUM_STATES, NUM_ACTIONS, NUM_FEATURES, NUM_STARTS = 6, 2, 3, 2
 MAX_STEPS = 8
@@ -329,6 +329,30 @@ def train(
         pieces.append(pick(metrics, np.s_[:, : end - begin]))
     joined = {name: np.concatenate([piece[name] for piece in pieces], 1) for name in pieces[0]}
     return jax.tree.map(np.asarray, carry), joined
+
+
+ONE_UPDATE = {"batch_size": 24, "replay_ratio": 1, "learning_starts": 0}
+"""24 env steps in an iteration and 24 sampled transitions: one update."""
+
+
+def same_transitions(terminated: bool = False, truncated: bool = False) -> Transition:
+    """Transitions [4, 3, 2], all of them the same, so that what is sampled is known."""
+    shape = (4, 3, 2)
+    obs = np.broadcast_to(np.array([0.5, -1.0, 2.0], np.float32), (*shape, 3))
+    flags = np.full(shape, terminated), np.full(shape, truncated)
+    action = np.full((*shape, 1), 0.3, np.float32)
+    leaves: Any = (obs, action, np.full(shape, 0.25, np.float32), *flags, 1 - obs)
+    return Transition(*leaves)
+
+
+def states_after(config: Any, num_iterations: int) -> Any:
+    """The states of a lane per probe after training, 50 iterations a call."""
+    arms = [(config, single(number)) for number in range(len(PROBES))]
+    arms += [arms[0]] * (NUM_LANES - len(arms))
+    program, lanes = traced(config.algorithm).program, stack_lanes(arms, list(range(NUM_LANES)))
+    content, first = start(program, lanes)
+    carry, _ = train(program, lanes, first, content, range(0, num_iterations + 1, 50))
+    return carry.state
 
 
 class Reference(NamedTuple):
