@@ -219,11 +219,10 @@ def study_of(args: argparse.Namespace) -> Study:
 
 
 def _algorithms_of(environments: Sequence[str]) -> list[str]:
-    """The algorithms that have a configuration for one of the environments; of none, all."""
-    configured = [
-        name for name in ALGORITHM_CARDS if any(each in setups_of(name) for each in environments)
-    ]
-    return configured or list(ALGORITHM_CARDS)
+    """The usual algorithms that have a configuration for one of the environments; of none, all."""
+    usual = [name for name, card in ALGORITHM_CARDS.items() if card.listing is Listing.DEFAULT]
+    configured = [name for name in usual if any(each in setups_of(name) for each in environments)]
+    return configured or usual
 
 
 def _environments(args: argparse.Namespace) -> list[str]:

@@ -31,7 +31,14 @@ from jaxgen.running.reporter import History
 from jaxgen.running.workers.units import expected_runs
 from jaxgen.study.cards import ENVIRONMENT_CARDS, environment_card
 from jaxgen.study.cards.base import Observed
-from jaxgen.study.config import SHIFT_LEVELS, Config, from_dict, replace, to_dict
+from jaxgen.study.config import (
+    SHIFT_LEVELS,
+    Config,
+    EpisodicConfig,
+    from_dict,
+    replace,
+    to_dict,
+)
 from jaxgen.study.presets import (
     algorithm_card,
     base_algorithm,
@@ -375,14 +382,14 @@ def _check_named(algorithm: str, task: Task | HostTask, config: Config) -> None:
 def _check_suits(config: Config, task: Task | HostTask) -> None:
     """Raise BadInput for a setting that the task's observations or episodes do not allow."""
     spec, card, fault = task.spec, algorithm_card(config.algorithm), None
-    counts_population = card.facts.counts_population and spec.name not in setups_of(card.name)
+    episodic = isinstance(config, EpisodicConfig) and spec.name not in setups_of(card.name)
     check_readable(spec, config.network)
     if config.num_frames > 1 and not is_host(task):
         fault = f"num_frames = {config.num_frames}", "1, as its images are not stacked"
     elif getattr(config, "encoding", "") == "one_hot" and not isinstance(spec.observation, Codes):
         fault = "encoding = 'one_hot'", "raw or unit, as its observations are no Codes"
-    elif counts_population and config.num_steps < spec.max_episode_steps:
-        # Fitness is the return of a rollout; without a preset nobody has chosen a part of it.
+    elif episodic and config.num_steps < spec.max_episode_steps:
+        # Returns are those of rollouts; without a preset nobody has chosen a part of it.
         fault = f"num_steps = {config.num_steps}", f"{spec.max_episode_steps}, a whole episode"
     if fault:
         raise BadInput(f"{card.name}: {fault[0]} is not allowed on {spec.name}; use {fault[1]}")
@@ -396,7 +403,7 @@ def _advice(algorithm: str, task: Task | HostTask) -> str:
         return f"start from config=jaxgen.preset({algorithm!r}, {spec.name!r})"
     for name in sorted(setups, key=lambda name: _shows_images(name) != spec.is_image):
         changes = {} if is_host(task) else {"num_frames": 1}
-        if card.facts.counts_population:
+        if issubclass(card.config, EpisodicConfig):
             changes["num_steps"] = spec.max_episode_steps
         try:
             config = preset(algorithm, name)

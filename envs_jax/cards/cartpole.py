@@ -1,7 +1,7 @@
 """The card of CartPole."""
 
 from jaxgen.study.cards.base import EnvironmentCard, Listing, Setup, TaskCard, Title
-from jaxgen.study.config import DQNConfig, ESConfig, PPOConfig
+from jaxgen.study.config import DQNConfig, ESConfig, GRPOConfig, PPOConfig
 
 CARD = EnvironmentCard(
     name="cartpole",
@@ -29,6 +29,13 @@ CARD = EnvironmentCard(
                 encoding="raw", activation="tanh", reward_scale=0.01, adam_eps=1e-4,
             ),
             seconds=25.0,
+        ),
+        "grpo": Setup(
+            GRPOConfig(
+                total_steps=500_000, learning_rate=1e-3, hidden=(64, 64), num_envs=16,
+                num_steps=500, group_size=16, num_epochs=4, minibatch_size=256,
+            ),
+            seconds=20.0,
         ),
         "es": Setup(
             ESConfig(

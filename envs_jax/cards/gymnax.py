@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from envs_jax.cards import cartpole
 from jaxgen.study.cards.base import EnvironmentCard, Limits, Setup, TaskCard, Title
-from jaxgen.study.config import DQNConfig, ESConfig, PPOConfig
+from jaxgen.study.config import DQNConfig, ESConfig, GRPOConfig, PPOConfig
 
 PREFIX = "gymnax-"
 """Begins the registry names: ``gymnax-Acrobot-v1``."""
@@ -18,11 +18,13 @@ BUDGET = 200_000
 def card(name: str) -> EnvironmentCard:
     """The card of ``gymnax-<id>``, whatever the id is: the task says whether there is one.
 
-    PPO and ES start from their settings on CartPole, DQN without what suits that alone.
+    They start from their settings on CartPole, DQN without what suits that alone.
     """
     id, setups = name.removeprefix(PREFIX), cartpole.CARD.setups
-    ppo, dqn, es = (setups[algorithm].config for algorithm in ("ppo", "dqn", "es"))
-    assert isinstance(ppo, PPOConfig) and isinstance(dqn, DQNConfig) and isinstance(es, ESConfig)
+    configs = [setups[algorithm].config for algorithm in ("ppo", "dqn", "grpo", "es")]
+    ppo, dqn, grpo, es = configs
+    assert isinstance(ppo, PPOConfig) and isinstance(dqn, DQNConfig)
+    assert isinstance(grpo, GRPOConfig) and isinstance(es, ESConfig)
     return EnvironmentCard(
         name=name,
         title=Title(id, id),
@@ -37,6 +39,7 @@ def card(name: str) -> EnvironmentCard:
             "dqn": Setup(replace(
                 dqn, total_steps=BUDGET, learning_rate=5e-4, activation="relu", reward_scale=1.0,
             )),
+            "grpo": Setup(replace(grpo, total_steps=BUDGET)),
             "es": Setup(replace(es, total_steps=2_000_000)),
         },
     )  # fmt: skip

@@ -5,7 +5,7 @@ variation and seed, replaced every ``refresh_steps`` env steps.
 """
 
 from jaxgen.study.cards.base import EnvironmentCard, Listing, Observed, Setup, TaskCard, Title
-from jaxgen.study.config import DQNConfig, ESConfig, PPOConfig
+from jaxgen.study.config import DQNConfig, ESConfig, GRPOConfig, PPOConfig
 
 CARD = EnvironmentCard(
     name="minigrid",
@@ -34,6 +34,13 @@ CARD = EnvironmentCard(
                 num_envs=16, num_steps=4, batch_size=192, replay_ratio=16, target_interval=1_000,
             ),
             seconds=18.0,
+        ),
+        "grpo": Setup(
+            GRPOConfig(
+                total_steps=1_000_000, learning_rate=3e-4, hidden=(128, 128), num_envs=32,
+                num_steps=100, group_size=8, num_epochs=4, minibatch_size=256, gamma=0.99,
+            ),
+            seconds=20.0,
         ),
         "es": Setup(
             ESConfig(

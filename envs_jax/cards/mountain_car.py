@@ -1,7 +1,7 @@
 """The card of MountainCarContinuous."""
 
 from jaxgen.study.cards.base import EnvironmentCard, Limits, Listing, Setup, TaskCard, Title
-from jaxgen.study.config import ESConfig, PPOConfig, SACConfig, TD3Config
+from jaxgen.study.config import ESConfig, GRPOConfig, PPOConfig, SACConfig, TD3Config
 
 _LEARNED = {
     "total_steps": 50_000, "hidden": (64, 64), "num_envs": 1, "num_steps": 1, "batch_size": 256,
@@ -30,6 +30,14 @@ CARD = EnvironmentCard(
                 total_steps=500_000, learning_rate=3e-4, hidden=(64, 64), num_envs=16,
                 num_steps=256, num_epochs=10, num_minibatches=32, gamma=0.999, entropy=0.01,
                 scale_rewards=True, normalize_observations=True,
+            ),
+            seconds=20.0,
+        ),
+        "grpo": Setup(
+            GRPOConfig(
+                total_steps=500_000, learning_rate=3e-4, hidden=(64, 64), num_envs=16,
+                num_steps=999, group_size=16, num_epochs=10, minibatch_size=256, gamma=0.999,
+                entropy=0.01, normalize_observations=True,
             ),
             seconds=20.0,
         ),

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from jaxgen.study.cards.base import EnvironmentCard, Limits, Listing, Setup, TaskCard, Title
-from jaxgen.study.config import ESConfig, PPOConfig, SACConfig, TD3Config
+from jaxgen.study.config import ESConfig, GRPOConfig, PPOConfig, SACConfig, TD3Config
 
 VARY = ("all", "mass", "friction", "gear")
 """Factors that the level shifts: all of them, or one alone."""
@@ -154,6 +154,14 @@ def setups(
                 normalize_observations=True, anneal_learning_rate=True,
             ),
             seconds=25.0 + step_us, quick={"num_envs": 2, "num_steps": 64, "num_minibatches": 4},
+        ),
+        "grpo": Setup(
+            GRPOConfig(
+                total_steps=1_000_000, learning_rate=3e-4, hidden=(64, 64), num_envs=4,
+                num_steps=1000, group_size=4, num_epochs=10, minibatch_size=256, gamma=0.99,
+                normalize_observations=True,
+            ),
+            seconds=25.0 + step_us, quick={"num_steps": 100, "num_epochs": 2},
         ),
         "es": Setup(
             ESConfig(

@@ -1,7 +1,7 @@
 """The card of Pendulum."""
 
 from jaxgen.study.cards.base import EnvironmentCard, Setup, TaskCard, Title
-from jaxgen.study.config import ESConfig, PPOConfig, SACConfig, TD3Config
+from jaxgen.study.config import ESConfig, GRPOConfig, PPOConfig, SACConfig, TD3Config
 
 CARD = EnvironmentCard(
     name="pendulum",
@@ -28,6 +28,13 @@ CARD = EnvironmentCard(
             PPOConfig(
                 total_steps=100_000, learning_rate=1e-3, hidden=(64, 64), num_envs=4, num_steps=128,
                 num_epochs=10, num_minibatches=16, gamma=0.9, entropy=0.0,
+            ),
+            seconds=20.0,
+        ),
+        "grpo": Setup(
+            GRPOConfig(
+                total_steps=1_000_000, learning_rate=1e-3, hidden=(64, 64), num_envs=16,
+                num_steps=200, group_size=16, num_epochs=4, minibatch_size=256, gamma=0.9,
             ),
             seconds=20.0,
         ),

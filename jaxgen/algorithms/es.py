@@ -98,7 +98,7 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
             keeps_obs=network.refresh is not None,
         ),
         in_turn=network.in_turn,
-        count_steps=lambda rollout: first_episode(rollout.done).sum().astype(jnp.int32),
+        count_steps=lambda rollout: ops.first_episode(rollout.done).sum().astype(jnp.int32),
     )
 
 
@@ -135,7 +135,7 @@ def _member_outputs(network: Network, members: Variables, obs: Array) -> Array:
 
 def _member_returns(config: ESConfig, rollout: Outcome) -> Array:
     """Mean return of each member on each variation, ``[V, P]``."""
-    returns = (rollout.reward * first_episode(rollout.done)).sum(0)
+    returns = (rollout.reward * ops.first_episode(rollout.done)).sum(0)
     return returns.reshape(returns.shape[0], config.population, -1).mean(2)
 
 
@@ -182,10 +182,3 @@ def _pseudo_gradients(fitness: Array, noise: Array, sigma: Array | float) -> Arr
         ranked, of_ranked = jax.lax.optimization_barrier((of_variation, noise))
         gradients.append(pseudo_gradient(ranked, of_ranked, sigma))
     return jnp.stack(gradients)
-
-
-def first_episode(done: Array) -> Array:
-    """Mark the steps of each environment's first episode: bool ``[T, ...]`` -> float32."""
-    chex.assert_type(done, bool)
-    ended_before = jnp.cumsum(done, axis=0) - done
-    return (ended_before == 0).astype(jnp.float32)

@@ -131,7 +131,7 @@ def _learn(
     config: PPOConfig, learner: Learner, loss: Loss, optimizer: Optimizer, batch: Batch, key: Array
 ) -> tuple[Optimizer, Metrics]:
     """Pass over a rollout's batch in minibatches, as often as the configuration says."""
-    data = jax.tree.map(_by_variation, batch)
+    data = jax.tree.map(by_variation, batch)
     order = _minibatch_order(key, config)
 
     def step(
@@ -279,7 +279,7 @@ def _minibatch_order(key: Array, config: PPOConfig) -> Array:
     return order.reshape(config.num_epochs * config.num_minibatches, -1)
 
 
-def _by_variation(leaf: Array) -> Array:
+def by_variation(leaf: Array) -> Array:
     """``[T, V, N, ...]`` -> ``[V, T * N, ...]``."""
     leaf = jnp.moveaxis(leaf, 1, 0)
     return leaf.reshape(leaf.shape[0], -1, *leaf.shape[3:])

@@ -21,9 +21,10 @@ from jaxgen.algorithms.gradients import Combined
 from jaxgen.algorithms.learner import Adam, Learner, Optimizer, decay_of
 from jaxgen.algorithms.off_policy import Actor, Judged
 from jaxgen.nn import networks
+from jaxgen.nn.critics import Measured, make_critics, make_normalized_critics
 from jaxgen.nn.distributions import Head, TanhNormal, policy_of, squashed
 from jaxgen.nn.layers import ACTIVATIONS
-from jaxgen.nn.networks import Measured, Variables
+from jaxgen.nn.networks import Variables
 from jaxgen.nn.random import normal_of, random_words, uniform_of
 from jaxgen.study.config import SACConfig
 from jaxgen.techniques import Technique
@@ -145,9 +146,9 @@ def _make_parts(config: SACConfig, technique: Technique, spec: EnvSpec) -> Parts
     policy = networks.mlp(
         spec, head.num_outputs, config.hidden, encoding="raw", head_scale=1.0, **options
     )
-    measured, critics = None, networks.critics(spec, config.hidden, **options)
+    measured, critics = None, make_critics(spec, config.hidden, **options)
     if config.critic_norm == "batch":
-        critics, measured = networks.normalized_critics(spec, config.hidden, **options)
+        critics, measured = make_normalized_critics(spec, config.hidden, **options)
     adam = Adam(config.learning_rate, decay_of(technique), config.adam_eps)
     return Parts(
         config, head, Learner(technique, adam, policy, group="actor"),

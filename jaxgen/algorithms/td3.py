@@ -19,6 +19,7 @@ from jaxgen.algorithms.base import Algorithm, RolloutShape, box_actions
 from jaxgen.algorithms.learner import Adam, Learner, Optimizer, decay_of
 from jaxgen.algorithms.off_policy import Actor, Judged
 from jaxgen.nn import networks
+from jaxgen.nn.critics import make_critics
 from jaxgen.nn.distributions import Head, Point, pointed
 from jaxgen.nn.layers import ACTIVATIONS
 from jaxgen.nn.networks import Network, Variables
@@ -119,7 +120,7 @@ def _make_parts(config: TD3Config, technique: Technique, spec: EnvSpec) -> Parts
     policy = networks.mlp(
         spec, head.num_outputs, config.hidden, encoding="raw", head_scale=1.0, **options
     )
-    critics = networks.critics(spec, config.hidden, num=config.num_critics, **options)
+    critics = make_critics(spec, config.hidden, num=config.num_critics, **options)
     adam = Adam(config.learning_rate, decay_of(technique), config.adam_eps)
     return Parts(
         config, head, Learner(technique, adam, policy, group="actor"),

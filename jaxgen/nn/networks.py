@@ -5,13 +5,12 @@ per variation, an evolution strategy's perturbation are then plain array
 expressions with one kernel each, instead of one per layer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen
 from jax.flatten_util import ravel_pytree
 
@@ -78,8 +77,8 @@ def mlp(
     module = MLP(hidden, num_outputs, head_scale, activation, num_codes, initialisation)
     inputs = encode(spec, encoding)
     return flat(
-        lambda key: _variables(module.init(key, _example(spec, inputs))),
-        lambda variables, obs: _outputs(module, variables, inputs(obs)),
+        lambda key: variables_of(module.init(key, _example(spec, inputs))),
+        lambda variables, obs: outputs_of(module, variables, inputs(obs)),
     )
 
 
@@ -110,7 +109,7 @@ def encoded(
     """An encoder of observations, with hidden layers if it wants them, and a linear output."""
     module = _Encoded(encoder(network, hidden), ((num_outputs, head_scale),))
     return flat(
-        lambda key: _variables(module.init(key, _nothing(spec, network))),
+        lambda key: variables_of(module.init(key, _nothing(spec, network))),
         lambda variables, obs: _of_encoded(spec, module, variables, obs)[0],
         in_turn=True,
     )
@@ -136,7 +135,7 @@ def _of_encoded(
 ) -> tuple[Array, ...]:
     """Apply to observations of any leading shape."""
     lead = obs.shape[: obs.ndim - len(spec.obs_shape)]
-    outputs: Any = module.apply(_collections(variables), obs.reshape(-1, *spec.obs_shape))
+    outputs: Any = module.apply(collections_of(variables), obs.reshape(-1, *spec.obs_shape))
     return tuple(output.reshape(*lead, -1) for output in outputs)
 
 
@@ -189,46 +188,82 @@ def actor_critic(
         observations.
       normalized: an ``mlp`` sees observations less their running mean, over their deviation.
     """
+    parts = {"actor": (num_outputs - num_free, 0.01), "critic": (1, 1.0)}
+    return _acting(spec, parts, hidden, encoding, network, activation, num_free, normalized)
+
+
+def policy(
+    spec: EnvSpec,
+    num_outputs: int,
+    hidden: tuple[int, ...],
+    *,
+    encoding: str,
+    network: str = "mlp",
+    activation: Callable[[Array], Array] = jnp.tanh,
+    num_free: int = 0,
+    normalized: bool = False,
+) -> Network:
+    """A policy network as that of `actor_critic`, whose arguments it has, without a critic."""
+    parts = {"actor": (num_outputs - num_free, 0.01)}
+    return _acting(spec, parts, hidden, encoding, network, activation, num_free, normalized)
+
+
+Init = Callable[[Array], Variables]
+Apply = Callable[[Variables, Array], tuple[Array, ...]]
+Parts = Mapping[str, tuple[int, float]]
+"""The number of outputs and the scale of the first weights of each output, by its name."""
+
+
+def _acting(
+    spec: EnvSpec, parts: Parts, hidden: tuple[int, ...], encoding: str, network: str,
+    activation: Callable[[Array], Array], num_free: int, normalized: bool,
+) -> Network:
+    """A policy, and a value ``[...]`` beside it where there is a second part."""
     if network != "mlp":
-        made = _shared_actor_critic(spec, num_outputs - num_free, hidden, network)
+        init, apply_parts = _with_encoder(spec, parts, hidden, network)
     else:
-        made = _separate(spec, num_outputs - num_free, hidden, encoding, activation, normalized)
-    init, apply = made
+        init, apply_parts = _separate(spec, parts, hidden, encoding, activation, normalized)
     if num_free:
-        init, apply = _with_free_outputs(init, apply, num_free)
+        init, apply_parts = _with_free_outputs(init, apply_parts, num_free)
+
+    def apply(variables: Variables, obs: Array) -> Any:
+        outputs, *value = apply_parts(variables, obs)
+        return (outputs, value[0][..., 0]) if value else outputs
+
     refresh = partial(_refreshed_moments, spec, encoding) if normalized else None
     return flat(init, apply, refresh=refresh, in_turn=network != "mlp")
 
 
-Init = Callable[[Array], Variables]
-Apply = Callable[[Variables, Array], tuple[Array, Array]]
-
-
 def _separate(
-    spec: EnvSpec, num_outputs: int, hidden: tuple[int, ...], encoding: str,
+    spec: EnvSpec, parts: Parts, hidden: tuple[int, ...], encoding: str,
     activation: Callable[[Array], Array], normalized: bool,
 ) -> tuple[Init, Apply]:
+    """An MLP for each part."""
     num_codes = len(one_hot_codes(spec, encoding))
-    actor = MLP(hidden, num_outputs, 0.01, activation, num_codes)
-    critic = MLP(hidden, 1, 1.0, activation, num_codes)
+    modules = {
+        name: MLP(hidden, num, scale, activation, num_codes) for name, (num, scale) in parts.items()
+    }
     inputs = encode(spec, encoding)
 
     def init(key: Array) -> Variables:
-        actor_key, critic_key = jax.random.split(key)
-        example = _example(spec, inputs)
-        of_actor, of_critic = actor.init(actor_key, example), critic.init(critic_key, example)
-        trained = {"actor": of_actor["params"], "critic": of_critic["params"]}
+        example, keys = _example(spec, inputs), jax.random.split(key, len(parts))
+        trained = {
+            name: module.init(key, example)["params"]
+            for (name, module), key in zip(modules.items(), keys, strict=True)
+        }
         zeros = jnp.zeros(example.shape, jnp.float32)
         # A little weight, so that the first rollout decides.
         start = ops.Moments(jnp.full(1, 1e-4, jnp.float32), zeros, zeros + 1)
         return Variables(trained, start if normalized else ())
 
-    def apply(variables: Variables, obs: Array) -> tuple[Array, Array]:
+    def apply(variables: Variables, obs: Array) -> tuple[Array, ...]:
         encoded = inputs(obs)
         if normalized:
             encoded = _normalized(variables.statistics, encoded)
-        of_actor, of_critic = (Variables(variables.trained[name]) for name in ("actor", "critic"))
-        return _outputs(actor, of_actor, encoded), _outputs(critic, of_critic, encoded)[..., 0]
+        return tuple(
+            outputs_of(module, Variables(variables.trained[name]), encoded)
+            for name, module in modules.items()
+        )
 
     return init, apply
 
@@ -263,128 +298,46 @@ def _with_free_outputs(init: Init, apply: Apply, num_free: int) -> tuple[Init, A
         trained = {"network": variables.trained, "free": jnp.zeros(num_free, jnp.float32)}
         return variables._replace(trained=trained)
 
-    def apply_all(variables: Variables, obs: Array) -> tuple[Array, Array]:
+    def apply_all(variables: Variables, obs: Array) -> tuple[Array, ...]:
         network, free = (variables.trained[name] for name in ("network", "free"))
-        outputs, value = apply(variables._replace(trained=network), obs)
+        outputs, *others = apply(variables._replace(trained=network), obs)
         shape = (1,) * (outputs.ndim - 1) + (num_free,)
         free = jnp.broadcast_to(free.reshape(shape), (*outputs.shape[:-1], num_free))
-        return jnp.concatenate([outputs, free], axis=-1), value
+        return jnp.concatenate([outputs, free], axis=-1), *others
 
     return init_all, apply_all
 
 
-def _shared_actor_critic(
-    spec: EnvSpec, num_outputs: int, hidden: tuple[int, ...], network: str
+def _with_encoder(
+    spec: EnvSpec, parts: Parts, hidden: tuple[int, ...], network: str
 ) -> tuple[Init, Apply]:
-    module = _Encoded(encoder(network, hidden), ((num_outputs, 0.01), (1, 1.0)))
-
-    def apply(variables: Variables, obs: Array) -> tuple[Array, Array]:
-        logits, values = _of_encoded(spec, module, variables, obs)
-        return logits, values[..., 0]
-
-    return lambda key: _variables(module.init(key, _nothing(spec, network))), apply
-
-
-def critics(
-    spec: EnvSpec,
-    hidden: tuple[int, ...],
-    *,
-    num: int = 2,
-    activation: Callable[[Array], Array] = jax.nn.relu,
-    initialisation: str = "orthogonal",
-) -> Network:
-    """MLPs that judge an action, each with weights of its own.
-
-    ``apply`` takes observations and actions, (``[..., *obs_shape]``, ``[..., A]`` in [-1, 1]), and
-    gives values ``[num, ...]``. All are one product of matrices with an axis more.
-    """
-    module = MLP(hidden, 1, 1.0, activation, 0, initialisation)
-    inputs = encode(spec, "raw")
-
-    def judged(obs: Array, action: Array) -> Array:
-        return jnp.concatenate([inputs(obs), action], axis=-1)
-
-    def init(key: Array) -> Variables:
-        example = judged(
-            jnp.zeros(spec.obs_shape, spec.obs_dtype), jnp.zeros(spec.actions.shape, jnp.float32)
-        )
-        keys = jax.random.split(key, num)
-        return Variables(jax.vmap(lambda key: module.init(key, example)["params"])(keys))
-
-    def apply(variables: Variables, judged_pair: tuple[Array, Array]) -> Array:
-        encoded = judged(*judged_pair)
-        one = lambda trained: _outputs(module, Variables(trained), encoded)[..., 0]  # noqa: E731
-        return jax.vmap(one)(variables.trained)
-
-    return flat(init, apply)
-
-
-Measured = Callable[[Variables, tuple[Array, Array]], tuple[Array, PyTree]]
-"""(variables, observations and actions of a batch ``[B, ...]``) -> values ``[num, B]`` by the
-batch's own statistics, and the running statistics with these."""
-
-
-def normalized_critics(
-    spec: EnvSpec,
-    hidden: tuple[int, ...],
-    *,
-    activation: Callable[[Array], Array] = jax.nn.relu,
-    initialisation: str = "orthogonal",
-) -> tuple[Network, Measured]:
-    """The two `critics` with a normalised input of each layer (CrossQ, Bhatt et al. 2024).
-
-    Returns:
-      The network, which normalises by running statistics, and what normalises by a batch's own.
-    """
-    module = MLP(hidden, 1, 1.0, activation, 0, initialisation, normalized=True)
-    inputs = encode(spec, "raw")
-
-    def judged(obs: Array, action: Array) -> Array:
-        return jnp.concatenate([inputs(obs), action], axis=-1)
-
-    def init(key: Array) -> Variables:
-        size = int(np.prod(spec.obs_shape) + np.prod(spec.actions.shape))
-        return jax.vmap(lambda key: _variables(module.init(key, jnp.zeros((1, size)))))(
-            jax.random.split(key, 2)
-        )
-
-    def apply(variables: Variables, judged_pair: tuple[Array, Array]) -> Array:
-        encoded = judged(*judged_pair)
-        return jax.vmap(lambda own: _outputs(module, own, encoded)[..., 0])(variables)
-
-    def measured(variables: Variables, judged_pair: tuple[Array, Array]) -> tuple[Array, PyTree]:
-        encoded = judged(*judged_pair)
-
-        def one(own: Variables) -> tuple[Array, PyTree]:
-            values, statistics = module.apply(
-                _collections(own), encoded, measures=True, mutable=["batch_stats"]
-            )
-            assert isinstance(values, jax.Array)
-            return values[..., 0], statistics
-
-        return jax.vmap(one)(variables)
-
-    return flat(init, apply), measured
+    """A linear output for each part, on one encoder."""
+    module = _Encoded(encoder(network, hidden), tuple(parts.values()))
+    return (
+        lambda key: variables_of(module.init(key, _nothing(spec, network))),
+        partial(_of_encoded, spec, module),
+    )
 
 
 def _example(spec: EnvSpec, inputs: Callable[[Array], Array]) -> Array:
     return inputs(jnp.zeros(spec.obs_shape, spec.obs_dtype))
 
 
-def _outputs(module: linen.Module, variables: Variables, encoded: Array) -> Array:
-    output = module.apply(_collections(variables), encoded)
+def outputs_of(module: linen.Module, variables: Variables, encoded: Array) -> Array:
+    """Outputs ``[..., O]`` of a module with a single output."""
+    output = module.apply(collections_of(variables), encoded)
     assert isinstance(output, jax.Array)
     return output
 
 
-def _variables(collections: PyTree) -> Variables:
+def variables_of(collections: PyTree) -> Variables:
     """Part what linen initialises: all collections but the parameters are statistics."""
     statistics = {name: tree for name, tree in collections.items() if name != "params"}
     return Variables(collections["params"], statistics)
 
 
-def _collections(variables: Variables) -> PyTree:
-    """The inverse of `_variables`."""
+def collections_of(variables: Variables) -> PyTree:
+    """The inverse of `variables_of`."""
     return {"params": variables.trained, **dict(variables.statistics)}
 
 

@@ -39,6 +39,13 @@ def generalized_advantages(
     return advantages
 
 
+def first_episode(done: Array) -> Array:
+    """Mark the steps of each environment's first episode: bool ``[T, ...]`` -> float32."""
+    chex.assert_type(done, bool)
+    ended_before = jnp.cumsum(done, axis=0) - done
+    return (ended_before == 0).astype(jnp.float32)
+
+
 class Moments(NamedTuple):
     """Number, mean and variance of numbers ``[...]``, each over samples of its own."""
 

@@ -15,6 +15,7 @@ from jaxgen.algorithms import es
 from jaxgen.algorithms.base import PRIMARY, Algorithm
 from jaxgen.algorithms.gradients import combine as eager_combine
 from jaxgen.algorithms.learner import Adam
+from jaxgen.nn import ops
 from jaxgen.techniques import Technique, make_technique
 from jaxgen.training.program import stack_lanes
 from probe_envs import (
@@ -166,7 +167,7 @@ def test_only_the_first_episode_of_a_member_counts():
     """Done at step 2 of 5: steps 0, 1 and 2 count; never done: all 5."""
     done: Any = np.array([[0, 0], [0, 0], [1, 0], [0, 0], [1, 0]], bool)
     np.testing.assert_array_equal(
-        jax.jit(es.first_episode)(done), [[1, 1], [1, 1], [1, 1], [0, 1], [0, 1]]
+        jax.jit(ops.first_episode)(done), [[1, 1], [1, 1], [1, 1], [0, 1], [0, 1]]
     )
     rollout, count_steps = es.Outcome(np.ones((5, 2)), done), make(BASELINE).count_steps  # pyright: ignore
     assert count_steps is not None and jax.jit(count_steps)(rollout) == 8

@@ -233,6 +233,11 @@ TINY: dict[str, dict[str, Any]] = {
         "buffer_size": 240, "learning_starts": 48, "gamma": 0.99, "learning_rate": 5e-3,
         "total_steps": 24 * 400, "tau": 0.05, "exploration_noise": 0.5,
     },
+    "grpo": {
+        "hidden": [16], "num_envs": 8, "num_steps": MAX_STEPS, "group_size": 4, "num_epochs": 2,
+        "minibatch_size": 32, "gamma": 0.99, "learning_rate": 5e-3, "total_steps": 24 * 400,
+        "reference_interval": 100,
+    },
     "es": {
         "hidden": [16], "num_envs": 12, "num_steps": MAX_STEPS, "population": 6,
         "episodes_per_member": 2, "sigma": 0.3, "learning_rate": 0.1, "total_steps": 2000,

@@ -6,7 +6,7 @@ Plug-ins register theirs at run time.
 
 from collections.abc import Callable
 
-from jaxgen.study.cards import dqn, es, ppo, sac, td3
+from jaxgen.study.cards import dqn, es, grpo, ppo, sac, td3
 from jaxgen.study.cards.base import AlgorithmCard, EnvironmentCard, Listing
 from jaxgen.system.errors import BadInput
 from jaxgen.techniques import check_new
@@ -54,7 +54,7 @@ def register_algorithm(card: AlgorithmCard, replace: bool = False) -> None:
     ALGORITHM_CARDS[card.name] = card
 
 
-for _card in (ppo.CARD, dqn.CARD, es.CARD, sac.CARD, td3.CARD):
+for _card in (ppo.CARD, dqn.CARD, es.CARD, sac.CARD, td3.CARD, grpo.CARD):
     register_algorithm(_card)
 
 

@@ -28,10 +28,10 @@ class Title(NamedTuple):
 
 
 class Listing(Enum):
-    """Occasions on which a study takes an environment."""
+    """Occasions on which a study takes an environment or an algorithm."""
 
     DEFAULT = "default"
-    """Taken where no environment is named: it needs nothing but JAX, and minutes."""
+    """Taken where none is named: an environment then needs nothing but JAX, and minutes."""
     ON_REQUEST = "on request"
     """Taken with ``--all``, and by name."""
     BY_NAME = "by name"
@@ -175,6 +175,7 @@ class AlgorithmCard:
     """Presets with names of their own; a text as ``total_steps`` names whose budget it is."""
     setups: Mapping[str, Setup] = field(default_factory=dict)
     """Setups by environment, where the environment's card has none of this algorithm."""
+    listing: Listing = Listing.DEFAULT
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ from jaxgen.study.config.off_policy import (
     SACConfig,
     TD3Config,
 )
-from jaxgen.study.config.on_policy import ESConfig, PPOConfig
+from jaxgen.study.config.on_policy import EpisodicConfig, ESConfig, GRPOConfig, PPOConfig
 from jaxgen.study.config.values import (
     check_keys,
     float_fields,
@@ -27,9 +27,9 @@ from jaxgen.study.config.values import (
 )
 
 __all__ = [
-    "ActorCriticConfig", "Config", "DQNConfig", "ESConfig", "OffPolicyConfig", "PPOConfig",
-    "SACConfig", "SHIFT_LEVELS", "TD3Config", "check_keys", "float_fields", "from_dict",
-    "json_ready", "replace", "to_dict",
+    "ActorCriticConfig", "Config", "DQNConfig", "ESConfig", "EpisodicConfig", "GRPOConfig",
+    "OffPolicyConfig", "PPOConfig", "SACConfig", "SHIFT_LEVELS", "TD3Config", "check_keys",
+    "float_fields", "from_dict", "json_ready", "replace", "to_dict",
 ]  # fmt: skip
 
 SHIFT_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)

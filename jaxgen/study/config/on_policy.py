@@ -13,6 +13,9 @@ from jaxgen.study.config.base import (
 
 POLICIES = ("gaussian", "beta")
 ADVANTAGES = ("minibatch", "batch", "variation", "none")
+CREDITS = ("episode", "step")
+BASELINES = ("group", "others")
+KLS = ("exact", "k3")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +68,103 @@ class PPOConfig(Config):
         require(self, "policy", self.policy in POLICIES, " or ".join(POLICIES))
         require(self, "advantages", self.advantages in ADVANTAGES,
                  f"one of {', '.join(ADVANTAGES)}")
-        require(self, "normalize_observations",
-                 not self.normalize_observations or self.network == "mlp", "False but with mlp")
+        _require_mlp_where_normalized(self, self.normalize_observations)
         samples = self.num_envs * self.num_steps
         require(self, "num_minibatches", samples % self.num_minibatches == 0,
                  f"a divisor of num_envs x num_steps = {samples}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ESConfig(Config):
+class EpisodicConfig(Config):
+    """Fields of an algorithm each of whose iterations plays one episode in every environment, whose
+    steps alone count in the budget."""
+
+    curve_interval: int = 5
+    """Iterations between two points of the learning curve."""
+
+    @property
+    def num_iterations(self) -> int:
+        """The most iterations that the budget can hold: all episodes end at their first step."""
+        episodes = self.num_variations * self.num_envs
+        return -(-self.total_steps // episodes)
+
+    @property
+    def curve_iterations(self) -> int:
+        """Iterations between two points of the learning curve."""
+        return self.curve_interval
+
+    def validate(self) -> None:
+        """See `Config.validate`."""
+        super().validate()
+        require_positive(self, "curve_interval")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPOConfig(EpisodicConfig):
+    """Group relative policy optimisation (Shao et al. 2024): the mean of a group of episodes in
+    place of a critic. ``num_steps`` is the longest episode; longer ones are cut there."""
+
+    algorithm: ClassVar[str] = "grpo"
+    shares: ClassVar[tuple[str, ...]] = ("gamma", "clip")
+    positive: ClassVar[tuple[str, ...]] = ("max_grad_norm",)
+
+    group_size: int
+    """G, episodes of a group: even, and a divisor of ``num_envs``."""
+    num_epochs: int
+    """Passes over the steps of an iteration."""
+    minibatch_size: int
+    """Steps of each variation in an update, at most; updates of a pass have equally many."""
+    credit: str = "step"
+    """The worth of an action: the return of its ``episode``, or what was left of it at its
+    ``step``, both less those of the group."""
+    baseline: str = "group"
+    """The mean of the whole ``group``, or of the ``others`` in it (Kool et al. 2019)."""
+    scale_by_deviation: bool = True
+    """Divide by the standard deviation of what the mean is of."""
+    same_start: bool = True
+    """Begin all episodes of a group in the same state; False: each in one of its own."""
+    gamma: float = 1.0
+    """Discount of the rewards that an action is credited with."""
+    clip: float = 0.2
+    kl_weight: float = 0.01
+    """Weight of the divergence from the reference policy."""
+    kl: str = "exact"
+    """The divergence in closed form, or estimated from the actions taken: ``k3`` (Schulman 2020),
+    as Shao et al. have it."""
+    reference_interval: int = 10_000
+    """Env steps after which the reference becomes the policy as it is."""
+    entropy: float = 0.0
+    """Weight of the entropy bonus."""
+    max_grad_norm: float = 0.5
+    adam_eps: float = 1e-5
+    activation: str = "tanh"
+    """Function between the layers of an ``mlp``; other networks have their own."""
+    policy: str = "gaussian"
+    """As of PPO."""
+    normalize_observations: bool = False
+    """As of PPO."""
+
+    def validate(self) -> None:
+        """See `Config.validate`; groups are of two or more and fill the environments."""
+        super().validate()
+        require_positive(self, "num_epochs", "minibatch_size", "reference_interval")
+        require_activation(self)
+        # Even, so that a probe can halve it.
+        fits = self.group_size >= 2 and self.num_envs % self.group_size == self.group_size % 2 == 0
+        require(self, "group_size", fits, f"an even divisor of num_envs = {self.num_envs}")
+        for name, allowed in (("credit", CREDITS), ("baseline", BASELINES), ("kl", KLS),
+                              ("policy", POLICIES)):
+            require(self, name, getattr(self, name) in allowed, " or ".join(allowed))
+        _require_mlp_where_normalized(self, self.normalize_observations)
+
+
+def _require_mlp_where_normalized(config: Config, normalized: bool) -> None:
+    require(config, "normalize_observations", not normalized or config.network == "mlp",
+             "False but with mlp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ESConfig(EpisodicConfig):
     """OpenAI evolution strategies (Salimans et al. 2017)."""
 
     algorithm: ClassVar[str] = "es"
@@ -89,23 +180,10 @@ class ESConfig(Config):
     adam_eps: float = 1e-8
     head_scale: float = 1.0
     """Gain of the output layer's initialisation."""
-    curve_interval: int = 5
-    """Generations between two points of the learning curve."""
     initialisation: str = "orthogonal"
     """``orthogonal`` (gain sqrt 2), ``lecun`` or ``uniform``, of the weights."""
     activation: str = "tanh"
     """Function between the layers of an ``mlp``; other networks have their own."""
-
-    @property
-    def num_iterations(self) -> int:
-        """The most generations that the budget can hold: every member fails at its first step."""
-        episodes = self.num_variations * self.num_envs
-        return -(-self.total_steps // episodes)
-
-    @property
-    def curve_iterations(self) -> int:
-        """Generations between two points of the learning curve."""
-        return self.curve_interval
 
     def refresh_iterations(self, refresh_steps: int | None) -> int | None:
         """Never: a generation starts only a few episodes, so that the first bank is not used up."""
@@ -118,7 +196,6 @@ class ESConfig(Config):
                  "an even number, 2 or larger (antithetic pairs)")
         require(self, "num_envs", self.num_envs == self.population * self.episodes_per_member,
                  f"population x episodes_per_member = {self.population * self.episodes_per_member}")
-        require_positive(self, "curve_interval")
         require_activation(self)
         allowed = INITIALISATIONS if self.network == "mlp" else INITIALISATIONS[:1]
         require(self, "initialisation", self.initialisation in allowed, " or ".join(allowed))
