@@ -20,7 +20,7 @@ from jaxgen.training.host import (
     make_host_functions,
     make_lane_steps,
 )
-from jaxgen.training.host_rollout import lane_of
+from jaxgen.training.host_rollout import check_starts, lane_of
 from jaxgen.training.keys import stream_key
 from jaxgen.training.memory import SHARED_BYTES, Memory, num_bytes, once_per_program
 from jaxgen.training.program import (
@@ -103,7 +103,9 @@ class _HostProgram(NamedTuple):
         return self.task.training(words, levels, lanes.config.num_envs, num_starts)
 
     def init(self, lanes: Lanes, env: HostVecEnv) -> Carry:
-        return init_host_carry(self.trainer.functions, lanes, env.reset(0))
+        functions, first = self.trainer.functions, env.reset(0)
+        check_starts(self.task.spec, functions.acting.shape, first)
+        return init_host_carry(functions, lanes, first)
 
     def train(
         self, lanes: Lanes, carry: Carry, env: HostVecEnv, start: int, stop: int

@@ -10,6 +10,7 @@ from jax import lax
 
 from jaxgen.algorithms.base import Algorithm, RolloutShape
 from jaxgen.nn import frames
+from jaxgen.system.errors import BadInput
 from jaxgen.training.rollout import Ended, Episodes, episode_metrics, tally
 from jaxgen.types import (
     Array,
@@ -200,6 +201,23 @@ def lane_of(recording: Recording, index: int) -> Recording:
     start, obs, *others = recording
     others = jax.tree.map(lambda leaf: leaf[:, index], others)
     return Recording(start[index], obs if isinstance(obs, tuple) else obs[index], *others)
+
+
+def check_starts(spec: EnvSpec, shape: RolloutShape, obs: np.ndarray) -> None:
+    """Raise BadInput where environments that shall begin in one state do not look alike.
+
+    Args:
+      spec: of the environment.
+      shape: of the rollout: environment e begins as the one with number e modulo ``num_starts``.
+      obs: first observations ``[L, V, N, ...]``.
+    """
+    copies = obs.reshape(*obs.shape[:2], -1, shape.num_starts, *obs.shape[3:])
+    if not np.array_equal(copies, np.broadcast_to(copies[:, :, :1], copies.shape), True):
+        raise BadInput(
+            f"{spec.name} begins the same episode in different states, so that its seed does not "
+            "decide them: mend its reset, or use an algorithm without common starts (grpo with "
+            "same_start=false, ppo)"
+        )
 
 
 def begin_iteration(

@@ -352,6 +352,25 @@ def test_a_group_begins_in_one_state(name, same_start):
     assert (obs[:, :, 0] != obs[:, :, 1]).any()
 
 
+def test_a_group_begins_in_one_state_of_a_robot():
+    """Bit by bit, on the host too, in each iteration; and an untouched group stays together."""
+    pytest.importorskip("mujoco")
+    task: Any = envs_jax.make_task("hopper")
+    algorithm = grpo.make_grpo(
+        preset("grpo", "hopper"), make_technique("baseline"), task.spec  # pyright: ignore
+    )
+    shape = algorithm.shape
+    assert (shape.num_envs, shape.num_starts, shape.fresh) == (4, 1, True)
+    words = np.arange(8, dtype=np.uint32).reshape(2, 4)
+    env = task.training(words, np.zeros((2, 3)), shape.num_envs, shape.num_starts)
+    for number in range(2):
+        obs = env.reset(number)
+        assert (obs == obs[:, :, :1]).all() and (obs[:, 0, 0] != obs[:, 1, 0]).any()
+        action = np.full((2, 3, 4, 3), 0.1, np.float32)
+        after = env.step(action).next_obs
+        assert (after == after[:, :, :1]).all()
+
+
 def test_no_more_steps_than_an_episode_has():
     algorithm = make(num_steps=5000)
     assert algorithm.shape.num_steps == SPEC.max_episode_steps

@@ -35,6 +35,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     # One update, in the first iteration; no copy into the target network.
     "dqn": {"batch_size": 24, "replay_ratio": 1, "learning_starts": 0, "target_interval": 10**6},
     "es": {},
+    "grpo": {"num_epochs": 1, "minibatch_size": 64},
 }
 
 
@@ -68,6 +69,8 @@ class Iteration(NamedTuple):
     halves: Any
     obs: Any
     """All observations of the rollout, ``[T, V, N, F]``."""
+    ended: Any
+    """Whether an episode ended at the step, ``[T, V, N]``."""
 
 
 @pytest.fixture(params=[name for name in sorted(ALGORITHMS) if not takes_box_alone(name)])
@@ -75,7 +78,8 @@ def trained(request, monkeypatch) -> tuple[str, Any, Iteration]:
     """An algorithm's first iteration with the network."""
     name = request.param
     monkeypatch.setattr(networks, "actor_critic", lambda *_, **__: centred((NUM_ACTIONS, 1)))
-    monkeypatch.setattr(networks, "single", lambda *_, **__: centred((NUM_ACTIONS,)))
+    for one in ("single", "policy"):
+        monkeypatch.setattr(networks, one, lambda *_, **__: centred((NUM_ACTIONS,)))
     algorithm = ALGORITHMS[name](tiny_config(name, **OVERRIDES[name]), REG, TASK.spec)
     params = TASK.training_params(jax.random.key(0), jnp.asarray(REG.levels))
 
@@ -84,11 +88,13 @@ def trained(request, monkeypatch) -> tuple[str, Any, Iteration]:
         state = algorithm.init(key)
         actor = algorithm.prepare(state, jnp.int32(0), key)
         episodes = start_episodes(TASK.environment, params, algorithm, key)
-        seen = algorithm._replace(record=lambda each: (algorithm.record(each), each.obs))
-        _, (rollout, obs), _ = collect(TASK.environment, params, seen, actor, episodes, key)
+        seen = algorithm._replace(
+            record=lambda each: (algorithm.record(each), each.obs, each.terminated | each.truncated)
+        )
+        _, (rollout, obs, ended), _ = collect(TASK.environment, params, seen, actor, episodes, key)
         after, metrics = algorithm.update(state, actor, rollout, jnp.int32(0), key)
         halves = algorithm.half_gradients(state, actor, rollout)
-        return Iteration(state, actor, after, metrics, halves, obs)
+        return Iteration(state, actor, after, metrics, halves, obs, ended)
 
     return name, algorithm, run(jax.random.key(3))
 
@@ -100,13 +106,18 @@ def test_statistics_change_only_by_refresh_and_once(trained):
     network = centred((NUM_ACTIONS, 1) if name == "ppo" else (NUM_ACTIONS,))
     before, after = (np.asarray(algorithm.params(each)) for each in (done.before, done.after))
     np.testing.assert_array_equal(before[network.num_trained :], MEAN)
-    mean = np.asarray(done.obs).reshape(-1, NUM_FEATURES).mean(0)
+    seen = np.asarray(done.obs).reshape(-1, NUM_FEATURES)
+    if name == "grpo":
+        # As many observations, all of first episodes, in turn.
+        ended = np.asarray(done.ended)
+        seen = np.resize(seen[(np.cumsum(ended, 0) - ended == 0).reshape(-1)], seen.shape)
+    mean = seen.mean(0)
     np.testing.assert_allclose(after[network.num_trained :], 0.5 * MEAN + 0.5 * mean, rtol=1e-6)
     assert (before[: network.num_trained] != after[: network.num_trained]).all()
     moments = {leaf.size for leaf in jax.tree.leaves(done.after) if leaf.ndim == 1}
     assert moments == {before.size, network.num_trained}
     assert done.halves[PRIMARY].shape[2] == network.num_trained
-    if name == "ppo":
+    if name in ("ppo", "grpo"):
         # Acting, values and loss normalise alike: the ratio of the only minibatch is 1.
         np.testing.assert_allclose(done.metrics["approx_kl"], 0, atol=1e-6)
         assert done.metrics["clip_fraction"] == 0

@@ -541,9 +541,10 @@ def test_numbers_of_a_component_have_ends(field, value, allowed, monkeypatch):
 @pytest.mark.parametrize(
     "name, algorithms",
     [
-        ("gar", ("ppo", "dqn", "es", "sac", "td3")), ("dr+reg", ("ppo", "dqn", "es", "sac", "td3")),
-        ("es-gar+reg", ("es",)), ("pcgrad", ("ppo", "dqn", "sac", "td3")),
-        ("dr-scaled+reg", ("ppo", "dqn", "sac", "td3")),
+        ("gar", ("ppo", "dqn", "es", "sac", "td3", "grpo")),
+        ("dr+reg", ("ppo", "dqn", "es", "sac", "td3", "grpo")),
+        ("es-gar+reg", ("es",)), ("pcgrad", ("ppo", "dqn", "sac", "td3", "grpo")),
+        ("dr-scaled+reg", ("ppo", "dqn", "sac", "td3", "grpo")),
     ],
 )
 def test_which_algorithm_has_which_technique(name, algorithms):

@@ -254,13 +254,14 @@ def test_registry_names_stand_for_all_names():
 
 
 def test_algorithms_are_those_that_act_so(monkeypatch):
-    assert set(environment_card(f"{PREFIX}CartPole-v1").setups) == {"ppo", "es", "dqn"}
+    numbered = environment_card(f"{PREFIX}CartPole-v1")
+    assert set(numbered.setups) == {"ppo", "grpo", "es", "dqn"}
     box = environment_card(f"{PREFIX}MountainCarContinuous-v0")
-    assert set(box.setups) == {"ppo", "es", "sac", "td3"}
+    assert set(box.setups) == {"ppo", "grpo", "es", "sac", "td3"}
     discrete = varied("gymnasium:toys/Slide-v0", {}, make={"discrete": True})
-    assert set(discrete.setups) == {"ppo", "es", "dqn"}
+    assert set(discrete.setups) == {"ppo", "grpo", "es", "dqn"}
     unknown = environment_card(f"{PREFIX}Nothing-v0")
-    assert set(unknown.setups) == {"ppo", "es", "dqn", "sac", "td3"}
+    assert set(unknown.setups) == {"ppo", "grpo", "es", "dqn", "sac", "td3"}
     monkeypatch.setattr(cards.importlib.util, "find_spec", lambda name: None)
     absent = environment_card(f"{PREFIX}Acrobot-v1")
     assert "gymnasium is not installed; install it: pip" in (absent.task.missing() or "")
@@ -309,6 +310,17 @@ COMMAND = ["--env", "gymnasium:toys/Slide-v0", "--algo", "ppo", "--technique", "
 def test_a_command_that_cannot_be_is_refused_in_one_line(capsys, words, message, tmp_path):
     words = [*COMMAND, *words, "--out", str(tmp_path), "--quick"]
     refused(matrix.main, "matrix.py", words, capsys, message)
+
+
+def test_a_common_start_that_cannot_be_is_refused_before_training(capsys, tmp_path):
+    """Its seed does not decide an episode; without common starts it can be trained on."""
+    words = ["--env", "gymnasium:toys/Forgetful-v0", "--algo", "grpo", "--technique", "dr"]
+    words += ["--seeds", "0", "--quick", "--no-plots", "--out", str(tmp_path)]
+    assert matrix.main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "begins the same episode in different states, so that its seed does not decide" in line
+    assert not list(tmp_path.rglob("seed_*"))
+    assert matrix.main([*words, "--set", "same_start=false"]) == 0
 
 
 def test_jax_is_set_up_before_a_library_imports_it(monkeypatch):

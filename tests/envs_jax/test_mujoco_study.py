@@ -185,7 +185,7 @@ def study_in_a_process(
 @pytest.mark.parametrize(
     ("environment", "algorithm"),
     [
-        ("halfcheetah", "sac"), ("ant", "td3"), ("hopper", "crossq"),
+        ("halfcheetah", "sac"), ("ant", "td3"), ("hopper", "crossq"), ("hopper", "grpo-beta"),
         ("gymnasium:toy_gymnasium:toys/Slide-v0", "ddpg"),
     ],
 )  # fmt: skip

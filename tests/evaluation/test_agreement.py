@@ -102,7 +102,7 @@ def test_halves_are_environments():
     np.testing.assert_array_equal(single[:, 0], [[1, 1, 1], [1, 1, 0]])
 
 
-@pytest.mark.parametrize("name", ["ppo", "dqn", "es"])
+@pytest.mark.parametrize("name", ["ppo", "dqn", "es", "grpo"])
 def test_the_probe_takes_dot_products_and_changes_nothing(name):
     """A symmetric, positive semidefinite matrix per lane; the carry keeps every bit."""
     ours, program = reference(name), traced(name).program
