@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -164,14 +165,18 @@ sys.exit(matrix.main(sys.argv[1:]))
 """
 
 
+FULL_REPLAY = "batch_size=24 replay_ratio=24 buffer_size=900 learning_starts=300"
+EPISODES = "num_steps=40 minibatch_size=32 reference_interval=500"
+
+
 def study_in_a_process(
     root: Path, environment: str, algorithm: str, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """A small study with replays that are full, in episodes of 40 steps at most."""
+    settings = EPISODES if algorithm.startswith("grpo") else FULL_REPLAY
     words = (
         f"--env {environment} --algo {algorithm} --technique baseline gar --seeds 0 1 "
-        "--total-steps 6000 "
-        "--set hidden=16x16 batch_size=24 replay_ratio=24 buffer_size=900 learning_starts=300 "
+        f"--total-steps 6000 --set hidden=16x16 {settings} "
         f"--eval-episodes 2 --checkpoint-seconds 0 --no-plots --quiet --out {root}"
     )
     return subprocess.run(
@@ -201,7 +206,7 @@ def test_killed_in_a_checkpoint_and_run_again(tmp_path: Path, environment: str, 
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     again = study(tmp_path / "killed")
     assert again.returncode == 0, again.stderr
-    assert ": going on from iteration 200 of 2000" in again.stdout
+    assert re.search(": going on from iteration [1-9][0-9]* of (500|2000)", again.stdout)
     assert results_of(tmp_path / "killed") == results_of(tmp_path / "whole") != {}
     agents = [path.relative_to(tmp_path / "whole") for path in tmp_path.glob("whole/runs/**/*.npz")]
     for name in agents:
