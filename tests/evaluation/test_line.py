@@ -1,9 +1,11 @@
 """Lines between parameter vectors: values that follow by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from jaxgen.evaluation.line import along, barrier
+from jaxgen.evaluation.line import along, barrier, measure_falls
 
 ALPHAS = (0.0, 0.25, 0.5, 1.0)
 
@@ -48,3 +50,54 @@ def test_a_level_of_nan_has_no_barrier_and_the_other_does():
 def test_other_shapes_and_lines_without_ends_are_refused(call):
     with pytest.raises(ValueError, match="not allowed"):
         call()
+
+
+FINE = tuple(np.linspace(0, 1, 21).tolist())
+
+
+def lines_of(value: Any, noise: float = 0.0, num_episodes: int = 8, num_lines: int = 1) -> Any:
+    """Returns ``[P, 21, 1, E]`` of a function of alpha."""
+    mean = np.asarray([value(alpha) for alpha in FINE])[None, :, None, None]
+    random = np.random.default_rng(0)
+    return mean + noise * random.normal(size=(num_lines, len(FINE), 1, num_episodes))
+
+
+def test_a_return_between_two_hills_has_a_barrier_of_one():
+    """J(w) = -(w^2 - 1)^2 from w = -1 to 1: 0 at both ends and -1 in the middle. The area is the
+    integral of ((2 a - 1)^2 - 1)^2, 8/15."""
+    falls = measure_falls(lines_of(lambda a: -(((2 * a - 1) ** 2 - 1) ** 2)), FINE)
+    for name in ("barrier", "barrier_mean", "valley", "middle"):
+        assert getattr(falls, name)[0, 0] == pytest.approx(1), name
+    assert falls.area[0, 0] == pytest.approx(8 / 15, abs=2e-3)
+    assert falls.standard_error[0, 0] == 0
+
+
+def test_a_hill_has_none():
+    falls = measure_falls(lines_of(lambda a: -((a - 0.4) ** 2)), FINE)
+    assert falls.barrier[0, 0] == 0 and falls.area[0, 0] < 0 and falls.valley[0, 0] == 0
+
+
+def test_a_straight_line_between_unequal_ends_falls_below_their_mean_alone():
+    """From 0 to 10: the mean is 5, and the lower end is 5 below it."""
+    falls = measure_falls(lines_of(lambda a: 10 * a), FINE)
+    assert falls.barrier_mean[0, 0] == pytest.approx(5)
+    for name in ("barrier", "valley", "area", "middle"):
+        assert getattr(falls, name)[0, 0] == pytest.approx(0, abs=1e-12), name
+
+
+def test_a_straight_line_has_no_barrier_on_average_whatever_the_noise():
+    """The largest of 21 noisy falls is far above 0; that of the other half is not."""
+    lines = lines_of(lambda a: 0.0, noise=1.0, num_episodes=16, num_lines=2000)
+    falls = measure_falls(lines, FINE)
+    # Where the worst is an end its fall is 0: the rest has mean 0.
+    assert abs(falls.barrier.mean()) < 4 * falls.barrier.std() / np.sqrt(2000)
+    assert abs(falls.valley.mean()) < 0.05 < 0.4 < barrier(lines, FINE).mean()
+    assert falls.standard_error.mean() == pytest.approx(falls.barrier.std(), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("alphas", "num_episodes"), [((0, 0.4, 1), 8), ((0, 0.5, 1), 3), ((1, 0.5, 0), 8)]
+)
+def test_falls_need_a_middle_an_order_and_halves(alphas, num_episodes):
+    with pytest.raises(ValueError, match="use alphas that increase, with 0, .5 and 1 among them"):
+        measure_falls(np.zeros((1, 3, 1, num_episodes)), alphas)
