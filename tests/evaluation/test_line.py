@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxgen.evaluation.line import along, barrier, measure_falls
+from jaxgen.evaluation.connectivity.line import along, barrier, measure_falls
 
 ALPHAS = (0.0, 0.25, 0.5, 1.0)
 

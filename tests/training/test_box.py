@@ -28,9 +28,9 @@ from envs_jax.host import CallbackBridge
 from jaxgen import api
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.evaluation.agent import Agent
+from jaxgen.evaluation.connectivity.line import along
 from jaxgen.evaluation.episodes import FixedEpisodes, make_episodes, random_returns
 from jaxgen.evaluation.host_episodes import make_host_episodes, random_host_returns
-from jaxgen.evaluation.line import along
 from jaxgen.evaluation.saving import load_agent, save_agent
 from jaxgen.evaluation.suite import make_suite
 from jaxgen.report import gallery
