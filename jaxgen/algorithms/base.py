@@ -104,8 +104,8 @@ class Algorithm(NamedTuple):
     count_steps: Callable[[PyTree], Array] | None = None
     """rollout -> live environment steps; None where each of the V x N x T steps counts."""
     fork: Callable[[PyTree, Replay, Array, Array, Array], PyTree] | None = None
-    """(state, replay, iteration, key, number) -> the state of a fork whose replay is fresh or
-    split; the key is common to the forks of a seed. None: a state is copied whole only."""
+    """(state, replay, iteration, key, number) -> the state of a fork whose replay is no copy; the
+    key is common to the forks of a seed. None: a state is copied whole only."""
 
 
 @cache

@@ -108,7 +108,7 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         update=update,
         half_gradients=half_gradients,
         shape=RolloutShape(config.num_envs, config.num_steps, num_starts=config.num_envs),
-        in_turn=network.in_turn,
+        in_turn=network.in_turn, fork=partial(off_policy.forked, config),
     )
 
 

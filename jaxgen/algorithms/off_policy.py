@@ -67,7 +67,7 @@ def replayed(
     """Make an algorithm's update of what it learns from one batch.
 
     The update inserts the rollout, then learns from ``updates_per_iteration`` batches, or rests
-    until ``learning_starts``: its metrics are then NaN, and its numbers of updates 0.
+    until ``first_update``: its metrics are then NaN, and its numbers of updates 0.
 
     Args:
       config: the algorithm's.
@@ -104,7 +104,7 @@ def replayed(
         numbers = first + jnp.arange(shape[0]) if numbered else None
         inputs = store.fetch(ring, index), update_keys(key, shape[0], draws), numbers
         learned, metrics = where_due(
-            after >= config.learning_starts, lambda learned: updates(learned, ring, inputs),
+            after >= config.first_update, lambda learned: updates(learned, ring, inputs),
             state._replace(ring=()),
         )  # fmt: skip
         return learned._replace(ring=ring), metrics
@@ -169,6 +169,11 @@ def make_replay(config: OffPolicyConfig, spec: EnvSpec) -> Replay:
       ValueError: several steps are to be added up, and a replay of images keeps single ones.
     """
     if image_replay.fits(spec):
+        if config.replay_begins:
+            raise BadInput(
+                f"the replay of {spec.name} keeps single images, of which a fork can take all or "
+                "none of its own: fork with a copy of it"
+            )
         if config.n_step > 1:
             raise BadInput(
                 f"n_step = {config.n_step} is not allowed on {spec.name}, whose replay stores "
@@ -179,8 +184,12 @@ def make_replay(config: OffPolicyConfig, spec: EnvSpec) -> Replay:
         )
     pack = partial(_map_observations, replay.pack, spec)
 
+    begins = config.replay_begins // config.num_variations
+
     def draw(key: Array, shape: tuple[int, ...], inserted: Array) -> Array:
-        return jax.random.randint(key, shape, 0, jnp.minimum(inserted, config.ring_size))
+        held = jnp.minimum(inserted - begins, config.ring_size)
+        index = jax.random.randint(key, shape, 0, held)
+        return (begins + index) % config.ring_size if begins else index
 
     return Replay(
         record=pack,
@@ -194,6 +203,30 @@ def make_replay(config: OffPolicyConfig, spec: EnvSpec) -> Replay:
         fetch=replay.sample,
         complete=lambda ring, fetched: unpacked(spec, fetched),
     )
+
+
+def forked(
+    config: OffPolicyConfig, state: Any, replay_kind: str, iteration: Array, key: Array,
+    number: Array,
+) -> Any:
+    """The state of a fork that begins with half of the replay, or with nothing of it.
+
+    See `Algorithm.fork` for the arguments. Halves are of a random order that the key decides. Half
+    a replay lies where its newest entries lay, so that new ones follow them.
+    """
+    if replay_kind != "split":
+        return state._replace(ring=jax.tree.map(jnp.zeros_like, state.ring))
+    size, num = config.ring_size, config.num_variations
+    inserted = iteration * config.steps_per_iteration // num
+    held = jnp.minimum(inserted, size)
+    half, place = held // 2, jnp.arange(size)
+    age = (inserted - 1 - place) % size
+    drawn = jax.random.uniform(key, (size,))
+    order = jnp.argsort(jnp.where(age < held, drawn, 2.0))
+    from_oldest = (place - (inserted - half)) % size
+    taken = order[jnp.minimum((number % 2) * half + from_oldest, size - 1)]
+    source = jnp.where(from_oldest < half, taken, place)
+    return state._replace(ring=jax.tree.map(lambda leaf: leaf[:, source], state.ring))
 
 
 def unpacked(spec: EnvSpec, transition: Transition) -> Transition:

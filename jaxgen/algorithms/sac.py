@@ -134,6 +134,7 @@ def make_sac(config: SACConfig, technique: Technique, spec: EnvSpec) -> Algorith
         ),
         half_gradients=half_gradients,
         shape=RolloutShape(config.num_envs, config.num_steps, num_starts=config.num_envs),
+        fork=partial(off_policy.forked, config),
     )
 
 

@@ -108,6 +108,7 @@ def make_td3(config: TD3Config, technique: Technique, spec: EnvSpec) -> Algorith
         ),
         half_gradients=half_gradients,
         shape=RolloutShape(config.num_envs, config.num_steps, num_starts=config.num_envs),
+        fork=partial(off_policy.forked, config),
     )
 
 

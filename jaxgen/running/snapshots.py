@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from jaxgen.running.batch import Trainer
 
 
-def iteration_at(config: Config, share: float) -> int:
-    """How many iterations a share of training is, at least one where it is not 0."""
-    return max(1, round(share * config.num_iterations)) if share else 0
-
-
 def stops(config: Config, shares: tuple[float, ...]) -> dict[int, float]:
     """The shares of the snapshots by number of iterations.
 
@@ -40,7 +35,7 @@ def stops(config: Config, shares: tuple[float, ...]) -> dict[int, float]:
     for share in shares:
         if not 0 < share <= 1:
             raise BadInput(f"a snapshot at {share!r} of training is not allowed; use one in (0, 1]")
-    by_iteration = {iteration_at(config, share): share for share in shares}
+    by_iteration = {config.iteration_at(share): share for share in shares}
     if len(by_iteration) != len(shares):
         raise BadInput(
             f"snapshots at {list(shares)} of {config.num_iterations} iterations are not allowed; "
@@ -92,7 +87,7 @@ def forked(trainer: "Trainer") -> tuple[Progress, Start] | None:
         _load(trainer, spec.start, seed)
         for spec, seed in trainer.batch.lanes if spec.start is not None
     ]
-    iteration = iteration_at(trainer.config, start.share)
+    iteration = trainer.config.iteration_at(start.share)
     if {parent.iteration for parent in parents} != {iteration}:
         raise BadInput(
             f"a fork at iteration {iteration} is not one of its parent's snapshot, which is at "

@@ -8,7 +8,14 @@ from typing import Any, Literal, get_args
 
 from jaxgen import techniques
 from jaxgen.study.arms import Arm, Value
-from jaxgen.study.config import SHIFT_LEVELS, Config, json_ready, replace, to_dict
+from jaxgen.study.config import (
+    SHIFT_LEVELS,
+    Config,
+    OffPolicyConfig,
+    json_ready,
+    replace,
+    to_dict,
+)
 from jaxgen.study.presets import base_algorithm
 from jaxgen.system import files
 from jaxgen.system.errors import BadInput
@@ -17,8 +24,10 @@ from jaxgen.techniques import Technique, make_technique
 MODES = ("greedy", "sampled")
 """Greedy takes the best action; sampled draws (categorical, or epsilon .05 for Q-values)."""
 
-Replay = Literal["copy", "fresh", "split"]
-"""What becomes of a replay in a fork."""
+Replay = Literal["copy", "fresh", "fresh-batch", "split"]
+"""The replay that a fork begins with: all of it; nothing, and updates wait as long as they did at
+the start of training, or until it holds a batch; or the half of it that a fork of the other parity
+has not."""
 
 
 def check_range(levels: Iterable[float]) -> None:
@@ -74,8 +83,6 @@ class Fork:
     number: int
     """Enters the randomness of training from there on; 0 goes on exactly as the parent did."""
     replay: Replay = "copy"
-    """What of a replay the fork begins with: all of it, nothing (``fresh``), or the half that a
-    fork of the other parity has not (``split``)."""
 
     def validate(self) -> None:
         """Raise BadInput for a share outside of [0, 1], a negative number or another replay."""
@@ -86,6 +93,21 @@ class Fork:
         if self.replay not in get_args(Replay):
             names = ", ".join(get_args(Replay))
             raise BadInput(f"replay = {self.replay!r} is not allowed; use one of {names}")
+
+    def begun(self, config: Config) -> Config:
+        """The configuration that goes on from here: it says what a replay holds, and since when."""
+        if self.replay == "copy" or not isinstance(config, OffPolicyConfig):
+            return config
+        steps = config.iteration_at(self.share) * config.steps_per_iteration
+        num = config.num_variations
+        begins, warmup = steps, 0
+        if self.replay == "fresh":
+            warmup = config.learning_starts
+        elif self.replay == "fresh-batch":
+            warmup = num * config.batch_per_variation
+        else:
+            begins = steps - num * (min(steps // num, config.ring_size) // 2)
+        return dataclasses.replace(config, replay_begins=begins, replay_warmup=warmup)
 
 
 @dataclass(frozen=True)
@@ -117,8 +139,9 @@ class RunSpec:
 
     @cached_property
     def config(self) -> Config:
-        """The configuration that is trained: the shared one with the overrides."""
-        return replace(self.shared, dict(self.overrides))
+        """The configuration that is trained: the shared one with the overrides, from a start."""
+        config = replace(self.shared, dict(self.overrides))
+        return config if self.start is None else self.start.begun(config)
 
     @property
     def base(self) -> str:

@@ -113,6 +113,41 @@ def test_a_fork_without_a_change_is_its_parent_and_another_is_not(copied):
     assert written["start"]["run"] == NAME
 
 
+def of_dqn(*starts: Fork | None) -> Study:
+    """DQN with an update in each of 40 iterations from the 16th on."""
+    evaluation = Evaluation(episodes=10, curve_episodes=3)
+    study = small_study("dqn", techniques=("baseline",), seeds=SEEDS, evaluation=evaluation)
+    (group,) = study.groups
+    (spec,) = group.specs
+    specs = [
+        dataclasses.replace(spec, start=start, snapshots=() if start else (SHARE,))
+        for start in starts
+    ]
+    return Study((dataclasses.replace(group, specs=tuple(specs)),))
+
+
+def test_forks_with_less_of_a_replay(tmp_path):
+    """Half of it goes on learning at once, each half in another way; nothing of it waits for 1 000
+    env steps, which are 16 iterations of 66; what was before is the parent's."""
+    run(of_dqn(None), tmp_path)
+    parent = of_dqn(None).groups[0].specs[0]
+    expected = history_of(tmp_path, parent, 0)
+    assert expected["updates"][AT] > 0
+    histories = {}
+    for kind in ("split", "fresh"):
+        study = of_dqn(*(Fork(parent.name, SHARE, number, kind) for number in (1, 2)))
+        run(study, tmp_path)
+        for spec in study.groups[0].specs:
+            history = history_of(tmp_path, spec, 0)
+            np.testing.assert_array_equal(history["loss"][:AT], expected["loss"][:AT])
+            histories[kind, spec.start.number] = history  # pyright: ignore
+    halves = [histories["split", number]["loss"][AT:] for number in (1, 2)]
+    assert np.isfinite(halves).all() and (halves[0] != halves[1]).all()
+    for number in (1, 2):
+        updates = histories["fresh", number]["updates"][AT:]
+        assert not updates[:15].any() and (updates[15:] > 0).all()
+
+
 @pytest.mark.slow
 def test_a_fork_that_is_killed_goes_on(copied, tmp_path):
     study, whole = forks(1), tmp_path / "whole"
@@ -175,7 +210,7 @@ def test_what_cannot_be_forked_is_refused(copied, study, message):
     [
         ({"share": 1.5}, r"share = 1.5 is not allowed; use one in \[0, 1\]"),
         ({"number": -1}, "number = -1 is not allowed"),
-        ({"replay": "half"}, "replay = 'half' is not allowed; use one of copy, fresh, split"),
+        ({"replay": "half"}, "replay = 'half' is not allowed; use one of copy, fresh, fresh-b"),
     ],
 )
 def test_a_fork_checks_what_it_is_given(changes, message):

@@ -58,6 +58,10 @@ class Config:
         """Iterations between two points of the learning curve."""
         return max(1, self.num_iterations // 20)
 
+    def iteration_at(self, share: float) -> int:
+        """How many iterations a share of training is, at least one where it is not 0."""
+        return max(1, round(share * self.num_iterations)) if share else 0
+
     def refresh_iterations(self, refresh_steps: int | None) -> int | None:
         """Iterations between fresh training content; None: never."""
         if refresh_steps is None:

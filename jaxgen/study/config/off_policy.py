@@ -19,6 +19,7 @@ class OffPolicyConfig(Config):
     """Fields of algorithms that learn from a replay of transitions, a ring per variation."""
 
     shares: ClassVar[tuple[str, ...]] = ("gamma",)
+    added: ClassVar[tuple[str, ...]] = ("replay_begins", "replay_warmup")
 
     batch_size: int
     """Transitions per update over all variations; each variation gets its ceiling share."""
@@ -31,6 +32,10 @@ class OffPolicyConfig(Config):
     gamma: float = 0.99
     n_step: int = 1
     """Rewards that are added up before a target bootstraps; fewer at the end of a rollout."""
+    replay_begins: int = 0
+    """Env steps before which nothing is in the replay, as in a fork that begins without it."""
+    replay_warmup: int = 0
+    """Env steps from there on before the next update."""
 
     @property
     def batch_per_variation(self) -> int:
@@ -47,6 +52,11 @@ class OffPolicyConfig(Config):
         """Gradient steps per iteration that keep the replay ratio."""
         batch = self.num_variations * self.batch_per_variation
         return max(1, round(self.replay_ratio * self.steps_per_iteration / batch))
+
+    @property
+    def first_update(self) -> int:
+        """Environment steps after which updates begin."""
+        return max(self.learning_starts, self.replay_begins + self.replay_warmup)
 
     @property
     def updates_per_step(self) -> float:
@@ -151,7 +161,9 @@ class SACConfig(ActorCriticConfig):
 
     algorithm: ClassVar[str] = "sac"
     positive: ClassVar[tuple[str, ...]] = (*ActorCriticConfig.positive, "initial_temperature")
-    added: ClassVar[tuple[str, ...]] = ("policy_delay", "critic_norm")
+    added: ClassVar[tuple[str, ...]] = (
+        *OffPolicyConfig.added, "policy_delay", "critic_norm",
+    )  # fmt: skip
 
     target_entropy: float = 1.0
     """Entropy that the temperature holds the policy to, in -nats for each dimension of an action
