@@ -58,6 +58,24 @@ class Update(Protocol):
         ...
 
 
+class Replayed(NamedTuple):
+    """An update from a replay in two parts, so that several learners can share one."""
+
+    insert: Callable[[PyTree, Any, Array], PyTree]
+    """(ring, rollout, entries that each variation inserted before) -> ring."""
+    learn: Callable[[Any, Any, Array, Array, Array], tuple[Any, Metrics]]
+    """(state with the ring, actor, entries that each variation inserted, iteration, key) -> the
+    next state with the same ring, and metrics."""
+
+    def update(
+        self, num_new: int, state: Any, actor: Any, rollout: Any, iteration: Array, key: Array
+    ) -> tuple[Any, Metrics]:
+        """An `Update` of states with a ring, of rollouts with so many entries of a variation."""
+        ring = self.insert(state.ring, rollout, iteration * num_new)
+        inserted = iteration * num_new + num_new
+        return self.learn(state._replace(ring=ring), actor, inserted, iteration, key)
+
+
 class HalfGradients(Protocol):
     """Gradients of the loss on two halves of each variation's samples; the probe measures them."""
 
@@ -101,6 +119,11 @@ class Algorithm(NamedTuple):
     in_turn: bool = False
     """Lanes are run one after the other inside of a program: convolutions with different kernels
     at once are slow, and their bits depend on how many there are."""
+    num_members: int = 1
+    """Learners that train in lockstep, whose metrics and vectors of ``params`` have them in front,
+    if there are several."""
+    replayed: Replayed | None = None
+    """The parts of ``update`` where it learns from a replay."""
     count_steps: Callable[[PyTree], Array] | None = None
     """rollout -> live environment steps; None where each of the V x N x T steps counts."""
     fork: Callable[[PyTree, Replay, Array, Array, Array], PyTree] | None = None

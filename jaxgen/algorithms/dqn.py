@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.algorithms import off_policy
-from jaxgen.algorithms.base import Algorithm, RolloutShape, discrete_actions
+from jaxgen.algorithms.base import Algorithm, Replayed, RolloutShape, discrete_actions
 from jaxgen.algorithms.learner import Adam, Learner, Optimizer, decay_of
+from jaxgen.algorithms.replay import Replay
 from jaxgen.nn import networks, ops
 from jaxgen.nn.layers import ACTIVATIONS
 from jaxgen.nn.networks import Network, Variables
@@ -74,21 +75,7 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         uniform = uniform_of(words.squeeze(-1))
         return ops.epsilon_greedy(network.apply(actor.variables, obs), uniform, actor.epsilon), ()
 
-    learn_from = partial(_learn_from, config, learner)
-    learned = off_policy.replayed(config, store, learn_from, draws=learner.draws)
-
-    def update(
-        state: State, actor: Actor, rollout: Any, iteration: Array, key: Array
-    ) -> tuple[State, Metrics]:
-        state, metrics = learned(state, actor, _flawed(config, rollout), iteration, key)
-        online, before = state.online, iteration * config.steps_per_iteration
-        if network.refresh is not None:
-            obs = off_policy.newest_observations(config, store, state.ring, iteration)
-            online = learner.refresh(online, obs)
-        after = before + config.steps_per_iteration
-        copy = jnp.greater(after // config.target_interval, before // config.target_interval)
-        target = jax.lax.select(copy, online.params, state.target)
-        return State(online, target, state.ring), metrics | {"epsilon": actor.epsilon}
+    replayed = _replayed(config, learner, store)
 
     def half_gradients(state: State, actor: Actor, rollout: Transition) -> dict[str, Array]:
         """Take the loss on the rollout itself, not on the replay; see `Algorithm`."""
@@ -105,11 +92,37 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         policy=_policy(network),
         params=lambda state: state.online.params,
         record=store.record,
-        update=update,
+        update=partial(replayed.update, config.num_envs * config.num_steps),
         half_gradients=half_gradients,
         shape=RolloutShape(config.num_envs, config.num_steps, num_starts=config.num_envs),
-        in_turn=network.in_turn, fork=partial(off_policy.forked, config),
+        in_turn=network.in_turn, replayed=replayed, fork=partial(off_policy.forked, config),
     )
+
+
+def _replayed(config: DQNConfig, learner: Learner, store: Replay) -> Replayed:
+    """Make the update: what a replay teaches, statistics, and the copy into the target network."""
+    network = learner.network
+    learned = off_policy.replayed(
+        config, store, partial(_learn_from, config, learner), draws=learner.draws
+    )
+
+    def learn(
+        state: State, actor: Actor, inserted: Array, iteration: Array, key: Array
+    ) -> tuple[State, Metrics]:
+        state, metrics = learned.learn(state, actor, inserted, iteration, key)
+        online, before = state.online, iteration * config.steps_per_iteration
+        if network.refresh is not None:
+            obs = off_policy.newest_observations(config, store, state.ring, iteration)
+            online = learner.refresh(online, obs)
+        after = before + config.steps_per_iteration
+        copy = jnp.greater(after // config.target_interval, before // config.target_interval)
+        target = jax.lax.select(copy, online.params, state.target)
+        return State(online, target, state.ring), metrics | {"epsilon": actor.epsilon}
+
+    def insert(ring: Any, rollout: Any, before: Array) -> Any:
+        return learned.insert(ring, _flawed(config, rollout), before)
+
+    return Replayed(insert, learn)
 
 
 def _learn_from(config: DQNConfig, learner: Learner, state: State) -> off_policy.Learn:

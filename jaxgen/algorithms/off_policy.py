@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.algorithms import image_replay, replay
-from jaxgen.algorithms.base import Update
+from jaxgen.algorithms.base import Replayed
 from jaxgen.algorithms.learner import mean_metrics, update_keys
 from jaxgen.algorithms.replay import Replay
 from jaxgen.nn.networks import Variables
@@ -63,8 +63,8 @@ def replayed(
     *,
     draws: bool = False,
     numbered: bool = False,
-) -> Update:
-    """Make an algorithm's update of what it learns from one batch.
+) -> Replayed:
+    """Make the parts of an algorithm's update of what it learns from one batch.
 
     The update inserts the rollout, then learns from ``updates_per_iteration`` batches, or rests
     until ``first_update``: its metrics are then NaN, and its numbers of updates 0.
@@ -79,7 +79,7 @@ def replayed(
         and its mean is over the updates that measured it.
 
     Returns:
-      An `Update` of states that hold the rings ``[V, size, ...]`` in a field ``ring``.
+      The parts, of states that hold the rings ``[V, size, ...]`` in a field ``ring``.
     """
 
     def updates(learned: Any, ring: PyTree, inputs: Any) -> tuple[Any, Metrics]:
@@ -92,13 +92,14 @@ def replayed(
         learned, metrics = jax.lax.scan(step, learned, inputs)
         return learned, mean_metrics(metrics, jnp.nanmean if numbered else jnp.mean)
 
-    def update(
-        state: Any, actor: Any, rollout: Any, iteration: Array, key: Array
+    def learn_now(
+        state: Any, actor: Any, inserted: Array, iteration: Array, key: Array
     ) -> tuple[Any, Metrics]:
-        ring = store.insert(state.ring, rollout, iteration)
+        del actor
+        ring = state.ring
         after = iteration * config.steps_per_iteration + config.steps_per_iteration
         shape = (config.updates_per_iteration, config.num_variations, config.batch_per_variation)
-        index = store.draw(key, shape, after // config.num_variations)
+        index = store.draw(key, shape, inserted)
         # Looked up before it is known whether it is due: a loop that did it would copy the ring.
         first = iteration * config.updates_per_iteration
         numbers = first + jnp.arange(shape[0]) if numbered else None
@@ -109,7 +110,7 @@ def replayed(
         )  # fmt: skip
         return learned._replace(ring=ring), metrics
 
-    return update
+    return Replayed(store.insert, learn_now)
 
 
 def where_due(
@@ -196,8 +197,8 @@ def make_replay(config: OffPolicyConfig, spec: EnvSpec) -> Replay:
         init=lambda: replay.init(
             pack(_example(config, spec)), config.num_variations, config.ring_size
         ),
-        insert=lambda ring, rollout, iteration: replay.insert(
-            ring, several_steps(config, rollout), iteration
+        insert=lambda ring, rollout, before: replay.insert(
+            ring, several_steps(config, rollout), before
         ),
         draw=draw,
         fetch=replay.sample,

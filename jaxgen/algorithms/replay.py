@@ -1,8 +1,8 @@
 """Uniform replay: one ring buffer per variation over a pytree of transitions.
 
-The ring keeps no counter of its own: positions follow from how many rollouts of
-a fixed size were inserted, which is the iteration's number and common to all
-lanes, so that lanes share their indices and insertion stays in place.
+The ring keeps no counter of its own: positions follow from how many entries were
+inserted, which follows from the iteration's number and is common to all lanes, so
+that lanes share their indices and insertion stays in place.
 """
 
 import math
@@ -23,7 +23,7 @@ class Replay(NamedTuple):
     init: Callable[[], PyTree]
     """An empty ring."""
     insert: Callable[[PyTree, Any, Array], PyTree]
-    """(ring, rollout ``[T, V, N, ...]``, rollouts inserted before) -> ring."""
+    """(ring, rollout ``[T, V, N, ...]``, entries that each variation inserted before) -> ring."""
     draw: Callable[[Array, tuple[int, ...], Array], Array]
     """(key, shape ``[U, V, B]``, transitions inserted into each ring) -> which to sample."""
     fetch: Callable[[PyTree, Array], PyTree]
@@ -58,20 +58,20 @@ def init(example: PyTree, num_variations: int, size: int) -> PyTree:
     )
 
 
-def insert(ring: PyTree, rollout: PyTree, num_inserted: Array) -> PyTree:
+def insert(ring: PyTree, rollout: PyTree, before: Array) -> PyTree:
     """Write a rollout over the oldest entries.
 
     Args:
       ring: leaves ``[V, size, ...]``.
       rollout: leaves ``[T, V, N, ...]``; at most ``size`` entries per variation.
-      num_inserted: rollouts inserted before, int32.
+      before: entries that each variation inserted before, int32.
     """
 
     def write(buffer: Array, leaf: Array) -> Array:
         leaf = jnp.moveaxis(leaf, 1, 0)
         leaf = leaf.reshape(leaf.shape[0], -1, *leaf.shape[3:])
         num_new, size = leaf.shape[1], buffer.shape[1]
-        index = (num_inserted * num_new + jnp.arange(num_new)) % size
+        index = (before + jnp.arange(num_new)) % size
         return buffer.at[:, index].set(leaf, unique_indices=True, mode="promise_in_bounds")
 
     return jax.tree.map(write, ring, rollout)

@@ -119,6 +119,10 @@ def make_sac(config: SACConfig, technique: Technique, spec: EnvSpec) -> Algorith
             critics, partial(_critic_loss, parts), judged
         ) | parts.actor.half_gradients(actor.variables, policy_loss, acted)
 
+    replayed = off_policy.replayed(
+        config, store, lambda _: partial(_learn, parts, temperature), draws=True,
+        numbered=config.policy_delay > 1,
+    )  # fmt: skip
     return Algorithm(
         init=init,
         prepare=prepare,
@@ -128,12 +132,10 @@ def make_sac(config: SACConfig, technique: Technique, spec: EnvSpec) -> Algorith
         ),
         params=lambda state: state.actor.params,
         record=store.record,
-        update=off_policy.replayed(
-            config, store, lambda _: partial(_learn, parts, temperature), draws=True,
-            numbered=config.policy_delay > 1,
-        ),
+        update=partial(replayed.update, config.num_envs * config.num_steps),
         half_gradients=half_gradients,
         shape=RolloutShape(config.num_envs, config.num_steps, num_starts=config.num_envs),
+        replayed=replayed,
         fork=partial(off_policy.forked, config),
     )
 

@@ -92,6 +92,9 @@ def make_td3(config: TD3Config, technique: Technique, spec: EnvSpec) -> Algorith
             actor.variables, partial(_policy_loss, parts, critics), transitions.obs
         )
 
+    replayed = off_policy.replayed(
+        config, store, lambda _: partial(_learn, parts), draws=True, numbered=True
+    )
     return Algorithm(
         init=init,
         prepare=prepare,
@@ -103,11 +106,10 @@ def make_td3(config: TD3Config, technique: Technique, spec: EnvSpec) -> Algorith
         ),
         params=lambda state: state.actor.params,
         record=store.record,
-        update=off_policy.replayed(
-            config, store, lambda _: partial(_learn, parts), draws=True, numbered=True
-        ),
+        update=partial(replayed.update, config.num_envs * config.num_steps),
         half_gradients=half_gradients,
         shape=RolloutShape(config.num_envs, config.num_steps, num_starts=config.num_envs),
+        replayed=replayed,
         fork=partial(off_policy.forked, config),
     )
 

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxgen.algorithms import ALGORITHMS
+from jaxgen.algorithms.paired import paired
 from jaxgen.evaluation.references import References, make_references
 from jaxgen.evaluation.suite import Suite, make_suite
 from jaxgen.running import progress, snapshots
@@ -25,8 +27,8 @@ from jaxgen.training.build import make_program
 from jaxgen.training.fit import fit, needed_devices, padded
 from jaxgen.training.keys import evaluation_key
 from jaxgen.training.loop import Start, Step, iterate
-from jaxgen.training.program import Carry, Lanes, Program, stack_lanes
-from jaxgen.types import HostTask, PyTree, Task
+from jaxgen.training.program import Carry, Lanes, MakeAlgorithm, Program, stack_lanes
+from jaxgen.types import HostTask, PyTree, Task, is_host
 
 
 class GroupProgram(NamedTuple):
@@ -79,10 +81,23 @@ def make_group_program(session: Session, group: Group) -> GroupProgram:
     devices = needed_devices(len(group.lanes), options.num_devices)
     chunk = max(1, -(-spec.config.curve_iterations // options.chunks_per_point))
     program = make_program(
-        task, ALGORITHMS[spec.base], _example(spec), study_seed=spec.study_seed, chunk=chunk,
+        task, _maker(spec, task), _example(spec), study_seed=spec.study_seed, chunk=chunk,
         devices=devices, bridge=options.bridge,
     )
     return GroupProgram(task, program, devices[: program.capacity.num_devices], {})
+
+
+def _maker(spec: RunSpec, task: Task | HostTask) -> MakeAlgorithm:
+    """The constructor of a run's algorithm."""
+    make, start = ALGORITHMS[spec.base], spec.start
+    if start is None or start.replay != "shared":
+        return make
+    if is_host(task):
+        raise BadInput(
+            f"replay = 'shared' is not allowed on {task.spec.name}, which lives on the host; use "
+            "copy, fresh or split"
+        )
+    return partial(paired, make, spec.config.iteration_at(start.share))
 
 
 def max_batch_lanes(session: Session, shared: GroupProgram, batch: Batch) -> int:
@@ -131,7 +146,7 @@ def make_trainer(session: Session, shared: GroupProgram, batch: Batch) -> Traine
     padded_lanes = padded(batch.lanes, shared.program.capacity)
     arms = [(spec.config, spec.technique_values) for spec, _ in padded_lanes]
     snapshots.check_starts(batch)
-    forks = [spec.start.number for spec, _ in padded_lanes if spec.start is not None]
+    forks = [spec.start.lane for spec, _ in padded_lanes if spec.start is not None]
     lanes = stack_lanes(arms, [seed for _, seed in padded_lanes], forks or None)
     episodes = _fixed_episodes(session, batch.lanes[0][0], shared.task)
     return Trainer(session, batch, shared, lanes, *episodes)

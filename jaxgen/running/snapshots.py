@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
+from jaxgen.algorithms import ALGORITHMS
 from jaxgen.results.store import Store
 from jaxgen.running import progress
 from jaxgen.running.progress import Progress
@@ -18,9 +19,11 @@ from jaxgen.study.config import Config
 from jaxgen.study.spec import Fork
 from jaxgen.system import checkpoint
 from jaxgen.system.errors import BadInput
+from jaxgen.training.build import make_program
 from jaxgen.training.fit import padded
 from jaxgen.training.fork import gather
 from jaxgen.training.loop import Start, Step
+from jaxgen.training.program import Program
 
 if TYPE_CHECKING:
     from jaxgen.running.batch import Trainer
@@ -103,12 +106,23 @@ def forked(trainer: "Trainer") -> tuple[Progress, Start] | None:
     return state, Start(iteration, carry, host_states)
 
 
+def _parents(trainer: "Trainer", start: Fork) -> Program:
+    """The program that trained the parents: its carry is another one where two forks share one."""
+    if start.replay != "shared":
+        return trainer.program
+    spec, shared = trainer.batch.lanes[0][0], trainer.shared
+    return make_program(
+        shared.task, ALGORITHMS[spec.base], trainer.lanes, study_seed=spec.study_seed,
+        devices=shared.devices,
+    )
+
+
 def _load(trainer: "Trainer", start: Fork, seed: int) -> Progress:
     batch = Batch([(trainer.batch.lanes[0][0], seed)])
     path = path_of(trainer.session.store, start.run, seed, start.share)
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype),
-        trainer.program.learner.shapes(trainer.lanes),
+        _parents(trainer, start).learner.shapes(trainer.lanes),
     )
     try:
         parent = progress.load(path, batch, shapes)

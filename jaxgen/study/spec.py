@@ -24,10 +24,13 @@ from jaxgen.techniques import Technique, make_technique
 MODES = ("greedy", "sampled")
 """Greedy takes the best action; sampled draws (categorical, or epsilon .05 for Q-values)."""
 
-Replay = Literal["copy", "fresh", "fresh-batch", "split"]
+Replay = Literal["copy", "fresh", "fresh-batch", "split", "shared"]
 """The replay that a fork begins with: all of it; nothing, and updates wait as long as they did at
-the start of training, or until it holds a batch; or the half of it that a fork of the other parity
-has not."""
+the start of training, or until it holds a batch; the half of it that the other fork of its pair has
+not; or all of it, together with the other fork, which writes into it as well. Forks 1 and 2 are a
+pair, 3 and 4 the next."""
+MAX_FORK = 2**31 - 1
+"""The highest bit of a number says which of a pair a lane tells of."""
 
 
 def check_range(levels: Iterable[float]) -> None:
@@ -88,15 +91,24 @@ class Fork:
         """Raise BadInput for a share outside of [0, 1], a negative number or another replay."""
         if not 0 <= self.share <= 1:
             raise BadInput(f"share = {self.share!r} is not allowed; use one in [0, 1]")
-        if not 0 <= self.number < 2**32:
-            raise BadInput(f"number = {self.number!r} is not allowed; use 0 to {2**32 - 1}")
+        least = int(self.replay == "shared")
+        if not least <= self.number <= MAX_FORK:
+            raise BadInput(f"number = {self.number!r} is not allowed; use {least} to {MAX_FORK}")
         if self.replay not in get_args(Replay):
             names = ", ".join(get_args(Replay))
             raise BadInput(f"replay = {self.replay!r} is not allowed; use one of {names}")
 
+    @property
+    def lane(self) -> int:
+        """The number of its lane: of a shared replay that of its pair, and which of it it is."""
+        if self.replay != "shared":
+            return self.number
+        member = (self.number + 1) % 2
+        return self.number - member + member * (MAX_FORK + 1)
+
     def begun(self, config: Config) -> Config:
         """The configuration that goes on from here: it says what a replay holds, and since when."""
-        if self.replay == "copy" or not isinstance(config, OffPolicyConfig):
+        if self.replay in ("copy", "shared") or not isinstance(config, OffPolicyConfig):
             return config
         steps = config.iteration_at(self.share) * config.steps_per_iteration
         num = config.num_variations

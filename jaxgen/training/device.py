@@ -36,6 +36,7 @@ from jaxgen.training.program import (
     Program,
     World,
     learn,
+    of_member,
 )
 from jaxgen.training.rollout import collect, start_episodes
 from jaxgen.types import Array, Metrics, PyTree, Task
@@ -136,10 +137,16 @@ class _LaneFunctions(NamedTuple):
         state = forked_state(
             self.algorithm(lane), replay, carry.state, iteration, key, lane.fork
         )
-        return carry._replace(state=state)
+        episodes, num_members = carry.episodes, self.algorithm(lane).num_members
+        if num_members > 1:
+            # Each goes on in environments of its own, from where its parent was.
+            copies = lambda leaf: jnp.concatenate([leaf] * num_members, 1)  # noqa: E731
+            episodes = jax.tree.map(copies, episodes)
+        return carry._replace(state=state, episodes=episodes)
 
     def params(self, lane: Lanes, carry: Carry) -> Array:
-        return self.algorithm(lane).params(carry.state)
+        algorithm = self.algorithm(lane)
+        return of_member(algorithm, lane, algorithm.params(carry.state))
 
     def overlap(self, lane: Lanes, env_params: PyTree, prints: Array) -> Array:
         fingerprints = self.task.fingerprints(env_params)
@@ -170,7 +177,7 @@ class _LaneFunctions(NamedTuple):
         keys = iteration_keys(train_key(self.study_seed, lane.seed, lane.fork), iteration)
         collected, reward = self.collect(lane, carry, env_params, iteration)
         after, metrics = learn(algorithm, lane.config, carry, collected, iteration, keys.update)
-        return after, reward | metrics
+        return after, reward | of_member(algorithm, lane, metrics)
 
     def collect(
         self, lane: Lanes, carry: Carry, env_params: PyTree, iteration: Array

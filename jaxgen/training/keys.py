@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.study.spec import MAX_FORK
 from jaxgen.types import Array
 
 STREAMS = ("init", "episodes", "train", "content", "probe")
@@ -21,10 +22,14 @@ def stream_key(study_seed: int, seed: Array, stream: str) -> Array:
 def train_key(study_seed: int, seed: Array, fork: Array | None) -> Array:
     """The key of the stream "train" of a seed's fork.
 
-    Fork 0 has the key of its parent; None: no lane of the program is a fork.
+    Fork 0 has the key of its parent; None: no lane of the program is a fork. Both lanes of a pair
+    have the key of the pair, see `jaxgen.study.spec.Fork.lane`.
     """
     key = stream_key(study_seed, seed, "train")
-    return key if fork is None else jnp.where(fork == 0, key, jax.random.fold_in(key, fork))
+    if fork is None:
+        return key
+    number = fork & np.uint32(MAX_FORK)
+    return jnp.where(number == 0, key, jax.random.fold_in(key, number))
 
 
 def evaluation_key(study_seed: int, purpose: int = 0) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxgen.algorithms.base import Algorithm, register_config
 from jaxgen.study.config import Config
 from jaxgen.study.programs import differing_fields, program_key
-from jaxgen.study.spec import Replay
+from jaxgen.study.spec import MAX_FORK, Replay
 from jaxgen.techniques import MULTI_LEVELS, Technique
 from jaxgen.training.fit import padded
 from jaxgen.training.memory import Memory
@@ -221,6 +221,16 @@ def learn(
         after = jax.tree.map(lambda new, old: jnp.where(active, new, old), after, carry)
         metrics = metrics | {"active": active.astype(jnp.float32)}
     return after, metrics | {"env_steps": after.env_steps}
+
+
+def of_member(algorithm: Algorithm, lane: Lanes, values: PyTree) -> Any:
+    """The part of values ``[num_members, ...]`` that a lane tells of; of one learner all."""
+    if algorithm.num_members == 1:
+        return values
+    assert lane.fork is not None
+    member = lane.fork > np.uint32(MAX_FORK)
+    pick = lambda leaf: leaf[member.astype(jnp.int32)] if leaf.ndim else leaf  # noqa: E731
+    return jax.tree.map(pick, values)
 
 
 def evaluate_vectors(

@@ -34,7 +34,7 @@ def filled(num_rollouts: int) -> State:
     for number in range(num_rollouts):
         t, v, n = np.ogrid[:2, :3, :2]
         rollout = {"entry": jnp.asarray(100 * v + 4 * number + 2 * t + n, jnp.int32)}
-        ring = replay.insert(ring, rollout, jnp.int32(number))
+        ring = replay.insert(ring, rollout, jnp.int32(4 * number))
     return State(ring)
 
 
@@ -98,7 +98,7 @@ def test_what_a_fork_writes_follows_what_it_has(kind, num_rollouts):
     ring, expected = state.ring, set(kept)
     for number in range(num_rollouts, num_rollouts + 4):
         rollout = {"entry": jnp.full((2, 3, 2), 1000 + number, jnp.int32)}
-        ring = replay.insert(ring, rollout, jnp.int32(number))
+        ring = replay.insert(ring, rollout, jnp.int32(4 * number))
         expected.add(1000 + number)
         found = sampled(config, np.asarray(ring["entry"]), number + 1)
         if len(kept) + 4 * (number + 1 - num_rollouts) <= CONFIG.ring_size:

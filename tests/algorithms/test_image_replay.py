@@ -43,7 +43,8 @@ def filled(size: int, steps: list[Transition]):
     @jax.jit
     def insert(ring, own, number):
         recorded = [store.record(step) for step in own]
-        return store.insert(ring, jax.tree.map(lambda *x: jnp.stack(x), *recorded), number)
+        before = number * len(recorded) * NUM_ENVS
+        return store.insert(ring, jax.tree.map(lambda *x: jnp.stack(x), *recorded), before)
 
     for number in range(len(steps) // NUM_STEPS):
         own = steps[number * NUM_STEPS : (number + 1) * NUM_STEPS]

@@ -28,7 +28,7 @@ def filled(size: int, num_rollouts: int) -> dict[str, np.ndarray]:
     example = {"reward": np.float32(0), "obs": np.zeros(2, np.int32)}
     ring = jax.jit(lambda: replay.init(example, NUM_VARIATIONS, size))()
     for number in range(num_rollouts):
-        ring = insert(ring, rollout_of(number), np.int32(number))
+        ring = insert(ring, rollout_of(number), np.int32(NUM_STEPS * NUM_ENVS * number))
     return jax.tree.map(np.asarray, ring)
 
 

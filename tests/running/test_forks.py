@@ -148,6 +148,31 @@ def test_forks_with_less_of_a_replay(tmp_path):
         assert not updates[:15].any() and (updates[15:] > 0).all()
 
 
+@pytest.mark.parametrize("share", [0.0, SHARE])
+def test_forks_that_share_a_replay(tmp_path, share):
+    """Both learn at once, each in its own way, from where their parent was; each of them is what
+    it is whether or not the other one is a run as well."""
+    run(of_dqn(None), tmp_path)
+    parent = of_dqn(None).groups[0].specs[0]
+    at = round(NUM_ITERATIONS * share)
+    expected = history_of(tmp_path, parent, 0)
+    both = of_dqn(*(Fork(parent.name, share, number, "shared") for number in (1, 2)))
+    run(both, tmp_path)
+    histories = [history_of(tmp_path, spec, 0) for spec in both.groups[0].specs]
+    for history in histories:
+        np.testing.assert_array_equal(history["loss"][:at], expected["loss"][:at])
+        assert history["env_steps"].tolist() == expected["env_steps"].tolist()
+        assert (history["updates"][max(at, 15) :] == expected["updates"][-1]).all()
+    first, second = (history["loss"][max(at, 15) :] for history in histories)
+    assert (first != second).all() and (first != expected["loss"][max(at, 15) :]).all()
+    copied = shutil.copytree(tmp_path, tmp_path / "again")
+    alone = of_dqn(Fork(parent.name, share, 2, "shared"))
+    spec = alone.groups[0].specs[0]
+    shutil.rmtree(copied / "runs" / spec.name)
+    run(alone, copied)
+    np.testing.assert_array_equal(history_of(copied, spec, 0)["loss"], histories[1]["loss"])
+
+
 @pytest.mark.slow
 def test_a_fork_that_is_killed_goes_on(copied, tmp_path):
     study, whole = forks(1), tmp_path / "whole"
@@ -198,6 +223,7 @@ def test_a_fork_at_the_start_trains_new_networks_of_the_same_seed(copied):
         (with_start(None, shares=(0.5, 0.501)), "an iteration or more apart"),
         (with_start(None, shares=(0.0,)), r"use one in \(0, 1\]"),
         (forks(1, replay="split"), "split.* where an algorithm cannot divide a replay; use copy"),
+        (forks(1, replay="shared"), "ppo on cartpole cannot share a replay: use copy"),
     ],
 )
 def test_what_cannot_be_forked_is_refused(copied, study, message):
@@ -209,7 +235,8 @@ def test_what_cannot_be_forked_is_refused(copied, study, message):
     ("changes", "message"),
     [
         ({"share": 1.5}, r"share = 1.5 is not allowed; use one in \[0, 1\]"),
-        ({"number": -1}, "number = -1 is not allowed"),
+        ({"number": -1}, "number = -1 is not allowed; use 0 to 2147483647"),
+        ({"number": 0, "replay": "shared"}, "number = 0 is not allowed; use 1 to 2147483647"),
         ({"replay": "half"}, "replay = 'half' is not allowed; use one of copy, fresh, fresh-b"),
     ],
 )

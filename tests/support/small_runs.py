@@ -118,6 +118,8 @@ def _kept_program(session: Session, group: Group) -> GroupProgram:
     content = {name: value for name, value in spec.to_dict().items() if name not in apart}
     # Lanes of forks have a leaf more.
     content |= {"snapshots": None, "start": spec.start is not None}
+    if spec.start is not None and spec.start.replay == "shared":
+        content["start"] = spec.start.share
     program = program_key(spec.config, spec.technique_values)
     num_devices = len(needed_devices(len(group.lanes), options.num_devices))
     key = repr((content, program, num_devices, options.chunks_per_point))
