@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -134,8 +135,8 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
                        help="arms: controls = six with the control arms; specified = four; "
                             "rigorous = controls and the offered arms")
     group.add_argument("--algo", "--algo-only", nargs="+", metavar="NAME",
-                       help=f"algorithms: {', '.join(algorithm_names())} (default: "
-                            f"{', '.join(ALGORITHM_CARDS)})")
+                       help=f"algorithms: {', '.join(algorithm_names())} (default: those that the "
+                            f"environments have of {', '.join(_usual_algorithms())})")
     group.add_argument("--technique", nargs="+", metavar="NAME",
                        help="arms instead of a suite's, composed with + (gar+reg); behind an @, a "
                             "hyper-parameter of its own (gar@learning_rate=0.001@hidden=32x32)")
@@ -154,8 +155,9 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
                             "eval_reset_noise_scale=0.1: "
                             f"{', '.join(mujoco.option_names(mujoco.NAMES))}; of Gymnasium's, "
                             "max_episode_steps and all that gymnasium.make takes")
-    group.add_argument("--reference", type=float, metavar="R",
-                       help="of those, the return that counts as 1 where none is known")
+    group.add_argument("--reference", type=_number, metavar="R",
+                       help="of gymnax's and Gymnasium's, the return that counts as 1 where none "
+                            "is known")
     group.add_argument("--all", action="store_true",
                        help=f"{', '.join(_listed_names())}, but for those that need something "
                             "that is not installed (some take hours on a CPU)")
@@ -189,6 +191,13 @@ def _whole(text: str) -> int:
     return number
 
 
+def _number(text: str) -> float:
+    """A finite number, for argparse."""
+    if not math.isfinite(value := float(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; use a finite number")
+    return value
+
+
 def _from_float(text: str) -> int | None:
     try:
         return whole(float(text))
@@ -220,9 +229,13 @@ def study_of(args: argparse.Namespace) -> Study:
 
 def _algorithms_of(environments: Sequence[str]) -> list[str]:
     """The usual algorithms that have a configuration for one of the environments; of none, all."""
-    usual = [name for name, card in ALGORITHM_CARDS.items() if card.listing is Listing.DEFAULT]
+    usual = _usual_algorithms()
     configured = [name for name in usual if any(each in setups_of(name) for each in environments)]
     return configured or usual
+
+
+def _usual_algorithms() -> list[str]:
+    return [name for name, card in ALGORITHM_CARDS.items() if card.listing is Listing.DEFAULT]
 
 
 def _environments(args: argparse.Namespace) -> list[str]:
@@ -253,6 +266,11 @@ def _named(args: argparse.Namespace) -> list[str]:
         raise BadInput(
             "--vary says what grows with the level in an environment of gymnax or Gymnasium: give "
             "both, as in --env gymnax:Acrobot-v1 --vary link_mass_1=1:1.5"
+        )
+    if args.reference is not None and not worlds + others:
+        raise BadInput(
+            f"--reference {args.reference:g} is of environments of gymnax or Gymnasium, whose best "
+            f"returns are not known; leave it out for {', '.join(args.env)}"
         )
     of_robots, of_others = _task_options(args.task, robots, others)
     if worlds or others:
@@ -304,6 +322,8 @@ def _task_options(
     of_robots, of_others = {}, {}
     for word in words:
         name, is_given, text = word.partition("=")
+        if name in of_robots or name in of_others:
+            raise BadInput(f"--task {name} is given twice; give it once")
         if not is_given or name not in allowed and not others:
             raise BadInput(
                 f"--task {word!r} is not allowed; use NAME=VALUE, with one of {', '.join(allowed)}"

@@ -29,7 +29,7 @@ from jaxgen.running.console import Console
 from jaxgen.running.kinds.matrix import KIND as MATRIX
 from jaxgen.running.reporter import History
 from jaxgen.running.workers.units import expected_runs
-from jaxgen.study.cards import ENVIRONMENT_CARDS, environment_card
+from jaxgen.study.cards import ENVIRONMENT_CARDS, environment_card, registry_name
 from jaxgen.study.cards.base import Observed
 from jaxgen.study.config import (
     SHIFT_LEVELS,
@@ -157,7 +157,7 @@ def evaluate(
     """
     _check_platform()
     with computing():
-        made = _task(task)
+        made = _task(task, agent)
         _check_agent(agent, made, mode)
         levels, key = _levels(shift_levels), _evaluation_key(study_seed)
         suite = make_suite(made, key, levels, at_least(2, "episodes", episodes))
@@ -185,7 +185,7 @@ def compute_grs(
     """
     _check_platform()
     with computing():
-        made = _task(task)
+        made = _task(task, agent)
         _check_agent(agent, made, mode)
         levels = numbers("shift_levels", shift_levels)
         episodes = at_least(0, "episodes", episodes)
@@ -311,12 +311,16 @@ class _Watch:
         self._console.note(f"{self._label}: {num_agents} agents in {seconds:.0f} s")
 
 
-def _task(task: AnyTask) -> Task | HostTask:
-    """A task that was named, or given and checked."""
+def _task(task: AnyTask, agent: Agent | None = None) -> Task | HostTask:
+    """A task that was named, with the options that an agent was trained with, or given and
+    checked."""
     if isinstance(task, str):
         import envs_jax
 
-        return envs_jax.make_task(task, **environment_card(task).task.options)
+        options = environment_card(task).task.options
+        if isinstance(agent, Agent) and agent.spec.name == registry_name(task):
+            options = options if agent.task_options is None else agent.task_options
+        return envs_jax.make_task(task, **options)
     check_task(task)
     return task
 

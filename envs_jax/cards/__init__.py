@@ -10,7 +10,7 @@ from envs_jax.cards import (
     pendulum,
     procgen,
 )
-from jaxgen.study.cards import register_environment, register_family
+from jaxgen.study.cards import Family, register_environment, register_family
 
 CARDS = (
     cartpole.CARD, minigrid.CARD, pendulum.CARD, mountain_car.CARD, *procgen.CARDS, *mujoco.CARDS,
@@ -20,5 +20,9 @@ CARDS = (
 for _card in CARDS:
     register_environment(_card)
 
-register_family(gymnax.PREFIX, gymnax.card)
-register_family(gymnasium.PREFIX, gymnasium.card)
+register_family(
+    gymnax.PREFIX, Family(gymnax.card, gymnax.WORD, lambda id: gymnax.PREFIX + id)
+)
+register_family(
+    gymnasium.PREFIX, Family(gymnasium.card, gymnasium.WORD, gymnasium.registry_name_of)
+)

@@ -5,6 +5,7 @@ from jaxgen.study.config import DQNConfig, ESConfig, GRPOConfig, PPOConfig
 
 CARD = EnvironmentCard(
     name="cartpole",
+    aliases=("CartPole-v1",),
     title=Title("CartPole", "CartPole"),
     listing=Listing.DEFAULT,
     task=TaskCard(

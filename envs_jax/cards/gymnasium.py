@@ -22,7 +22,7 @@ PREFIX = "gymnasium-"
 """Begins the registry names: ``gymnasium-LunarLander-v3``."""
 WORD = "gymnasium:"
 """Begins the names that a person writes: ``gymnasium:LunarLander-v3``."""
-SIGNS = {"/": "+", ":": "="}
+SIGNS = {":": "++", "/": "+"}
 """Signs of Gymnasium's names that registry names cannot have, and what stands for them."""
 INSTALL = 'pip install "gymnasium<1.4"'
 STEP_US = 50.0

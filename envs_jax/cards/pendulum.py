@@ -5,6 +5,7 @@ from jaxgen.study.config import ESConfig, GRPOConfig, PPOConfig, SACConfig, TD3C
 
 CARD = EnvironmentCard(
     name="pendulum",
+    aliases=("Pendulum-v1",),
     title=Title("Pendulum", "Pendulum"),
     task=TaskCard(
         make="envs_jax.pendulum:PendulumTask", describe="envs_jax.pendulum:describe_level"

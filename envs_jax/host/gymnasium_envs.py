@@ -6,6 +6,9 @@ what it saw. Where the same actions lead elsewhere, as randomness or a cache out
 episode is cut off and a warning says so.
 """
 
+import ast
+import inspect
+import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +23,7 @@ from envs_jax.host.bridge import CallbackBridge
 from envs_jax.host.seeded import Outcome, SeededEpisodes, SeededVecEnv
 from envs_jax.spaces import actions_of, image_or_numbers
 from envs_jax.varying import checked_ends, values_at
+from jaxgen.study.cards import registry_name
 from jaxgen.types import Discrete, EnvSpec, EpisodeKinds
 
 
@@ -126,6 +130,9 @@ def open_env(
         )
     except (gymnasium.error.Error, ImportError, TypeError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split())
+        own = registry_name(id)
+        if own != id:
+            reason += f"; {own} is the same environment, which needs no gymnasium: --env {own}"
         raise ValueError(f"gymnasium cannot make {id!r}: {reason}") from None
 
 
@@ -142,7 +149,30 @@ def _ends(
         raise ValueError(
             f"{id}: the attribute {name!r}{given}; use one of {', '.join(allowed) or '(none)'}"
         )
+    if name in _read_at_construction(type(env.unwrapped)):
+        raise ValueError(
+            f"{id}: the attribute {name!r} is read when the environment is made, and what is "
+            "computed of it there would stay as it was; vary another one"
+        )
     return checked_ends(id, name, ends)
+
+
+def _read_at_construction(kind: type) -> set[str]:
+    """Attributes that constructors read, as far as their source is at hand."""
+    found: set[str] = set()
+    for each in kind.__mro__:
+        if "__init__" not in vars(each):
+            continue
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(vars(each)["__init__"])))
+        except (OSError, TypeError, SyntaxError):
+            continue
+        found |= {
+            node.attr for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+            and isinstance(node.value, ast.Name) and node.value.id == "self"
+        }  # fmt: skip
+    return found
 
 
 def _is_number(value: Any) -> bool:
@@ -231,7 +261,13 @@ class GymnasiumWorlds:
         return action.reshape(space.shape).astype(space.dtype)
 
     def _show(self, sim: int, obs: Any) -> None:
-        self._obs[sim] = np.asarray(obs).reshape(self._obs.shape[1:])
+        seen, shape = np.asarray(obs), self._obs.shape[1:]
+        if seen.size != self._obs[sim].size:
+            raise ValueError(
+                f"{self._task.spec.name} showed an observation of shape {list(seen.shape)}, and "
+                f"its space is of {list(shape)}; mend the environment"
+            )
+        self._obs[sim] = seen.reshape(shape)
 
     def render(self, sim: int) -> np.ndarray:
         """Draw an environment, RGB uint8 ``[H, W, 3]``.
@@ -248,7 +284,11 @@ class GymnasiumWorlds:
             if np.isfinite(action).all():
                 drawn.env.step(self._given(action))
         drawn.time = int(self.lengths[sim])
-        image: Any = drawn.env.render()
+        try:
+            image: Any = drawn.env.render()
+        except gymnasium.error.Error as error:
+            # A library that draws is missing, and Gymnasium says which.
+            raise ValueError(f"{self._task.spec.name} cannot be drawn: {error}") from None
         return np.asarray(image)
 
     def get(self, sims: slice) -> dict[str, np.ndarray]:

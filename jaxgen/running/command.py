@@ -298,7 +298,8 @@ def _greet(
     copies = f", {aliases} aliases" if aliases else ""
     before = f", {done} done before" if done else ""
     todo = study.num_trained - done
-    console.note(f"{todo} runs to train{before}{copies}, {how}, into {args.out}")
+    runs = "run" if todo == 1 else "runs"
+    console.note(f"{todo} {runs} to train{before}{copies}, {how}, into {args.out}")
     if todo and (others := _num_of_other_settings(store, study)):
         console.note(
             f"{others} runs of these arms here have another budget or other settings; they stay, "

@@ -57,7 +57,7 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
                        help="discard the study's runs in --out first")
     group.add_argument("--accept", action="store_true",
                        help="train on where code has changed since the first seeds of a run")
-    group.add_argument("--checkpoint-seconds", type=float, default=30.0, metavar="S",
+    group.add_argument("--checkpoint-seconds", type=_seconds, default=30.0, metavar="S",
                        help="time between checkpoints (default 30)")
     group.add_argument("--agents", action=argparse.BooleanOptionalAction, default=True,
                        help="keep what every run trained, in its folder's agent.npz; or, of "
@@ -112,6 +112,13 @@ def _lanes(text: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not allowed; use 1 or more, or auto")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    """A time of 0 or longer, for argparse."""
+    if not (value := float(text)) >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; use 0 or more seconds")
+    return value
 
 
 def _positive(text: str) -> int:

@@ -46,6 +46,12 @@ def preset(algorithm: str, environment: str) -> Config:
     card = algorithm_card(algorithm)
     setups = setups_of(card.name)
     if environment not in setups:
+        able = [name for name in ALGORITHM_CARDS if environment in setups_of(name)]
+        if able:
+            raise BadInput(
+                f"{algorithm} has no configuration for environment {environment!r}, whose "
+                f"actions or observations are not for it; use one of {', '.join(able)}"
+            )
         raise BadInput(
             f"{algorithm} has no configuration for environment {environment!r}; "
             f"allowed: {', '.join(setups) or 'none, as envs_jax is not imported'}; one of your own "

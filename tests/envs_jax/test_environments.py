@@ -83,7 +83,7 @@ def test_names_are_listable_without_jax():
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="'cartpol' is unknown; use one of cartpole, minigrid"):
+    with pytest.raises(ValueError, match="'cartpol' is unknown, perhaps cartpole; use one of"):
         make_task("cartpol")
 
 

@@ -1,5 +1,6 @@
 """Any environment of Gymnasium: its own episodes, levels, states that are played again."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ from envs_jax.cards.gymnasium import PREFIX, id_of, registry_name_of, varied
 from envs_jax.varying import describe_level
 from experiments import command_line, matrix
 from experiments.command_line import parse, study_of
+from jaxgen import evaluate, train
+from jaxgen.__main__ import main as jaxgen_main
 from jaxgen.evaluation.host_episodes import make_host_episodes, play
 from jaxgen.evaluation.policy import Acting
 from jaxgen.evaluation.saving import load_agent
@@ -22,7 +25,7 @@ from small_runs import refused, run
 
 gymnasium = pytest.importorskip("gymnasium")
 toys = pytest.importorskip("toy_gymnasium")
-from envs_jax.host.gymnasium_envs import GymnasiumTask  # noqa: E402
+from envs_jax.host.gymnasium_envs import GymnasiumTask, GymnasiumWorlds  # noqa: E402
 
 LEVELS = np.array([[0.0, 1.0]], np.float32)
 WORDS = np.arange(4, dtype=np.uint32)[None]
@@ -47,7 +50,7 @@ def actions_for(task: GymnasiumTask, *shape: int) -> np.ndarray:
 
 
 REAL = {
-    "CartPole-v1": ({"length": (0.5, 1.0)}, {}),
+    "CartPole-v1": ({"force_mag": (10.0, 20.0)}, {}),
     # An attribute of the class.
     "Acrobot-v1": ({"LINK_MASS_1": (1.0, 3.0)}, {}),
     "MountainCarContinuous-v0": ({"power": (0.0015, 0.001)}, {}),
@@ -221,10 +224,10 @@ def test_images_with_a_box_of_actions():
 def test_pictures_are_those_of_gymnasium():
     """After a reset, after steps, in the next episode."""
     pytest.importorskip("pygame")
-    task = GymnasiumTask("CartPole-v1", {"length": (0.5, 1.0)})
+    task = GymnasiumTask("CartPole-v1", {"force_mag": (10.0, 20.0)})
     episodes = task.evaluation(WORDS, (1.0,), 2, 1)
     peer = gymnasium.make("CartPole-v1", render_mode="rgb_array")
-    peer.unwrapped.length = 1.0
+    peer.unwrapped.force_mag = 20.0
     slot = np.zeros(1, int)
     for number in range(2):
         episodes.start(slot, slot + number)
@@ -285,6 +288,9 @@ def test_levels_in_words():
         ("toys/Slide-v0", {"vary": {"name": (1, 2)}}, "the attribute 'name' is 'block', no number"),
         ("toys/Slide-v0", {"vary": {"weight": (1, 2)}}, "'weight' does not exist; use one of mass"),
         ("toys/Slide-v0", {"vary": {"mass": (2, 2)}}, "mass = 2:2 varies nothing"),
+        ("CartPole-v1", {"vary": {"masspole": (0.1, 1)}}, "'masspole' is read when the environ"),
+        ("CartPole-v1", {"vary": {"length": (0.5, 1)}}, "what is computed of it there would stay"),
+        ("CartPole-v1", {"make": {"no": 1}}, "cartpole is the same environment.*--env cartpole"),
         ("toys/Slide-v0", {"make": {"colour": 1}}, "cannot make 'toys/Slide-v0': .*'colour'"),
     ],
 )
@@ -337,6 +343,58 @@ def test_jax_is_set_up_before_a_library_imports_it(monkeypatch):
 def study_words(*others: str) -> list[str]:
     return [*COMMAND, "--vary", "mass=1:2", "--total-steps", "1536", "--eval-episodes", "3",
             "--set", "num_envs=2", "num_steps=64", "num_minibatches=4", *others]  # fmt: skip
+
+
+def test_agents_of_a_module_are_played_and_filmed_again(tmp_path, capsys):
+    """Its name is one that files, films and evaluations take; Python takes a person's words."""
+    id = "gymnasium:toy_gymnasium:toys/Slide-v0"
+    words = ["--env", id, "--algo", "ppo", "--technique", "dr", "--seeds", "0", "--quick"]
+    assert matrix.main([*words, "--no-plots", "--out", str(tmp_path)]) == 0
+    evaluated = ["--evaluate", str(tmp_path), "--levels", "0", "--episodes", "3"]
+    assert matrix.main(evaluated) == 0
+    (file,) = tmp_path.glob("best_models/*_best.npz")
+    with pytest.warns(UserWarning, match="render_mode"):
+        assert jaxgen_main(["watch", str(file), "--out", str(tmp_path / "film.gif")]) == 2
+    assert "gymnasium cannot make 'toy_gymnasium:toys/Slide-v0'" in capsys.readouterr().err
+    agent = load_agent(file)
+    assert evaluate(agent, id, [0.0], episodes=3).shape == (1, 3)
+    config = dataclasses.replace(agent.config, total_steps=2 * agent.config.steps_per_iteration)
+    (again,) = train(id, "ppo", seeds=[1], config=config)
+    assert again.spec == agent.spec
+
+
+def test_an_agent_is_played_with_the_options_that_it_was_trained_with(tmp_path):
+    """Where its task is named; another task may be given as a whole."""
+    run(study_of(parse(study_words())), tmp_path)
+    agent = load_agent(next(tmp_path.glob("runs/*/seed_0000")))
+    own = GymnasiumTask("toys/Slide-v0", {"mass": (1.0, 2.0)})
+    by_name, by_task, usual = (
+        evaluate(agent, task, [1.0], episodes=4)
+        for task in (agent.spec.name, own, GymnasiumTask("toys/Slide-v0"))
+    )
+    np.testing.assert_array_equal(by_name, by_task)
+    assert (by_name != usual).any()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--env", "pendulum", "--reference", "100"], "--reference 100 is of environments of gymn"),
+        (["--env", "hopper", "--task", "frame_skip=4", "frame_skip=5"], "frame_skip is given twi"),
+        (["--env", "LunarLander-v3"], "perhaps gymnax:LunarLander-v3 or gymnasium:LunarLander-v3"),
+        (["--env", "hoper"], "'hoper' is unknown, perhaps hopper"),
+        (["--env", "gymnasium:CartPole-v1", "--algo", "sac"], "use one of ppo, dqn, es, grpo"),
+    ],
+)
+def test_words_that_mean_something_else_are_refused(capsys, tmp_path, words, message):
+    words = [*words, "--technique", "dr", "--seeds", "0", "--out", str(tmp_path)]
+    refused(matrix.main, "matrix.py", words, capsys, message)
+
+
+def test_an_observation_of_another_shape_is_named():
+    worlds = GymnasiumWorlds(GymnasiumTask("toys/Slide-v0"), 1)
+    with pytest.raises(ValueError, match=r"shape \[3\], and its space is of \[2\]; mend the env"):
+        worlds._show(0, np.zeros(3))
 
 
 def test_a_study_on_one_needs_no_code(tmp_path):

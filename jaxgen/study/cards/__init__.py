@@ -4,7 +4,10 @@ The algorithms of `jaxgen` are registered here; importing ``envs_jax`` registers
 Plug-ins register theirs at run time.
 """
 
+import re
 from collections.abc import Callable
+from difflib import get_close_matches
+from typing import NamedTuple
 
 from jaxgen.study.cards import dqn, es, grpo, ppo, sac, td3
 from jaxgen.study.cards.base import AlgorithmCard, EnvironmentCard, Listing
@@ -13,8 +16,21 @@ from jaxgen.techniques import check_new
 
 ENVIRONMENT_CARDS: dict[str, EnvironmentCard] = {}
 """Cards by registry name, in the order in which tables show them."""
-FAMILIES: dict[str, Callable[[str], EnvironmentCard]] = {}
-"""Functions that make the card of a name, by the prefix of the names."""
+
+
+class Family(NamedTuple):
+    """Environments of a library, whose cards are made when they are first asked for."""
+
+    make: Callable[[str], EnvironmentCard]
+    """Registry name -> card."""
+    word: str
+    """Begins the names that a person writes: ``gymnax:``."""
+    named: Callable[[str], str]
+    """The library's name, behind that word -> registry name."""
+
+
+FAMILIES: dict[str, Family] = {}
+"""Families by the prefix of their registry names."""
 ALGORITHM_CARDS: dict[str, AlgorithmCard] = {}
 """Cards by registry name, in the order in which tables show them."""
 
@@ -34,9 +50,9 @@ def register_environment(card: EnvironmentCard, replace: bool = False) -> None:
     ENVIRONMENT_CARDS[card.name] = card
 
 
-def register_family(prefix: str, make: Callable[[str], EnvironmentCard]) -> None:
-    """Make environments known whose names begin so, each when it is first asked for."""
-    FAMILIES[prefix] = make
+def register_family(prefix: str, family: Family) -> None:
+    """Make environments known whose registry names begin so, each when it is first asked for."""
+    FAMILIES[prefix] = family
 
 
 def register_algorithm(card: AlgorithmCard, replace: bool = False) -> None:
@@ -66,16 +82,19 @@ def environment_names(*listings: Listing) -> list[str]:
 
 
 def registry_name(name: str) -> str:
-    """The registry name that an alias stands for; any other name as it is."""
+    """The registry name that an alias or a family's word stands for; any other name as it is."""
+    for family in FAMILIES.values():
+        if name.startswith(family.word):
+            return family.named(name.removeprefix(family.word))
     return next((card.name for card in ENVIRONMENT_CARDS.values() if name in card.aliases), name)
 
 
 def environment_card(name: str) -> EnvironmentCard:
     """The card of an environment, or of an alias; ValueError names what is allowed."""
     name = registry_name(name)
-    for prefix, make in FAMILIES.items():
+    for prefix, family in FAMILIES.items():
         if name.startswith(prefix) and name not in ENVIRONMENT_CARDS:
-            register_environment(make(name))
+            register_environment(family.make(name))
     if name in ENVIRONMENT_CARDS:
         return ENVIRONMENT_CARDS[name]
     if not ENVIRONMENT_CARDS:
@@ -85,10 +104,20 @@ def environment_card(name: str) -> EnvironmentCard:
     usual = ", ".join(environment_names(Listing.DEFAULT, Listing.ON_REQUEST))
     others = ", ".join(environment_names(Listing.BY_NAME))
     raise BadInput(
-        f"environment {name!r} is unknown; use one of {usual}"
+        f"environment {name!r} is unknown{_hint(name)}; use one of {usual}"
         + (f", or of the others {others}" if others else "")
         + "; one of your own is known once its plug-in is loaded (--plugin FILE.py)"
     )
+
+
+def _hint(name: str) -> str:
+    """Words for what a person may have meant."""
+    known = [alias for card in ENVIRONMENT_CARDS.values() for alias in (card.name, *card.aliases)]
+    if close := get_close_matches(name, known, 1, cutoff=0.85):
+        return f", perhaps {close[0]}"
+    if FAMILIES and re.fullmatch(r"[^ :]+-v[0-9]+", name):
+        return f", perhaps {' or '.join(family.word + name for family in FAMILIES.values())}"
+    return ""
 
 
 def figure_title(environment: str) -> str:

@@ -95,6 +95,7 @@ class EpisodicConfig(Config):
 
     def validate(self) -> None:
         """See `Config.validate`."""
+        require_positive(self, "total_steps")
         super().validate()
         require_positive(self, "curve_interval")
 
