@@ -245,6 +245,21 @@ USUAL_ROWS, ROW_INCHES = 6, 0.25
 """Rows of a legend for which a figure has room, and the height of a further one."""
 
 
+LABEL_WIDTH, LINE_INCHES = 40, 0.14
+"""Letters of a line of a label, and the height of a further line."""
+
+
+def in_lines(label: str) -> str:
+    """A long name on several lines, broken before the settings that follow an @."""
+    lines = [""]
+    for number, part in enumerate(label.split("@")):
+        part = part if number == 0 else f"@{part}"
+        if lines[-1] and len(lines[-1]) + len(part) > LABEL_WIDTH:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
 def legend_below(figure: "Figure", axes: Iterable["Axes"], title: str | None = None) -> None:
     """One legend for several axes, each label once: arms in their order, then the others."""
     handles: dict[str, Any] = {}
@@ -252,14 +267,18 @@ def legend_below(figure: "Figure", axes: Iterable["Axes"], title: str | None = N
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     labels = sorted(handles, key=lambda label: (label in NOT_ARMS, arm_order(label)[0]))
-    widest = 0.08 * max(map(len, labels), default=0) + 0.7
+    texts = [in_lines(label) for label in labels]
+    lines = [line for text in texts for line in text.split("\n")]
+    widest = 0.08 * max(map(len, lines), default=0) + 0.7
     columns = int(np.clip(figure.get_figwidth() / widest, 1, 4))
     # Many arms make the figure higher: they leave no room for the axes otherwise.
     more_rows = max(0, -(-len(labels) // columns) - USUAL_ROWS)
-    figure.set_figheight(figure.get_figheight() + ROW_INCHES * more_rows)
+    more_lines = -(-(len(lines) - len(labels)) // columns)
+    more = ROW_INCHES * more_rows + LINE_INCHES * more_lines
+    figure.set_figheight(figure.get_figheight() + more)
     figure.legend(
         [handles[label] for label in labels],
-        labels,
+        texts,
         loc="outside lower center",
         frameon=False,
         ncols=columns,
@@ -271,7 +290,7 @@ def legend_below(figure: "Figure", axes: Iterable["Axes"], title: str | None = N
 
 def finish(figure: "Figure", title: str, quick: bool, note: str = "") -> None:
     """Add what all figures have, and lay the figure out once and for all."""
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(in_lines(title), fontsize=11)
     if note:
         figure.supxlabel(note, fontsize=8, color="#444444")
     if quick:

@@ -13,7 +13,15 @@ from jaxgen.report import figures, style, training
 from jaxgen.report.figures import degradation, grs_curve, grs_heatmap, shift, shift_grid
 from jaxgen.report.generalisation import pictures
 from jaxgen.report.shown import figure_sets
-from jaxgen.report.style import QUICK_BANNER, STYLES, arm_styles, save, smooth, to_png
+from jaxgen.report.style import (
+    QUICK_BANNER,
+    STYLES,
+    arm_styles,
+    in_lines,
+    save,
+    smooth,
+    to_png,
+)
 from jaxgen.report.training import learning_curves, learning_grid
 from jaxgen.results.records import group_cells
 from jaxgen.results.table import csv_text, read_csv, rows
@@ -527,3 +535,12 @@ def test_colours_are_far_apart_in_grey_or_in_hue():
     for i, one in enumerate(colors):
         for two in colors[:i]:
             assert np.linalg.norm(np.subtract(one, two)) > 0.25
+
+
+def test_long_names_are_on_several_lines():
+    """Broken before a setting; what is short, or has none, stays as it is."""
+    name = "grpo-beta@num_envs=16@num_variations=1@credit=episode@same_start=false"
+    assert in_lines(name) == (
+        "grpo-beta@num_envs=16@num_variations=1\n@credit=episode@same_start=false"
+    )
+    assert in_lines("ppo gar+reg") == "ppo gar+reg" and in_lines("x" * 60) == "x" * 60

@@ -25,6 +25,7 @@ from jaxgen.report.generalisation.words import arm_name, place
 from jaxgen.report.style import (
     BLACK,
     GREY,
+    LINE_INCHES,
     ORANGE,
     Style,
     arm_styles,
@@ -32,6 +33,7 @@ from jaxgen.report.style import (
     draw_arm,
     evaluations,
     finish,
+    in_lines,
     legend_below,
     panels,
     spread_words,
@@ -93,7 +95,7 @@ def profiles(cells: Sequence[Cell]) -> "Figure":
     figure, axes = panels(len(by_algorithm), width, 3.4, sharey=True)
     styles = arm_styles(cell.arm for cell in cells)
     for axis, (algorithm, group) in zip(axes, by_algorithm.items(), strict=True):
-        axis.set_title(algorithm_title(algorithm), fontsize=10)
+        axis.set_title(in_lines(algorithm_title(algorithm)), fontsize=10)
         for i, cell in enumerate(group):
             values = np.array(list(values_of(cell, PRIMARY).values()))
             style = styles[cell.arm]
@@ -148,7 +150,7 @@ def learning(titled: Mapping[str, Sequence[tuple[str, Cell]]]) -> "Figure":
             if points:
                 counts.append(len(points))
                 draw_arm(axis, label, styles[label], points, i)
-        axis.set_title(title, fontsize=10)
+        axis.set_title(in_lines(title), fontsize=10)
         axis.set(xlabel="environment steps")
         steps_axis(axis)
     axes[0].set_ylabel("greedy return at v = 0")
@@ -174,7 +176,7 @@ def agreement(cells: Sequence[Cell], predictor: Predictor) -> "Figure":
                               alpha=0.6, mew=0, label=cell.arm)  # fmt: skip
             if not axis.lines:
                 axis.text(0.5, 0.5, "no runs", ha="center", transform=axis.transAxes)
-            axis.set_title(place(algorithm, environment), fontsize=9)
+            axis.set_title(in_lines(place(algorithm, environment)), fontsize=9)
             axis.set(xlabel=predictor.name if i == len(environments) - 1 else "")
             axis.locator_params(nbins=5)
         axes[i, 0].set_ylabel(PRIMARY)
@@ -193,7 +195,10 @@ def _point(axis: "Axes", interval: Interval | None, row: int, style: Style) -> N
 
 
 def _rows(axis: "Axes", labels: Sequence[str]) -> None:
-    axis.set_yticks(range(len(labels)), labels, fontsize=8)
+    texts = [in_lines(label) for label in labels]
+    more = LINE_INCHES * sum(text.count("\n") for text in texts)
+    axis.figure.set_figheight(axis.figure.get_figheight() + more)  # pyright: ignore
+    axis.set_yticks(range(len(labels)), texts, fontsize=8)
     axis.set_ylim(len(labels) - 0.4, -0.6)
     axis.grid(axis="y", lw=0.4, color="#dddddd")
     axis.set_axisbelow(True)
