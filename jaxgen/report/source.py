@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxgen.report.document import Picture, to_markdown
+from jaxgen.report.documents.document import Picture, to_markdown
+from jaxgen.report.documents.page import to_html
 from jaxgen.report.generalisation.evidence import base_of_record
 from jaxgen.report.generalisation.findings import findings_of
 from jaxgen.report.generalisation.glossary import TIPS
 from jaxgen.report.generalisation.paper import arms_csv, arms_latex
 from jaxgen.report.generalisation.reference import relative_to
 from jaxgen.report.generalisation.sections import TITLES, sections
-from jaxgen.report.page import to_html
 from jaxgen.results.read import read_records
 from jaxgen.results.records import Cell, Record, group_cells
 from jaxgen.results.store import MARKER, open_store

@@ -11,7 +11,7 @@ import numpy as np
 from jaxgen.evaluation.scores import integrate
 from jaxgen.evaluation.statistics import MIN_PAIRS
 from jaxgen.report.differences import Difference, core_arms, decompose
-from jaxgen.report.document import Block, Section, Table, to_markdown, to_text
+from jaxgen.report.documents.document import Block, Section, Table, to_markdown, to_text
 from jaxgen.report.style import FLAG, QUICK_BANNER
 from jaxgen.results.read import missing_runs
 from jaxgen.results.records import (

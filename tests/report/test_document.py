@@ -2,7 +2,7 @@
 
 import re
 
-from jaxgen.report.document import WIDTH, Picture, Section, Table, to_markdown, to_text
+from jaxgen.report.documents.document import WIDTH, Picture, Section, Table, to_markdown, to_text
 
 
 def columns_of(line: str) -> int:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxgen.report.document import Picture, Section, Table
-from jaxgen.report.page import LONG_NOTE, to_html
+from jaxgen.report.documents.document import Picture, Section, Table
+from jaxgen.report.documents.page import LONG_NOTE, to_html
 
 TABLE = Table("Title", ("name", "value, unit"), [("plain", "1"), ("a_b", "2")], ("A note.",))
 VOID = {"meta", "img", "br", "hr", "link", "input"}

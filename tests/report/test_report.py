@@ -26,7 +26,7 @@ from jaxgen.evaluation.statistics import (
     sign_flip_test,
 )
 from jaxgen.report import style
-from jaxgen.report.document import Picture, Table, to_markdown, to_text
+from jaxgen.report.documents.document import Picture, Table, to_markdown, to_text
 from jaxgen.report.generalisation import pictures, words
 from jaxgen.report.generalisation.evidence import (
     Comparison,

@@ -9,7 +9,7 @@ import pytest
 from test_report import BASE, DR, arm, as_dicts, cells_of, noise, one, study, tables
 
 from jaxgen.report import figures, style
-from jaxgen.report.document import to_text
+from jaxgen.report.documents.document import to_text
 from jaxgen.report.generalisation import words
 from jaxgen.report.generalisation.evidence import Verdict, compare, missing_arms
 from jaxgen.report.generalisation.findings import findings_of

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxgen.report.differences import decompose
-from jaxgen.report.document import Table
+from jaxgen.report.documents.document import Table
 from jaxgen.report.style import QUICK_BANNER
 from jaxgen.report.summary import sections, summary
 from jaxgen.results.best import best_scores

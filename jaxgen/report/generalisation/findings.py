@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxgen.report.document import Block
+from jaxgen.report.documents.document import Block
 from jaxgen.report.generalisation import words
 from jaxgen.report.generalisation.evidence import Comparison, arms_of, choose, compare
 from jaxgen.report.generalisation.prediction import Prediction, Transfer, predictions, transfers

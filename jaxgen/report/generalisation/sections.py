@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from jaxgen.report import figures, style
-from jaxgen.report.document import Block, Picture, Section, Table
+from jaxgen.report.documents.document import Block, Picture, Section, Table
 from jaxgen.report.generalisation import pictures, reference, words
 from jaxgen.report.generalisation.evidence import (
     MIN_SEEDS,

@@ -11,7 +11,7 @@ from jaxgen.evaluation.statistics import (
     optimality_gap,
     probability_of_improvement,
 )
-from jaxgen.report.document import Table
+from jaxgen.report.documents.document import Table
 from jaxgen.report.generalisation import words
 from jaxgen.report.generalisation.evidence import (
     MIN_SEEDS,

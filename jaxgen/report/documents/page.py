@@ -5,7 +5,7 @@ import html
 import re
 from collections.abc import Mapping, Sequence
 
-from jaxgen.report.document import Block, Section, Table
+from jaxgen.report.documents.document import Block, Section, Table
 
 LONG_NOTE = 160
 """Letters of a note from which on it is folded."""

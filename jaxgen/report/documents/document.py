@@ -1,6 +1,6 @@
 """Documents of sections, paragraphs, tables and pictures, as text or markdown.
 
-`jaxgen.report.page` makes HTML of them.
+`jaxgen.report.documents.page` makes HTML of them.
 """
 
 import textwrap

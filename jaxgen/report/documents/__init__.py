@@ -1,0 +1,1 @@
+"""Documents: sections of words, tables and pictures, as text, markdown or HTML."""
