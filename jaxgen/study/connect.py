@@ -9,7 +9,7 @@ from typing import NamedTuple, get_args
 
 from jaxgen.study.config import OffPolicyConfig
 from jaxgen.study.product import Group, Study
-from jaxgen.study.spec import Fork, Replay, RunSpec
+from jaxgen.study.spec import Fork, Replay, RunSpec, check_range
 from jaxgen.system.errors import BadInput
 
 POINTS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -45,6 +45,39 @@ class Forking(NamedTuple):
             raise BadInput("no replay given; name at least one")
         if self.pairs < 1:
             raise BadInput(f"{self.pairs} pairs are not allowed; use 1 or more")
+
+
+class Walk(NamedTuple):
+    """How lines are walked."""
+
+    num_alphas: int = 101
+    """Points of a line, its ends and its middle among them."""
+    episodes: int = 100
+    """Of each point and level, the same for all points of all lines."""
+    levels: tuple[float, ...] = (0.0,)
+
+    @property
+    def alphas(self) -> list[float]:
+        """Shares of the second end, evenly from 0 to 1."""
+        return [number / (self.num_alphas - 1) for number in range(self.num_alphas)]
+
+    def validate(self) -> None:
+        """Raise BadInput for an even number of points, too few episodes, or a level that is
+        outside of [0, 1] or repeated."""
+        if self.num_alphas < 3 or self.num_alphas % 2 == 0:
+            raise BadInput(
+                f"{self.num_alphas} alphas are not allowed; use an odd number, 3 or larger, which "
+                "has a middle"
+            )
+        if self.episodes < 4:
+            raise BadInput(
+                f"{self.episodes} episodes are not allowed; use 4 or more, as the worst point is "
+                "chosen on half of them"
+            )
+        check_range(self.levels)
+        for level in self.levels:
+            if self.levels.count(level) > 1:
+                raise BadInput(f"level {level:g} is given twice; name each once")
 
 
 class Pair(NamedTuple):

@@ -1,0 +1,1 @@
+"""What lines between forks say, as tables, figures and files."""

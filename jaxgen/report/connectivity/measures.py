@@ -1,0 +1,87 @@
+"""Lines as rows of numbers, and rows as verdicts."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxgen.evaluation.connectivity.line import barrier, measure_falls
+from jaxgen.evaluation.connectivity.verdict import Verdict, judge, learned
+from jaxgen.results.lines import Line
+
+COLUMNS = (
+    "environment", "algorithm", "arm", "replay", "point", "seed", "number", "level", "first",
+    "second", "learned", "distance", "barrier", "standard_error", "valley", "area", "middle",
+    "largest_fall", "instability", "stable_as_specified", "parent", "quick",
+)  # fmt: skip
+"""``first`` and ``second`` are the returns of the ends. Falls are in shares of the scale, from
+random play to the ceiling, but for ``instability``: the specified mean of the ends less the lowest
+return on the line, in returns, which is stable below 5 % of that mean."""
+SPECIFIED_SHARE = 0.05
+
+Row = dict[str, Any]
+
+
+class Key(NamedTuple):
+    """A cell: everything that its parents share."""
+
+    environment: str
+    algorithm: str
+    arm: str
+    replay: str
+    point: float
+    level: float
+
+
+def rows_of(line: Line) -> list[Row]:
+    """A row for each level of a line; falls of ends that did not learn are null."""
+    meta, returns = line.meta, line.returns[None]
+    falls = measure_falls(returns, meta["alphas"])
+    ends = line.returns[[0, -1]].astype(np.float64)
+    means = line.returns.mean(2, dtype=np.float64)
+    largest = barrier(returns, meta["alphas"])[0]
+    rows = []
+    for k, level in enumerate(meta["levels"]):
+        scale = float(line.ceiling[k] - line.floor[k])
+        known = bool(learned(ends[None, :, k], float(line.floor[k]))[0])
+        measured = {
+            "barrier": falls.barrier[0, k], "standard_error": falls.standard_error[0, k],
+            "valley": falls.valley[0, k], "area": falls.area[0, k],
+            "middle": falls.middle[0, k], "largest_fall": largest[k],
+        }  # fmt: skip
+        of_ends = means[[0, -1], k]
+        instability = float(of_ends.mean() - means[:, k].min())
+        rows.append({
+            **{name: meta[name] for name in COLUMNS[:7]}, "level": level,
+            "first": float(of_ends[0]), "second": float(of_ends[1]), "learned": known,
+            "distance": line.distance,
+            **{n: float(value) / scale if known else None for n, value in measured.items()},
+            "instability": instability,
+            "stable_as_specified": instability < SPECIFIED_SHARE * float(of_ends.mean()),
+            "parent": meta["parent"], "quick": meta["quick"],
+        })  # fmt: skip
+    return rows
+
+
+def key_of(row: Row) -> Key:
+    """The cell of a row."""
+    return Key(*(row[name] for name in Key._fields))
+
+
+def by_parent(rows: Iterable[Row], measure: str = "barrier") -> dict[Key, dict[int, float]]:
+    """The mean of a measure over the pairs of each parent, by seed; those that did not learn are
+    left out, and their cell stays."""
+    pairs: dict[Key, dict[int, list[float]]] = {}
+    for row in rows:
+        cell = pairs.setdefault(key_of(row), {})
+        if row["learned"]:
+            cell.setdefault(row["seed"], []).append(row[measure])
+    return {
+        key: {seed: float(np.mean(values)) for seed, values in cell.items()}
+        for key, cell in pairs.items()
+    }
+
+
+def verdicts(rows: Sequence[Row]) -> dict[Key, Verdict]:
+    """What the parents of each cell say."""
+    return {key: judge(list(cell.values())) for key, cell in by_parent(rows).items()}

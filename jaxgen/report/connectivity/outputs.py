@@ -1,0 +1,113 @@
+"""Everything that follows from lines: rows, verdicts, figures, and the specified tree of files."""
+
+from collections.abc import Sequence
+
+from jaxgen.report.connectivity import pictures
+from jaxgen.report.connectivity.measures import COLUMNS, Key, Row, rows_of, verdicts
+from jaxgen.report.style import to_png
+from jaxgen.results.lines import Line, read_lines
+from jaxgen.results.store import Store
+from jaxgen.results.table import table_text
+from jaxgen.study.cards import algorithm_title, figure_title
+
+TABLE = "connectivity.csv"
+
+
+def write_connectivity(store: Store, plots: bool = True) -> list[str]:
+    """Write all that follows from the lines of a folder; the caller holds its lock.
+
+    Returns:
+      The verdicts in words, and what was left aside.
+    """
+    lines, damaged = read_lines(store)
+    rows = [row for line in lines for row in rows_of(line)]
+    texts = [[_text(row[name]) for name in COLUMNS] for row in rows]
+    store.write_text(TABLE, table_text([COLUMNS, *texts]))
+    for (environment, algorithm, seed, parent), own in _by_parent(lines).items():
+        tree = f"base/{environment}/{algorithm.upper()}/seed_{seed}_{parent[-8:]}/fork_analysis"
+        _write_parent(store, tree, own, plots)
+    if plots:
+        _draw_study(store, rows)
+    left_aside = [f"left aside: {text}" for text in damaged]
+    return [*_table(rows), "", f"  a row per pair and level   {store.path(TABLE)}", *left_aside]
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+def _by_parent(lines: Sequence[Line]) -> dict[tuple[str, str, int, str], list[Line]]:
+    groups: dict[tuple[str, str, int, str], list[Line]] = {}
+    for line in lines:
+        meta = line.meta
+        key = meta["environment"], meta["algorithm"], meta["seed"], meta["parent"]
+        groups.setdefault(key, []).append(line)
+    return groups
+
+
+def _write_parent(store: Store, tree: str, lines: Sequence[Line], plots: bool) -> None:
+    """The specified files of a parent."""
+    content = []
+    for line in lines:
+        mean = line.returns.mean(2, dtype=float)
+        content.append({
+            **{name: line.meta[name] for name in ("pair", "point", "replay", "number", "ends")},
+            "alphas": line.meta["alphas"], "levels": line.meta["levels"],
+            "mean": mean.tolist(), "measures": rows_of(line),
+        })  # fmt: skip
+    store.write_json(f"{tree}/fork_analysis.json", {"forks": content})
+    if not plots:
+        return
+    store.write_bytes(f"{tree}/all_interpolations.png", to_png(pictures.all_interpolations(lines)))
+    for line in lines:
+        name = f"{tree}/interp_{line.meta['pair']}.png"
+        store.write_bytes(name, to_png(pictures.interpolation(line)))
+    rows = [row for line in lines for row in rows_of(line)[:1]]
+    figure = pictures.instability_over_time(rows, pictures._title(lines[0]))
+    store.write_bytes(f"{tree}/instability_over_time.png", to_png(figure))
+
+
+def _draw_study(store: Store, rows: Sequence[Row]) -> None:
+    """Figures over all parents of a place, at the first level."""
+    places: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        places.setdefault((row["environment"], row["algorithm"], row["arm"]), []).append(row)
+    for (environment, algorithm, arm), own in places.items():
+        first = [row for row in own if row["level"] == own[0]["level"]]
+        title = f"{algorithm_title(algorithm)} on {figure_title(environment)}, {arm}"
+        name = f"plots/{environment}_{algorithm}_{arm}"
+        for kind, draw in (
+            ("instability_over_time", pictures.instability_over_time),
+            ("heat_map", pictures.heat_map), ("distance", pictures.distance_and_barrier),
+        ):  # fmt: skip
+            if any(row["learned"] for row in first):
+                store.write_bytes(f"{name}_{kind}.png", to_png(draw(first, title)))
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    """Verdicts by cell, in words."""
+    found = verdicts(rows)
+    lines, last = [], None
+    for key in sorted(found, key=lambda key: (key[:4], key.level, key.point)):
+        head = f"{algorithm_title(key.algorithm)} on {figure_title(key.environment)}, {key.arm}"
+        if head != last:
+            columns = "  replay       level  forked at   n  barrier [95 %]        verdict"
+            lines += ["", head, columns]
+        last = head
+        lines.append(_line(key, rows))
+    return lines
+
+
+def _line(key: Key, rows: Sequence[Row]) -> str:
+    verdict = verdicts([row for row in rows if Key(*(row[n] for n in Key._fields)) == key])[key]
+    interval = ""
+    if verdict.estimate is not None:
+        interval = f"{verdict.estimate:.3f}"
+        if verdict.low is not None:
+            interval += f" [{verdict.low:.3f}, {verdict.high:.3f}]"
+    return (
+        f"  {key.replay:12} {key.level:5g}  {key.point:9g}  {verdict.num:2d}  {interval:21} "
+        f"{verdict.word}"
+    )
