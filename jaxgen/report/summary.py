@@ -130,6 +130,7 @@ def _environment_section(cells: list[Cell]) -> Section:
             "Runs of several settings are here (other budgets or configurations), marked as "
             "[setting, env steps]. They are never pooled and never compared."
         )
+    blocks += _options(records)
     if not knows_ceiling(cells[0].environment):
         blocks.append(unknown_ceiling(cells[0].environment))
     for mode in modes_of(records):
@@ -140,6 +141,13 @@ def _environment_section(cells: list[Cell]) -> Section:
     if any(record.result.get("layout_overlap") for record in records):
         blocks.append(_overlap_table(cells))
     return Section(cells[0].environment, blocks)
+
+
+def _options(records: list[Record]) -> list[Block]:
+    """The options of the tasks, where records say them: a paragraph for each set of options."""
+    sets = (record.spec.get("task_options") or {} for record in records)
+    texts = (", ".join(f"{name} = {value}" for name, value in each.items()) for each in sets)
+    return [f"Options of the task: {text}." for text in dict.fromkeys(texts) if text]
 
 
 def unknown_ceiling(environment: str) -> str:
