@@ -227,6 +227,8 @@ def read_rows() -> list[dict[str, str]]:
 
 def table(rows: Sequence[dict[str, str]]) -> str:
     """Markdown: a line for each estimator, start and group size, a column for each policy."""
+    if not rows:
+        return "Not measured yet."
     kinds = list(dict.fromkeys((row["environment"], row["share"]) for row in rows))
     header = ["credit", "start", "G", *(f"{figure_title(e)}, {float(s):.0%}" for e, s in kinds)]
     lines: dict[tuple[str, ...], list[str]] = {}
