@@ -45,7 +45,7 @@ def test_names_find_their_cards(plugins):
     assert preset("twin-bold", "slope").learning_rate == plugged.TINY.learning_rate
     assert make_task("slope").spec.name == "slope"
     assert (figure_title("slope"), sentence_title("slope")) == ("Slope", "the slope")
-    assert algorithm_order("twin-bold")[0] == algorithm_order("twin")[0] == 5
+    assert algorithm_order("twin-bold")[0] == algorithm_order("twin")[0] == 6
     assert environment_order("box")[0] == len(ENVIRONMENT_CARDS) - 1
     assert describe_level(make_task("slope"), 0.5, 4) == "v = 0.5: slope 0.5 x 4"
 

@@ -37,6 +37,8 @@ from jaxgen.types import Array, EnvSpec, Metrics, Transition
 
 TINY = 1e-8
 """Added to a deviation, as Shao et al. have it."""
+ROUNDING = 1e-6
+"""Share of the largest number of a group below which a difference from its mean is none."""
 
 
 class State(NamedTuple):
@@ -188,9 +190,12 @@ def group_advantages(
     if credit == "episode":
         worth = jnp.broadcast_to(worth[:1], worth.shape)
     advantage = worth - worth.mean(-2, keepdims=True)
+    # What rounding leaves of equal returns must not be blown up by a deviation that is as small.
+    size = jnp.abs(worth).max(-2, keepdims=True)
+    advantage = jnp.where(jnp.abs(advantage) <= ROUNDING * size, 0.0, advantage)
     if baseline == "others":
-        size = reward.shape[-2]
-        advantage = advantage * (size / max(size - 1, 1))
+        num = reward.shape[-2]
+        advantage = advantage * (num / max(num - 1, 1))
     if scale_by_deviation:
         advantage = advantage / (worth.std(-2, keepdims=True) + TINY)
     return advantage
