@@ -7,8 +7,6 @@ A mean is accepted from the published mean less two standard errors of the diffe
 n seeds here and N there.
 """
 
-import argparse
-import csv
 import gzip
 import sys
 from collections.abc import Sequence
@@ -20,14 +18,13 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import envs_jax  # noqa: F401  (registers what tables call the environments)
-from experiments.tables import markdown, with_table
+from experiments.tables import markdown, read_rows, run_page, with_table
 from jaxgen.report.source import read_source
 from jaxgen.results.read import read_records
 from jaxgen.results.records import HEADLINE_MODE, Cell, Record, group_cells
 from jaxgen.results.store import open_store
 from jaxgen.results.table import csv_text, read_csv, rows
 from jaxgen.study.cards import figure_title
-from jaxgen.system.errors import BadInput
 from jaxgen.system.files import write_bytes
 
 HERE = Path(__file__).parent
@@ -196,35 +193,20 @@ def read_kept() -> list[Record]:
     return read_csv(read_source(ROWS).text)
 
 
-def read_peers() -> list[dict[str, str]]:
-    """The rows of peers that are kept."""
-    if not PEERS.exists():
-        return []
-    with PEERS.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def updated(text: str) -> str:
     """The page's text with a fresh table."""
-    return with_table(text, "bands", table(read_kept(), read_peers()))
+    return with_table(text, "bands", table(read_kept(), read_rows(PEERS)))
+
+
+def write() -> str:
+    """Write the page, and return its table."""
+    write_bytes(PAGE, updated(PAGE.read_text()).encode())
+    return table(read_kept(), read_rows(PEERS))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(
-        "bands.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("results", nargs="*", metavar="RESULTS", help="results folders")
-    args = parser.parse_args(argv)
-    try:
-        if args.results:
-            keep(args.results)
-    except (BadInput, OSError) as error:
-        print(f"bands.py: {error}", file=sys.stderr)
-        return 2
-    write_bytes(PAGE, updated(PAGE.read_text()).encode())
-    print(table(read_kept(), read_peers()))
-    return 0
+    return run_page("bands.py", __doc__, argv, keep, write)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What makes learning without a critic work: the tables and the figure of CRITIC_FREE.md.
+"""Learning without a critic, and what makes it work: tables and figure of CRITIC_FREE.md.
 
     python experiments/critic_free.py                       those of the rows that are kept
     python experiments/critic_free.py RESULTS [RESULTS ...] keep the rows of these folders first
@@ -8,8 +8,6 @@ steps, scaled as s is, so that random play is 0 and the ceiling is 1. Effects ar
 between cells that are the same but for one setting, averaged within a seed; the seed is the unit.
 """
 
-import argparse
-import csv
 import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,17 +15,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import envs_jax  # noqa: F401  (registers what tables call the environments)
-from experiments.tables import markdown, with_table
+from experiments.tables import markdown, read_rows, run_page, with_table, write_rows
+from jaxgen.evaluation.statistics import half_width
 from jaxgen.results.read import read_records
 from jaxgen.results.records import Record
 from jaxgen.results.store import open_store
 from jaxgen.study.cards import figure_title
-from jaxgen.system.errors import BadInput
 from jaxgen.system.files import write_bytes
 
 HERE = Path(__file__).parent
@@ -52,7 +49,7 @@ def row_of(record: Record) -> Row:
     config = dict(record.spec["config"]) | dict(record.spec.get("overrides") or {})
     settings: Row = dict.fromkeys(SETTINGS, "")
     if record.algorithm.startswith("grpo"):
-        settings = {name: _word(config.get(name, DEFAULTS[name])) for name in SETTINGS}
+        settings = {name: _word(config[name]) for name in SETTINGS}
     row: Row = {
         "environment": record.environment, "algorithm": record.algorithm, **settings,
         "seed": str(record.seed), "status": record.result["status"],
@@ -64,12 +61,6 @@ def row_of(record: Record) -> Row:
         row["return"] = f"{record.result['evaluation']['modes']['greedy']['mean'][0]:.2f}"
         row["s"], row["A_ood"] = f"{greedy['s'][0]:.4f}", f"{greedy['A_ood']:.4f}"
     return row
-
-
-DEFAULTS: Mapping[str, Any] = {
-    "credit": "step", "same_start": True, "scale_by_deviation": True, "gamma": 1.0,
-    "baseline": "group", "group_size": "", "num_envs": "",
-}  # fmt: skip
 
 
 def _word(value: Any) -> str:
@@ -97,31 +88,19 @@ def area(record: Record) -> float:
 
 def keep(folders: Sequence[str]) -> None:
     """Put the rows of results folders among those that are kept, in place of the same runs."""
-    kept = {_key(row): row for row in read_rows()}
+    kept = {_key(row): row for row in read_rows(ROWS)}
     for folder in folders:
         records, damaged = read_records(open_store(folder, create=False))
         for line in damaged:
             print(f"left aside: {line}", file=sys.stderr)
         kept |= {_key(row): row for row in map(row_of, records)}
-    text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(kept[key] for key in sorted(kept))
-    write_bytes(ROWS, text.getvalue().encode())
+    write_rows(ROWS, FIELDS, (kept[key] for key in sorted(kept)))
 
 
 def _key(row: Row) -> tuple[str, ...]:
     numbers = (row["group_size"], row["num_envs"], row["seed"])
     words = (row["environment"], row["algorithm"], *(row[name] for name in SETTINGS[:5]))
     return *words, *(number.rjust(4) for number in numbers), row["env_steps"]
-
-
-def read_rows() -> list[Row]:
-    """The rows that are kept."""
-    if not ROWS.exists():
-        return []
-    with ROWS.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def cells_of(rows: Sequence[Row], environment: str) -> dict[Cell, dict[int, Row]]:
@@ -217,11 +196,8 @@ def _has(cell: Mapping[str, str], effect: Effect) -> bool:
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """Mean of a sample and half the width of its 95 % t interval."""
-    sample = np.asarray(values)
-    if len(sample) < 2:
-        return float(sample.mean()), float("nan")
-    half = stats.t.ppf(0.975, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample))
-    return float(sample.mean()), float(half)
+    mean = float(np.mean(values))
+    return mean, half_width(values) if len(values) > 1 else float("nan")
 
 
 def effects_table(rows: Sequence[Row]) -> str:
@@ -347,30 +323,30 @@ def _draw_cells(axis: Any, rows: Sequence[Row], place: float, colour: str, marke
         )  # fmt: skip
 
 
-def updated(text: str) -> str:
-    """The page's text with fresh tables."""
-    rows = read_rows()
-    text = with_table(text, "effects", effects_table(rows))
-    return with_table(text, "cells", cells_table(rows))
+def tables(rows: Sequence[Row]) -> dict[str, str]:
+    """The tables of the page by the names of their marks."""
+    return {"effects": effects_table(rows), "cells": cells_table(rows)}
+
+
+def updated(text: str, made: Mapping[str, str]) -> str:
+    """The page's text with these tables."""
+    for name, table in made.items():
+        text = with_table(text, name, table)
+    return text
+
+
+def write() -> str:
+    """Write page and figure, and return the tables."""
+    rows = read_rows(ROWS)
+    made = tables(rows)
+    write_bytes(PAGE, updated(PAGE.read_text(), made).encode())
+    write_bytes(FIGURE, draw(rows))
+    return "\n\n".join(made.values())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(
-        "critic_free.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("results", nargs="*", metavar="RESULTS", help="results folders")
-    args = parser.parse_args(argv)
-    try:
-        if args.results:
-            keep(args.results)
-    except (BadInput, OSError) as error:
-        print(f"critic_free.py: {error}", file=sys.stderr)
-        return 2
-    write_bytes(PAGE, updated(PAGE.read_text()).encode())
-    write_bytes(FIGURE, draw(read_rows()))
-    print(effects_table(read_rows()), cells_table(read_rows()), sep="\n\n")
-    return 0
+    return run_page("critic_free.py", __doc__, argv, keep, write)
 
 
 if __name__ == "__main__":

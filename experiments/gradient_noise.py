@@ -11,8 +11,6 @@ other batches. CRITIC_FREE.md has the table.
 """
 
 import argparse
-import csv
-import io
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -26,7 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import envs_jax
-from experiments.tables import markdown, with_table
+from experiments.tables import markdown, read_rows, with_table, write_rows
 from jaxgen.algorithms.base import Algorithm, RolloutShape
 from jaxgen.algorithms.grpo import group_advantages
 from jaxgen.algorithms.ppo import make_ppo
@@ -154,7 +152,7 @@ def gradients(policy: Policy, start: str, sizes: Sequence[int], seed: int) -> di
         assert isinstance(rollout, Transition)
         live = ops.first_episode(rollout.terminated | rollout.truncated)
         weights = jnp.stack([
-            {**COMPARED, **JUDGED}[name](policy, rollout, live, size) * live / NUM_EPISODES
+            chosen[name](policy, rollout, live, size) * live / NUM_EPISODES
             for name, size in columns
         ])
         _, pull = jax.vjp(lambda params: policy.log_prob(params, rollout), policy.params)
@@ -217,14 +215,6 @@ def _measured(policy: Policy) -> list[dict[str, str]]:
     return rows
 
 
-def read_rows() -> list[dict[str, str]]:
-    """The rows that are kept."""
-    if not ROWS.exists():
-        return []
-    with ROWS.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def table(rows: Sequence[dict[str, str]]) -> str:
     """Markdown: a line for each estimator, start and group size, a column for each policy."""
     if not rows:
@@ -251,11 +241,6 @@ def _cell(rows: Sequence[dict[str, str]]) -> str:
     return f"{ratios} ({np.mean(cosines):.2f})" if rows else ""
 
 
-def updated(text: str) -> str:
-    """The page's text with a fresh table."""
-    return with_table(text, "gradient noise", table(read_rows()))
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(
@@ -264,13 +249,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--measure", action="store_true", help="measure again")
     if parser.parse_args(argv).measure:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(measure())
-        write_bytes(ROWS, text.getvalue().encode())
-    write_bytes(PAGE, updated(PAGE.read_text()).encode())
-    print(table(read_rows()))
+        write_rows(ROWS, FIELDS, measure())
+    text = table(read_rows(ROWS))
+    write_bytes(PAGE, with_table(PAGE.read_text(), "gradient noise", text).encode())
+    print(text)
     return 0
 
 

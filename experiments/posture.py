@@ -6,9 +6,6 @@
 Every agent plays the same 20 episodes at level 0 with a reset noise of .1. MUJOCO.md has the table.
 """
 
-import argparse
-import csv
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +16,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from envs_jax.mujoco.tasks import MujocoTask, Simulations
-from experiments.tables import markdown, with_table
+from experiments.tables import markdown, read_rows, run_page, with_table, write_rows
 from jaxgen.evaluation.agent import Agent
 from jaxgen.evaluation.saving import load_agent
 from jaxgen.results.read import read_records
@@ -52,7 +49,7 @@ def play(agent: Agent) -> tuple[float, float]:
 
 def keep(folders: Sequence[str]) -> None:
     """Put the rows of the agents of results folders among those that are kept."""
-    kept = {tuple(row[key] for key in KEYS): row for row in read_rows()}
+    kept = {tuple(row[key] for key in KEYS): row for row in read_rows(ROWS)}
     for folder in folders:
         store = open_store(folder, create=False)
         for record in read_records(store)[0]:
@@ -67,19 +64,7 @@ def keep(folders: Sequence[str]) -> None:
             )  # fmt: skip
             row = dict(zip(FIELDS, map(str, values), strict=True))
             kept[tuple(row[key] for key in KEYS)] = row
-    text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(kept[key] for key in sorted(kept))
-    write_bytes(ROWS, text.getvalue().encode())
-
-
-def read_rows() -> list[dict[str, str]]:
-    """The rows that are kept."""
-    if not ROWS.exists():
-        return []
-    with ROWS.open(newline="") as file:
-        return list(csv.DictReader(file))
+    write_rows(ROWS, FIELDS, (kept[key] for key in sorted(kept)))
 
 
 def table(rows: Sequence[dict[str, str]]) -> str:
@@ -102,23 +87,16 @@ def table(rows: Sequence[dict[str, str]]) -> str:
     return markdown(header, lines)
 
 
+def write() -> str:
+    """Write the page, and return its table."""
+    text = table(read_rows(ROWS))
+    write_bytes(PAGE, with_table(PAGE.read_text(), "posture", text).encode())
+    return text
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(
-        "posture.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("results", nargs="*", metavar="RESULTS", help="results folders")
-    args = parser.parse_args(argv)
-    try:
-        if args.results:
-            keep(args.results)
-    except (BadInput, OSError) as error:
-        print(f"posture.py: {error}", file=sys.stderr)
-        return 2
-    text = table(read_rows())
-    write_bytes(PAGE, with_table(PAGE.read_text(), "posture", text).encode())
-    print(text)
-    return 0
+    return run_page("posture.py", __doc__, argv, keep, write)
 
 
 if __name__ == "__main__":

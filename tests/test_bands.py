@@ -13,7 +13,7 @@ def test_the_page_has_the_table_of_the_rows_that_are_kept():
     text = bands.PAGE.read_text()
     assert updated(text) == text
     assert all(record.result["status"] == "done" for record in bands.read_kept())
-    assert f"| SBX {bands.read_peers()[0]['version']} | 100,000 | " in text
+    assert f"| SBX {bands.read_rows(bands.PEERS)[0]['version']} | 100,000 | " in text
 
 
 def test_means_are_accepted_from_two_standard_errors_below_on():

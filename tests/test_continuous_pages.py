@@ -8,7 +8,7 @@ import pytest
 
 from experiments import curve, posture
 from experiments.curve import REPORTED
-from experiments.tables import markdown, with_table
+from experiments.tables import markdown, read_rows, with_table
 from jaxgen.system.errors import BadInput
 from small_runs import run, small_study
 
@@ -38,8 +38,8 @@ def test_a_line_for_each_noise():
 
 def test_the_page_of_robots_has_the_table_of_its_rows():
     text = posture.PAGE.read_text()
-    assert with_table(text, "posture", posture.table(posture.read_rows())) == text
-    assert posture.read_rows()
+    assert with_table(text, "posture", posture.table(read_rows(posture.ROWS))) == text
+    assert read_rows(posture.ROWS)
 
 
 def test_a_curve_beside_what_is_reported():

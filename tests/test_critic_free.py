@@ -8,7 +8,7 @@ import pytest
 
 from experiments import critic_free, gradient_noise
 from experiments.critic_free import EFFECTS, SETTINGS, area, differences, interval
-from experiments.tables import with_table
+from experiments.tables import read_rows, with_table
 from jaxgen.results.records import Record
 from small_runs import run, small_study
 
@@ -104,11 +104,10 @@ def test_rows_of_a_folder_are_kept(tmp_path, monkeypatch):
 
 
 def test_the_page_has_the_tables_of_its_rows():
-    text = critic_free.PAGE.read_text()
-    assert critic_free.updated(text) == text
-    rows = gradient_noise.read_rows()
-    assert with_table(text, "gradient noise", gradient_noise.table(rows)) == text
-    assert critic_free.read_rows()
+    text, rows = critic_free.PAGE.read_text(), read_rows(critic_free.ROWS)
+    assert rows and critic_free.updated(text, critic_free.tables(rows)) == text
+    noise = gradient_noise.table(read_rows(gradient_noise.ROWS))
+    assert with_table(text, "gradient noise", noise) == text
 
 
 def test_noise_over_signal_of_known_gradients():

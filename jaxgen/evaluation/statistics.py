@@ -102,6 +102,13 @@ def bootstrap(
     return _interval(estimate, statistic(np.concatenate(resampled, axis=-1)), level)
 
 
+def half_width(scores: ArrayLike, level: float = 0.95) -> float:
+    """Half the width of Student's interval of a mean, from two values or more ``[n]``."""
+    values = np.asarray(scores, np.float64)
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    return float(stats.t.ppf(0.5 + level / 2, len(values) - 1) * error)
+
+
 def probability_of_improvement(
     first: Sequence[ArrayLike],
     second: Sequence[ArrayLike],

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import stats
 
 from jaxgen.evaluation.connectivity.line import Falls
+from jaxgen.evaluation.statistics import half_width
 
 MARGIN = 0.05
 """The share of the scale below which a barrier counts as none."""
@@ -24,7 +25,7 @@ Word = Literal["connected", "not connected", "undecided", "did not learn"]
 
 
 class Verdict(NamedTuple):
-    """What a sample of barriers says, in shares of the scale."""
+    """Judgement of a sample of barriers, in shares of the scale."""
 
     word: Word
     estimate: float | None
@@ -67,8 +68,7 @@ def judge(barriers: Sequence[float], floor: float = 0.0, margin: float = MARGIN)
     estimate = float(values.mean())
     if values.size < 2:
         return Verdict("undecided", estimate, None, None, 1)
-    half = _quantile(values.size - 1) * values.std(ddof=1) / np.sqrt(values.size)
-    return _verdict(estimate, float(half), floor, margin, values.size)
+    return _verdict(estimate, half_width(values, LEVEL), floor, margin, values.size)
 
 
 def judge_pair(
@@ -88,7 +88,8 @@ def judge_pair(
     """
     estimate = float(falls.barrier[pair, level]) / scale
     # Each half of the episodes has a mean of its own.
-    half = _quantile(num_episodes - 2) * float(falls.standard_error[pair, level]) / scale
+    quantile = float(stats.t.ppf(0.5 + LEVEL / 2, num_episodes - 2))
+    half = quantile * float(falls.standard_error[pair, level]) / scale
     return _verdict(estimate, half, floor, margin, num_episodes)
 
 
@@ -120,10 +121,6 @@ def null_lines(returns: np.ndarray, num_points: int) -> np.ndarray:
         )
     apart = returns.reshape(num_levels, num_points, -1)
     return np.moveaxis(apart, 1, 0)[None]
-
-
-def _quantile(freedom: int) -> float:
-    return float(stats.t.ppf(0.5 + LEVEL / 2, freedom))
 
 
 def _verdict(estimate: float, half: float, floor: float, margin: float, num: int) -> Verdict:
