@@ -282,19 +282,21 @@ def live_first(key: Array, live: Array) -> Array:
     num_samples = live.shape[1]
     # Of a power of two, which needs no sort, and one pass in place of another sort.
     order = random.random_permutation(key, max(4, 1 << (num_samples - 1).bit_length()))
+    return jax.vmap(_packed, in_axes=(None, 0))(order, live)
 
-    def alone(live: Array) -> Array:
-        counts = (order < num_samples) & (live[jnp.minimum(order, num_samples - 1)] > 0)
-        place = jnp.where(counts, jnp.cumsum(counts) - 1, num_samples)
-        return jnp.zeros(num_samples, jnp.int32).at[place].set(order, mode="drop")
 
-    return jax.vmap(alone)(live)
+def _packed(order: Array, live: Array) -> Array:
+    """The live ones of samples ``[S]`` in an order, which may hold larger numbers, then zeros."""
+    num_samples = live.size
+    counts = (order < num_samples) & (live[jnp.minimum(order, num_samples - 1)] > 0)
+    place = jnp.where(counts, jnp.cumsum(counts) - 1, num_samples)
+    return jnp.zeros(num_samples, jnp.int32).at[place].set(order, mode="drop")
 
 
 def _live_alone(obs: Array, live: Array) -> Array:
-    """As many observations, those of live steps in turn: ``[T, V, N, ...]`` -> ``[S, ...]``."""
+    """Observations of live steps in turn, as many as of all: ``[T, V, N, ...]`` -> ``[S, ...]``."""
     flat, mask = obs.reshape(-1, *obs.shape[3:]), live.reshape(-1)
-    order = jnp.argsort(mask == 0, stable=True)
+    order = _packed(jnp.arange(mask.size), mask)
     number = jnp.maximum(mask.sum().astype(jnp.int32), 1)
     return flat[order[jnp.arange(mask.size) % number]]
 

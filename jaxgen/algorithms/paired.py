@@ -58,9 +58,7 @@ def paired(
 
     def prepare(state: Pair, iteration: Array, key: Array) -> PyTree:
         keys = jax.random.split(key, NUM_MEMBERS)
-        return jax.vmap(lambda member, key: single.prepare(_whole(member, ()), iteration, key))(
-            state.members, keys
-        )  # fmt: skip
+        return jax.vmap(single.prepare, in_axes=(0, None, 0))(state.members, iteration, keys)
 
     def act(actor: PyTree, obs: Array, words: Array) -> tuple[Array, PyTree]:
         apart = lambda leaf: leaf.reshape(leaf.shape[0], NUM_MEMBERS, -1, *leaf.shape[2:])  # noqa: E731
@@ -73,9 +71,7 @@ def paired(
         init=init,
         prepare=prepare,
         act=act,
-        params=lambda state: jax.vmap(lambda member: single.params(_whole(member, ())))(
-            state.members
-        ),
+        params=lambda state: jax.vmap(single.params)(state.members),
         update=partial(_update, single, config, begins),
         half_gradients=_no_halves,
         shape=shape,
@@ -98,9 +94,8 @@ def _update(
     after = []
     for number in range(NUM_MEMBERS):
         member, own = jax.tree.map(lambda leaf: leaf[number], (state.members, actor))  # noqa: B023
-        after.append(
-            single.replayed.learn(_whole(member, ring), own, inserted, iteration, keys[number])
-        )
+        whole = member._replace(ring=ring)
+        after.append(single.replayed.learn(whole, own, inserted, iteration, keys[number]))
     members = [learned._replace(ring=()) for learned, _ in after]
     stacked, metrics = (
         jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
@@ -113,10 +108,6 @@ def _doubled(state: Any) -> Pair:
     """Two copies of a learner that share its replay."""
     twice = jax.tree.map(lambda leaf: jnp.stack([leaf] * NUM_MEMBERS), state._replace(ring=()))
     return Pair(twice, state.ring)
-
-
-def _whole(member: Any, ring: PyTree) -> Any:
-    return member._replace(ring=ring)
 
 
 def _no_halves(*_: Any) -> Any:

@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental import io_callback
 from scipy import special
 
 import envs_jax
 from box_envs import BoxTask
-from jaxgen.algorithms import grpo, learner
+from jaxgen.algorithms import grpo
 from jaxgen.algorithms.base import PRIMARY, Algorithm
 from jaxgen.study.config import replace
 from jaxgen.study.presets import preset
@@ -29,6 +28,7 @@ from probe_envs import (
     scores,
     states_after,
     tiny_config,
+    with_spy,
 )
 
 SPEC = ProbeTask(*PROBES.values()).spec
@@ -142,21 +142,7 @@ SEEN: list[grpo.Batch] = []
 @cache
 def spied(**overrides: Any) -> Any:
     """A compiled update, which leaves its minibatches in `SEEN`."""
-    original = learner.variation_gradient
-
-    def see(batch: grpo.Batch) -> None:
-        SEEN.append(jax.tree.map(np.array, batch))
-
-    def spy(technique, loss, params, batch, key, **options):
-        io_callback(see, None, batch, ordered=True)
-        return original(technique, loss, params, batch, key, **options)
-
-    def update(*args):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(learner, "variation_gradient", spy)
-            return make(**overrides).update(*args)
-
-    return jax.jit(update)
+    return with_spy(make(**overrides).update, SEEN)
 
 
 def updated(rollout: grpo.Kept, state: Any = None, **overrides: Any) -> tuple[Any, Any, Any]:
@@ -274,23 +260,17 @@ def test_halves_of_groups_are_compared_with_themselves():
 
 def gradient_of(rollout: grpo.Kept, state: Any, overrides: dict[str, Any]) -> np.ndarray:
     """The variations' gradients of an update in one minibatch."""
-    seen: list[Any] = []
-    original = learner.variation_gradient
 
-    def spy(technique, loss, params, batch, key, **options):
+    def gradients(loss: Any, params: Any, batch: Any) -> Any:
         gradient = jax.vmap(jax.grad(lambda p, b: loss(p, b)[0]), (None, 0))(params, batch)
-        flat = jnp.concatenate(
-            [leaf.reshape(3, -1) for leaf in jax.tree.leaves(gradient)], axis=1
-        )
-        io_callback(lambda value: seen.append(np.array(value)), None, flat, ordered=True)
-        return original(technique, loss, params, batch, key, **options)
+        leaves = [leaf.reshape(3, -1) for leaf in jax.tree.leaves(gradient)]
+        return jnp.concatenate(leaves, axis=1)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(learner, "variation_gradient", spy)
-        algorithm = make(**overrides)
-        actor = algorithm.prepare(state, jnp.int32(0), jax.random.key(1))
-        update: Any = jax.jit(lambda *args: algorithm.update(*args))
-        jax.block_until_ready(update(state, actor, rollout, jnp.int32(0), jax.random.key(2)))
+    seen: list[Any] = []
+    algorithm = make(**overrides)
+    actor = algorithm.prepare(state, jnp.int32(0), jax.random.key(1))
+    update = with_spy(algorithm.update, seen, gradients)
+    jax.block_until_ready(update(state, actor, rollout, jnp.int32(0), jax.random.key(2)))
     jax.effects_barrier()
     (gradient,) = seen
     return gradient

@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental import io_callback
 from scipy import special
 
-from jaxgen.algorithms import learner, ppo
+from jaxgen.algorithms import ppo
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.nn import networks
 from jaxgen.study.config import replace
@@ -30,6 +29,7 @@ from probe_envs import (
     tiny_config,
     traced,
     train,
+    with_spy,
 )
 
 SPEC = ProbeTask(PROBES["match"]).spec
@@ -119,21 +119,7 @@ SEEN: list[ppo.Batch] = []
 def spied(**overrides: Any) -> tuple[Any, Any]:
     """An algorithm and its compiled update, which leaves its minibatches in `SEEN`."""
     algorithm = ppo.make_ppo(tiny_config("ppo", **overrides), make_technique("gar"), SPEC)
-    original = learner.variation_gradient
-
-    def see(batch: ppo.Batch) -> None:
-        SEEN.append(jax.tree.map(np.array, batch))
-
-    def spy(technique, loss, params, batch, key, **options):
-        io_callback(see, None, batch, ordered=True)
-        return original(technique, loss, params, batch, key, **options)
-
-    def update(*args):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(learner, "variation_gradient", spy)
-            return algorithm.update(*args)
-
-    return compiled(algorithm), jax.jit(update)
+    return compiled(algorithm), with_spy(algorithm.update, SEEN)
 
 
 def minibatches(rollout: Transition, **overrides) -> tuple[list[ppo.Batch], jax.Array]:

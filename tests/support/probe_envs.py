@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from jax.experimental import io_callback
 
-from jaxgen.algorithms import ALGORITHMS
+from jaxgen.algorithms import ALGORITHMS, learner
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.study.config import Config, replace
 from jaxgen.study.presets import base_algorithm, preset, setups_of
@@ -334,6 +336,26 @@ def train(
         pieces.append(pick(metrics, np.s_[:, : end - begin]))
     joined = {name: np.concatenate([piece[name] for piece in pieces], 1) for name in pieces[0]}
     return jax.tree.map(np.asarray, carry), joined
+
+
+def with_spy(update: Any, seen: list[Any], look: Any = lambda loss, params, batch: batch) -> Any:
+    """An update, compiled, that leaves what it takes gradients of in a list: its minibatches, or
+    what is made of loss, parameters and minibatch. A function to be traced is a new one."""
+    original = learner.variation_gradient
+
+    def spy(technique, loss, params, batch, key, **options):
+        io_callback(
+            lambda found: seen.append(jax.tree.map(np.array, found)), None,
+            look(loss, params, batch), ordered=True,
+        )  # fmt: skip
+        return original(technique, loss, params, batch, key, **options)
+
+    def spied(*args):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(learner, "variation_gradient", spy)
+            return update(*args)
+
+    return jax.jit(spied)
 
 
 ONE_UPDATE = {"batch_size": 24, "replay_ratio": 1, "learning_starts": 0}

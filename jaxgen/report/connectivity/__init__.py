@@ -1,1 +1,1 @@
-"""What lines between forks say, as tables, figures and files."""
+"""Tables, figures and files of lines between forks."""

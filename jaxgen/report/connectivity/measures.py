@@ -83,5 +83,5 @@ def by_parent(rows: Iterable[Row], measure: str = "barrier") -> dict[Key, dict[i
 
 
 def verdicts(rows: Sequence[Row]) -> dict[Key, Verdict]:
-    """What the parents of each cell say."""
+    """Judge the parents of each cell."""
     return {key: judge(list(cell.values())) for key, cell in by_parent(rows).items()}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from jaxgen.evaluation.connectivity.verdict import Verdict
 from jaxgen.report.connectivity import pictures
 from jaxgen.report.connectivity.measures import COLUMNS, Key, Row, rows_of, verdicts
 from jaxgen.report.style import to_png
@@ -20,10 +21,11 @@ def write_connectivity(store: Store, plots: bool = True) -> list[str]:
       The verdicts in words, and what was left aside.
     """
     lines, damaged = read_lines(store)
-    rows = [row for line in lines for row in rows_of(line)]
+    measured = [(line, rows_of(line)) for line in lines]
+    rows = [row for _, own in measured for row in own]
     texts = [[_text(row[name]) for name in COLUMNS] for row in rows]
     store.write_text(TABLE, table_text([COLUMNS, *texts]))
-    for (environment, algorithm, seed, parent), own in _by_parent(lines).items():
+    for (environment, algorithm, seed, parent), own in _by_parent(measured).items():
         tree = f"base/{environment}/{algorithm.upper()}/seed_{seed}_{parent[-8:]}/fork_analysis"
         _write_parent(store, tree, own, plots)
     if plots:
@@ -38,24 +40,28 @@ def _text(value: object) -> str:
     return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
-def _by_parent(lines: Sequence[Line]) -> dict[tuple[str, str, int, str], list[Line]]:
-    groups: dict[tuple[str, str, int, str], list[Line]] = {}
-    for line in lines:
+Measured = tuple[Line, list[Row]]
+"""A line, and its row for each level."""
+
+
+def _by_parent(measured: Sequence[Measured]) -> dict[tuple[str, str, int, str], list[Measured]]:
+    groups: dict[tuple[str, str, int, str], list[Measured]] = {}
+    for line, rows in measured:
         meta = line.meta
         key = meta["environment"], meta["algorithm"], meta["seed"], meta["parent"]
-        groups.setdefault(key, []).append(line)
+        groups.setdefault(key, []).append((line, rows))
     return groups
 
 
-def _write_parent(store: Store, tree: str, lines: Sequence[Line], plots: bool) -> None:
+def _write_parent(store: Store, tree: str, measured: Sequence[Measured], plots: bool) -> None:
     """The specified files of a parent."""
-    content = []
-    for line in lines:
+    content, lines = [], [line for line, _ in measured]
+    for line, rows in measured:
         mean = line.returns.mean(2, dtype=float)
         content.append({
             **{name: line.meta[name] for name in ("pair", "point", "replay", "number", "ends")},
             "alphas": line.meta["alphas"], "levels": line.meta["levels"],
-            "mean": mean.tolist(), "measures": rows_of(line),
+            "mean": mean.tolist(), "measures": rows,
         })  # fmt: skip
     store.write_json(f"{tree}/fork_analysis.json", {"forks": content})
     if not plots:
@@ -64,8 +70,8 @@ def _write_parent(store: Store, tree: str, lines: Sequence[Line], plots: bool) -
     for line in lines:
         name = f"{tree}/interp_{line.meta['pair']}.png"
         store.write_bytes(name, to_png(pictures.interpolation(line)))
-    rows = [row for line in lines for row in rows_of(line)[:1]]
-    figure = pictures.instability_over_time(rows, pictures._title(lines[0]))
+    first = [rows[0] for _, rows in measured]
+    figure = pictures.instability_over_time(first, pictures.title_of(lines[0]))
     store.write_bytes(f"{tree}/instability_over_time.png", to_png(figure))
 
 
@@ -96,12 +102,11 @@ def _table(rows: Sequence[Row]) -> list[str]:
             columns = "  replay       level  forked at   n  barrier [95 %]        verdict"
             lines += ["", head, columns]
         last = head
-        lines.append(_line(key, rows))
+        lines.append(_line(key, found[key]))
     return lines
 
 
-def _line(key: Key, rows: Sequence[Row]) -> str:
-    verdict = verdicts([row for row in rows if Key(*(row[n] for n in Key._fields)) == key])[key]
+def _line(key: Key, verdict: Verdict) -> str:
     interval = ""
     if verdict.estimate is not None:
         interval = f"{verdict.estimate:.3f}"

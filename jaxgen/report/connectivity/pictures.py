@@ -24,7 +24,8 @@ def interpolation(line: Line) -> "Figure":
     meta = line.meta
     axis.set(xlabel="share of the second fork", ylabel=f"return at level {meta['levels'][0]:g}")
     axis.legend(frameon=False, fontsize=8)
-    finish(figure, f"{_title(line)}, forked at {meta['point']:g} ({meta['replay']})", meta["quick"])
+    forked = f"forked at {meta['point']:g} ({meta['replay']})"
+    finish(figure, f"{title_of(line)}, {forked}", meta["quick"])
     return figure
 
 
@@ -44,7 +45,7 @@ def all_interpolations(lines: Sequence[Line]) -> "Figure":
     figure.legend(
         handles, labels, loc="outside right center", title="forked at", frameon=False, fontsize=8
     )
-    finish(figure, _title(lines[0]), any(line.meta["quick"] for line in lines))
+    finish(figure, title_of(lines[0]), any(line.meta["quick"] for line in lines))
     return figure
 
 
@@ -134,7 +135,8 @@ def _error(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
-def _title(line: Line) -> str:
+def title_of(line: Line) -> str:
+    """The parent of a line in words."""
     meta = line.meta
     place = f"{algorithm_title(meta['algorithm'])} on {figure_title(meta['environment'])}"
     return f"{place}, {meta['arm']}, seed {meta['seed']}"
