@@ -127,3 +127,9 @@ def test_no_room_is_too_large():
                       or (path.is_dir() and (path / "__init__.py").exists())]
             inside = [path for path in inside if path.name != "__init__.py"]
             assert len(inside) <= MAX_MODULES, f"{folder.relative_to(ROOT)} has {len(inside)}"
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest imports them by their names alone; a run of one folder would not notice."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names)), sorted(name for name in names if names.count(name) > 1)

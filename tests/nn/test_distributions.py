@@ -143,7 +143,7 @@ def test_the_divergence_is_the_mean_of_log_ratios_and_of_k3(kind):
     action = one.sample(WORDS[:, :1] if kind == "categorical" else WORDS)
     log_ratio = np.asarray(other.log_prob(action) - one.log_prob(action), np.float64)
     sampled = np.asarray(grpo.k3(jnp.asarray(log_ratio)), np.float64)
-    assert (sampled >= 0).all() and sampled.std() < 0.5 * log_ratio.std()
+    assert (sampled >= 0).all() and sampled.std() < log_ratio.std()
     for estimate in (-log_ratio, sampled):
         assert abs(estimate.mean() - closed) < 4 * estimate.std() / np.sqrt(len(WORDS))
     assert sampled.std() / np.sqrt(len(WORDS)) < 0.05 * closed
@@ -166,7 +166,9 @@ def test_the_divergence_is_the_integral_of_scipy(kind):
         inside = (p > 0) & (q > 0)
         terms = np.where(inside, p * np.log(np.where(inside, p / np.where(q > 0, q, 1), 1)), 0)
         expected += np.trapezoid(terms, numbers)
-    assert float(of_kind(kind, 0).divergence(of_kind(kind, 1))[0]) == pytest.approx(expected, 1e-4)
+    # lgamma in 32 bits leaves errors of 1e-6 in each of a beta's terms.
+    divergence = float(of_kind(kind, 0).divergence(of_kind(kind, 1))[0])
+    assert divergence == pytest.approx(expected, rel=1e-4, abs=5e-6)
 
 
 def test_normal_numbers_are_normal():
