@@ -49,12 +49,23 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     Raises:
       BadInput: a file cannot be read as a study.
     """
+    return parse_by(_parser(), argv, "results")
+
+
+def parse_by(
+    parser: argparse.ArgumentParser, argv: Sequence[str], out: str
+) -> argparse.Namespace:
+    """Read words by a parser that has the flags of `add_study`, with a folder for results.
+
+    Raises:
+      BadInput: a file cannot be read as a study.
+    """
     early, _ = _early().parse_known_args(argv)
     if early.config:
         others = {"seeds", "num_seeds"} if early.seeds or early.num_seeds else ()
-        argv = [*words_of(early.config, file_flags(_parser()), without=others), *argv]
-    args = _parser().parse_args(argv)
-    args.out = args.out or ("results-quick" if args.quick else "results")
+        argv = [*words_of(early.config, file_flags(parser), without=others), *argv]
+    args = parser.parse_args(argv)
+    args.out = args.out or (f"{out}-quick" if args.quick else out)
     args.plugin = [path.resolve() for path in args.plugin]
     args.config = args.config and args.config.resolve()
     return args
@@ -107,19 +118,19 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     group = parser.add_argument_group("what to run (default: CartPole and the grid, everything)")
-    _add_study(group)
-    _add_files(group)
+    add_study(group)
     group.add_argument("--print-config", action="store_true",
                        help="print the file for --config that asks for the same, and stop")
     add_running(parser)
     return parser
 
 
-def _add_seeds(group: argparse._ActionsContainer) -> None:
+def _add_seeds(group: argparse._ActionsContainer) -> argparse._MutuallyExclusiveGroup:
     seeds = group.add_mutually_exclusive_group()
     seeds.add_argument("--seeds", nargs="+", type=int, metavar="S",
                        help="default: 0 1 2, in quick runs of procgen's games 0")
     seeds.add_argument("--num-seeds", type=int, metavar="N", help="seeds 0 .. N-1")
+    return seeds
 
 
 def _add_files(group: argparse._ActionsContainer) -> None:
@@ -130,7 +141,8 @@ def _add_files(group: argparse._ActionsContainer) -> None:
                             "command line count more")
 
 
-def _add_study(group: argparse._ArgumentGroup) -> None:
+def add_study(group: argparse._ArgumentGroup) -> argparse._MutuallyExclusiveGroup:
+    """Add the flags that say what is trained; return those of seeds, which exclude each other."""
     group.add_argument("--suite", choices=tuple(SUITES), default="controls",
                        help="arms: controls = six with the control arms; specified = four; "
                             "rigorous = controls and the offered arms")
@@ -165,7 +177,7 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
                        help="hyper-parameters of every arm, e.g. learning_rate=1e-3 "
                             "hidden=128x128; alternatives are arms side by side: "
                             "learning_rate=1e-3,3e-4")
-    _add_seeds(group)
+    seeds = _add_seeds(group)
     group.add_argument("--total-steps", type=_whole, metavar="N",
                        help="budget of env steps of every run (ES: of its whole population)")
     group.add_argument("--eval-episodes", type=_whole, default=1000, metavar="N",
@@ -178,6 +190,8 @@ def _add_study(group: argparse._ArgumentGroup) -> None:
                             "runs with and without it are different ones")
     group.add_argument("--quick", action="store_true",
                        help="seconds of training to see everything work; not a result")
+    _add_files(group)
+    return seeds
 
 
 def _whole(text: str) -> int:

@@ -166,7 +166,7 @@ def calls(monkeypatch, spoiled) -> list[tuple[Any, ...]]:
     unused: Any = None
     program = Program(
         World(Refreshed.refresh_steps, content, unused, unused, unused, unused),
-        LaneLearner(init, step, unused, unused, params, unused),
+        LaneLearner(init, step, unused, unused, params, unused, unused),
         unused, unused,
         Capacity(lambda lanes: Memory(0, 100), num_devices=2, min_lanes=2, max_lanes=6, chunk=64),
     )  # fmt: skip

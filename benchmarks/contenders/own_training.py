@@ -147,7 +147,7 @@ def update(
         return begun.make_algorithm(lane.config, lane.technique, task.spec)
 
     def act_once(lane: Lanes, state: Any, env_params: Any) -> tuple[Any, Any]:
-        keys = iteration_keys(stream_key(0, lane.seed, "train"), begun.iteration)
+        keys = iteration_keys(0, lane.seed, begun.iteration)
         actor = built(lane).prepare(state, jnp.int32(begun.iteration), keys.prepare)
         episodes = start_episodes(task.environment, env_params, built(lane), keys.start)
         return actor, collect(

@@ -9,7 +9,7 @@ import jax
 
 from jaxgen.study.cards import ALGORITHM_CARDS
 from jaxgen.study.config import Config, float_fields
-from jaxgen.study.spec import Replay
+from jaxgen.study.fork import Replay
 from jaxgen.system.errors import BadInput
 from jaxgen.types import Array, Box, Discrete, EnvSpec, Metrics, Policy, PyTree, Transition
 
@@ -76,6 +76,17 @@ class Replayed(NamedTuple):
         return self.learn(state._replace(ring=ring), actor, inserted, iteration, key)
 
 
+class Critic(NamedTuple):
+    """The judge of an algorithm's actions, as functions over one vector."""
+
+    params: Callable[[PyTree], Array]
+    """state -> the vector of all that judges, ``[D]``."""
+    values: Callable[[Array, Array, Array], Array]
+    """(vector, obs ``[B, ...]``, actions ``[B, ...]``) -> what it expects of each, float32 ``[B]``,
+    in the units in which it learns. Of several critics the lowest; of states alone whatever the
+    action."""
+
+
 class HalfGradients(Protocol):
     """Gradients of the loss on two halves of each variation's samples; the probe measures them."""
 
@@ -124,6 +135,10 @@ class Algorithm(NamedTuple):
     if there are several."""
     replayed: Replayed | None = None
     """The parts of ``update`` where it learns from a replay."""
+    unravel: Callable[[Array], PyTree] | None = None
+    """A vector of ``params`` -> its networks as trees; None: they are not told apart."""
+    critic: Critic | None = None
+    """None: actions are not judged by a network."""
     count_steps: Callable[[PyTree], Array] | None = None
     """rollout -> live environment steps; None where each of the V x N x T steps counts."""
     fork: Callable[[PyTree, Replay, Array, Array, Array], PyTree] | None = None

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.algorithms import off_policy
-from jaxgen.algorithms.base import Algorithm, Replayed, RolloutShape, discrete_actions
+from jaxgen.algorithms.base import Algorithm, Critic, Replayed, RolloutShape, discrete_actions
 from jaxgen.algorithms.learner import Adam, Learner, Optimizer, decay_of
 from jaxgen.algorithms.replay import Replay
 from jaxgen.nn import networks, ops
@@ -96,7 +96,14 @@ def make_dqn(config: DQNConfig, technique: Technique, spec: EnvSpec) -> Algorith
         half_gradients=half_gradients,
         shape=RolloutShape(config.num_envs, config.num_steps, num_starts=config.num_envs),
         in_turn=network.in_turn, replayed=replayed, fork=partial(off_policy.forked, config),
+        unravel=network.unravel,
+        critic=Critic(lambda state: state.online.params, partial(_values, network)),
     )
+
+
+def _values(network: Network, vector: Array, obs: Array, action: Array) -> Array:
+    chosen = action[..., None]
+    return jnp.take_along_axis(network.apply(network.unravel(vector), obs), chosen, -1)[..., 0]
 
 
 def _replayed(config: DQNConfig, learner: Learner, store: Replay) -> Replayed:

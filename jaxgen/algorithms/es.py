@@ -98,6 +98,7 @@ def make_es(config: ESConfig, technique: Technique, spec: EnvSpec) -> Algorithm:
             keeps_obs=network.refresh is not None,
         ),
         in_turn=network.in_turn,
+        unravel=network.unravel,
         count_steps=lambda rollout: ops.first_episode(rollout.done).sum().astype(jnp.int32),
     )
 

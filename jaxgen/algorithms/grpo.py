@@ -124,6 +124,7 @@ def make_grpo(config: GRPOConfig, technique: Technique, spec: EnvSpec) -> Algori
             num_starts=parts.num_groups if config.same_start else config.num_envs, fresh=True,
         ),
         in_turn=network.in_turn,
+        unravel=network.unravel,
         count_steps=lambda rollout: ops.first_episode(rollout.done).sum().astype(jnp.int32),
     )
 

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.algorithms import image_replay, replay
-from jaxgen.algorithms.base import Replayed
+from jaxgen.algorithms.base import Critic, Replayed
 from jaxgen.algorithms.learner import mean_metrics, update_keys
 from jaxgen.algorithms.replay import Replay
-from jaxgen.nn.networks import Variables
+from jaxgen.nn.networks import Network, Variables
 from jaxgen.study.config import OffPolicyConfig
 from jaxgen.system.errors import BadInput
 from jaxgen.types import Array, EnvSpec, Metrics, PyTree, Transition
@@ -132,6 +132,15 @@ def where_due(
     }
     turns = due.astype(jnp.int32)
     return jax.lax.fori_loop(0, turns, lambda _, now: learn(now[0]), (state, absent))
+
+
+def critic_of(network: Network) -> Critic:
+    """The critics of a state with a field ``critic``, as `jaxgen.nn.critics` makes them."""
+
+    def values(vector: Array, obs: Array, action: Array) -> Array:
+        return network.apply(network.unravel(vector), (obs, action)).min(0)
+
+    return Critic(lambda state: state.critic.params, values)
 
 
 def td_target(

@@ -1,4 +1,4 @@
-"""Two learners in lockstep on one replay: both write into it, and both learn from all of it.
+"""Two learners in lockstep on one replay: one or both write it, both learn from all of it.
 
 They begin as copies of one learner, with a copy of its replay, and draw apart by their random
 numbers alone. Each plays in environments of its own, as many as it would alone.
@@ -31,13 +31,16 @@ class Pair(NamedTuple):
 
 
 def paired(
-    make: MakeAlgorithm, begins: int, config: OffPolicyConfig, technique: Technique, spec: EnvSpec
+    make: MakeAlgorithm, begins: int, tandem: bool, config: OffPolicyConfig, technique: Technique,
+    spec: EnvSpec,
 ) -> Algorithm:
     """Build two learners of an algorithm that learns from a replay.
 
     Args:
       make: constructor of the algorithm.
       begins: the iteration from which on there are two; before it one has filled the replay.
+      tandem: only the first of them writes from then on, so that they differ by what they draw from
+        common data alone (Ostrovski et al. 2021).
       config: of each of them.
       technique: of both.
       spec: of the environment.
@@ -72,25 +75,29 @@ def paired(
         prepare=prepare,
         act=act,
         params=lambda state: jax.vmap(single.params)(state.members),
-        update=partial(_update, single, config, begins),
+        update=partial(_update, single, config, begins, 1 if tandem else NUM_MEMBERS),
         half_gradients=_no_halves,
         shape=shape,
         num_members=NUM_MEMBERS,
         replayed=None,
+        critic=single.critic and single.critic._replace(
+            params=lambda state: jax.vmap(single.critic.params)(state.members)  # pyright: ignore
+        ),
         fork=lambda state, replay, iteration, key, number: _doubled(state),
     )
 
 
 def _update(
-    single: Algorithm, config: OffPolicyConfig, begins: int, state: Pair, actor: PyTree,
-    rollout: Any, iteration: Array, key: Array,
+    single: Algorithm, config: OffPolicyConfig, begins: int, num_writing: int, state: Pair,
+    actor: PyTree, rollout: Any, iteration: Array, key: Array,
 ) -> tuple[Pair, Metrics]:
-    """Write what both have seen, then let each learn; metrics ``[2]``."""
+    """Write what those who write have seen, then let each learn; metrics ``[2]``."""
     assert single.replayed is not None
     num_new = config.num_envs * config.num_steps
-    before = begins * num_new + (iteration - begins) * NUM_MEMBERS * num_new
-    ring = single.replayed.insert(state.ring, rollout, before)
-    inserted, keys = before + NUM_MEMBERS * num_new, jax.random.split(key, NUM_MEMBERS)
+    before = begins * num_new + (iteration - begins) * num_writing * num_new
+    written = jax.tree.map(lambda leaf: leaf[:, :, : num_writing * config.num_envs], rollout)
+    ring = single.replayed.insert(state.ring, written, before)
+    inserted, keys = before + num_writing * num_new, jax.random.split(key, NUM_MEMBERS)
     after = []
     for number in range(NUM_MEMBERS):
         member, own = jax.tree.map(lambda leaf: leaf[number], (state.members, actor))  # noqa: B023

@@ -15,7 +15,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxgen.algorithms.base import Algorithm, RolloutShape
+from jaxgen.algorithms.base import Algorithm, Critic, RolloutShape
 from jaxgen.algorithms.gradients import Loss
 from jaxgen.algorithms.learner import (
     Adam,
@@ -124,7 +124,15 @@ def make_ppo(config: PPOConfig, technique: Technique, spec: EnvSpec) -> Algorith
         half_gradients=half_gradients,
         shape=RolloutShape(config.num_envs, config.num_steps, num_starts=config.num_envs),
         in_turn=network.in_turn,
+        unravel=network.unravel,
+        critic=Critic(lambda state: state.params, partial(_judged, network)),
     )
+
+
+def _judged(network: Network, vector: Array, obs: Array, action: Array) -> Array:
+    """The values of states, whatever the action."""
+    del action
+    return network.apply(network.unravel(vector), obs)[1]
 
 
 def _learn(

@@ -137,6 +137,8 @@ def make_sac(config: SACConfig, technique: Technique, spec: EnvSpec) -> Algorith
         shape=RolloutShape(config.num_envs, config.num_steps, num_starts=config.num_envs),
         replayed=replayed,
         fork=partial(off_policy.forked, config),
+        unravel=policy.unravel,
+        critic=off_policy.critic_of(parts.critic.network),
     )
 
 

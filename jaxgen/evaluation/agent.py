@@ -40,6 +40,8 @@ class Agent(NamedTuple):
     history: Mapping[str, np.ndarray] = {}
     """Metrics of its training by name, ``[I]`` iterations each, ``env_steps``, ``reward`` and
     ``loss`` among them; not saved, as those of a study's runs lie beside them."""
+    critic: np.ndarray | None = None
+    """Vector of what judged its actions, float32 ``[D]``, kept of runs that fork or are forks."""
 
     @computing()
     def functions(self) -> Algorithm:

@@ -40,7 +40,8 @@ def save_agent(path: str | Path, agent: Agent) -> Path:
 
 
 def pack_agent(agent: Agent) -> bytes:
-    """The bytes of an agent's file: ``params``, float32 ``[D]``, and ``meta``, all else as JSON."""
+    """The bytes of an agent's file: ``params``, float32 ``[D]``, ``critic`` if it is kept, and
+    ``meta``, all else as JSON."""
     card = ALGORITHM_CARDS[agent.config.algorithm]
     meta = {
         "kind": archives.AGENT,
@@ -56,7 +57,10 @@ def pack_agent(agent: Agent) -> bytes:
         "run": agent.run,
         "task_options": agent.task_options,
     }
-    return archives.pack_described({"params": np.asarray(agent.params)}, meta)
+    arrays = {"params": np.asarray(agent.params)}
+    if agent.critic is not None:
+        arrays["critic"] = np.asarray(agent.critic)
+    return archives.pack_described(arrays, meta)
 
 
 def load_agent(path: str | Path) -> Agent:
@@ -75,13 +79,13 @@ def load_agent(path: str | Path) -> Agent:
         algorithm that is not registered.
     """
     path = Path(path).expanduser()
-    params, meta = _read(path)
+    arrays, meta = _read(path)
     if meta.get("kind") != archives.AGENT:
         raise BadInput(f"{path} holds no agent; use a file of best_models")
     config, spec = _config(path, meta), spec_from_dict(meta["spec"])
     return Agent(
-        meta["algorithm"], meta["technique"], config, spec, params, meta["seed"],
-        meta.get("fault"), meta.get("run"), meta.get("task_options"),
+        meta["algorithm"], meta["technique"], config, spec, arrays.get("params"), meta["seed"],
+        meta.get("fault"), meta.get("run"), meta.get("task_options"), critic=arrays.get("critic"),
     )
 
 
@@ -91,14 +95,13 @@ def _read(path: Path) -> tuple[Any, dict[str, Any]]:
     elif not path.exists() and _with_suffix(path).exists():
         path = _with_suffix(path)
     if path.is_file():
-        arrays, meta = archives.load_described(path)
-        return arrays.get("params"), meta
+        return archives.load_described(path)
     try:
         tree, meta = checkpoint.load(path)
     except checkpoint.DamagedCheckpoint as damage:
         why = damage.why if checkpoint.exists(path) else "there is no agent"
         raise DamagedFile(damage.path, why) from damage
-    return tree.get("params"), meta
+    return tree, meta
 
 
 def _with_suffix(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Lines between pairs of forks, as files below ``lines/`` of a results folder."""
+"""Lines between two ends, as files below ``lines/`` of a results folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,24 +25,32 @@ class Line(NamedTuple):
     distance: float
     """Between the vectors of the ends (L2)."""
     meta: Mapping[str, Any]
-    """``environment``, ``algorithm``, ``arm``, ``parent``, ``seed``, ``point``, ``replay``,
-    ``number``, ``pair``, ``ends``, ``alphas``, ``levels``, ``quick``."""
+    """``environment``, ``algorithm``, ``arm``, ``parent``, ``seed``, ``point``, ``strategy``,
+    ``path``, ``number``, ``pair``, ``ends``, ``alphas``, ``levels``, ``quick``."""
+    critics: np.ndarray | None = None
+    """`jaxgen.evaluation.connectivity.critics.CriticLine`, float64 ``[3, A]``, if measured."""
 
 
-def line_path(store: Store, parent: str, seed: int, pair: str) -> Path:
-    """The file of a pair's line."""
-    return store.path(f"lines/{parent}/seed_{seed:04d}/{pair}.npz")
+def line_path(store: Store, parent: str, seed: int, name: str) -> Path:
+    """The file of a line."""
+    return store.path(_file(parent, seed, name))
 
 
-def write_line(store: Store, line: Line) -> None:
+def _file(parent: str, seed: int, name: str) -> str:
+    return f"lines/{parent}/seed_{seed:04d}/{name}.npz"
+
+
+def write_line(store: Store, name: str, line: Line) -> None:
     """Write a line; the file appears whole or not at all."""
     meta = {"kind": KIND, **line.meta}
     arrays = {
         "returns": line.returns, "floor": line.floor, "ceiling": line.ceiling,
         "distance": np.array([line.distance], np.float64),
     }  # fmt: skip
-    name = f"lines/{meta['parent']}/seed_{meta['seed']:04d}/{meta['pair']}.npz"
-    store.write_bytes(name, archives.pack_described(arrays, meta))  # pyright: ignore
+    if line.critics is not None:
+        arrays["critics"] = line.critics
+    path = _file(meta["parent"], meta["seed"], name)
+    store.write_bytes(path, archives.pack_described(arrays, meta))  # pyright: ignore
 
 
 def read_line(path: Path) -> Line:
@@ -55,8 +63,9 @@ def read_line(path: Path) -> Line:
     if meta.get("kind") != KIND:
         raise DamagedFile(path, "it is no line of jaxgen")
     return Line(
-        arrays["returns"], arrays["floor"], arrays["ceiling"], float(arrays["distance"][0]), meta
-    )
+        arrays["returns"], arrays["floor"], arrays["ceiling"], float(arrays["distance"][0]), meta,
+        arrays.get("critics"),
+    )  # fmt: skip
 
 
 def read_lines(store: Store) -> tuple[list[Line], list[str]]:

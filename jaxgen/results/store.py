@@ -232,13 +232,15 @@ class Store:
         write_bytes(folder / "provenance.json", origin, "provenance")
         write_bytes(folder / "result.json", sealed, "result")
 
-    def write_agent(self, run_name: str, seed: int, agent: bytes) -> None:
+    def write_agent(
+        self, run_name: str, seed: int, agent: bytes, name: str = AGENT
+    ) -> None:
         """Write the agent of a seed whose result is there already, or comes next."""
-        write_bytes(self.seed_dir(run_name, seed) / AGENT, agent, "agent")
+        write_bytes(self.seed_dir(run_name, seed) / name, agent, "agent")
 
-    def check_agent(self, run_name: str, seed: int) -> Path:
+    def check_agent(self, run_name: str, seed: int, name: str = AGENT) -> Path:
         """The file of a seed's agent; DamagedFile if it was not kept, is damaged or another's."""
-        path = self.seed_dir(run_name, seed) / AGENT
+        path = self.seed_dir(run_name, seed) / name
         if not path.exists():
             raise DamagedFile(path, "it was not kept")
         meta = archives.load_described(path)[1]

@@ -11,12 +11,15 @@ import numpy as np
 
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.algorithms.paired import paired
+from jaxgen.evaluation.agent import Agent
 from jaxgen.evaluation.references import References, make_references
+from jaxgen.evaluation.saving import pack_agent
 from jaxgen.evaluation.suite import Suite, make_suite
 from jaxgen.running import progress, snapshots
 from jaxgen.running.progress import Progress, append
 from jaxgen.running.session import Batch, Interrupted, Session
 from jaxgen.study.config import Config
+from jaxgen.study.fork import PAIRED
 from jaxgen.study.product import Group
 from jaxgen.study.spec import RunSpec
 from jaxgen.system import checkpoint
@@ -42,6 +45,14 @@ class GroupProgram(NamedTuple):
     """``program.train`` by the number of lanes."""
 
 
+class Vectors(NamedTuple):
+    """What the lanes of a batch have trained, without padded lanes."""
+
+    params: np.ndarray
+    """float32 ``[L, D]``."""
+    critics: np.ndarray | None
+
+
 class Trainer(NamedTuple):
     """A batch with what trains it."""
 
@@ -64,6 +75,25 @@ class Trainer(NamedTuple):
     def config(self) -> Config:
         """The configuration that all lanes share."""
         return self.batch.lanes[0][0].config
+
+    def pack_agent(self, index: int, vectors: "Vectors", fault: str | None = None) -> bytes:
+        """The file of the agent that a lane has trained so far."""
+        run, seed = self.batch.lanes[index]
+        spec = self.shared.task.spec.stacked(run.config.num_frames)
+        critic = None if vectors.critics is None else vectors.critics[index]
+        return pack_agent(Agent(
+            run.algorithm, run.technique, run.config, spec, vectors.params[index], seed, fault,
+            run.name, run.task_options, critic=critic,
+        ))  # fmt: skip
+
+    def vectors(self, carry: Carry) -> "Vectors":
+        """The vectors of all lanes: those of critics where runs are forked."""
+        learner, spec = self.program.learner, self.batch.lanes[0][0]
+        params = self.real(learner.params(self.lanes, carry))
+        if spec.start is None and not spec.snapshots:
+            return Vectors(params, None)
+        critics = self.real(learner.critic(self.lanes, carry))
+        return Vectors(params, critics if critics.size else None)
 
     def real(self, values: Any) -> np.ndarray:
         """Bring values to the host, without padded lanes."""
@@ -90,14 +120,14 @@ def make_group_program(session: Session, group: Group) -> GroupProgram:
 def _maker(spec: RunSpec, task: Task | HostTask) -> MakeAlgorithm:
     """The constructor of a run's algorithm."""
     make, start = ALGORITHMS[spec.base], spec.start
-    if start is None or start.replay != "shared":
+    if start is None or start.replay not in PAIRED:
         return make
     if is_host(task):
         raise BadInput(
-            f"replay = 'shared' is not allowed on {task.spec.name}, which lives on the host; use "
-            "copy, fresh or split"
+            f"replay = {start.replay!r} is not allowed on {task.spec.name}, which lives on the "
+            "host; use copy, fresh or split"
         )
-    return partial(paired, make, spec.config.iteration_at(start.share))
+    return partial(paired, make, spec.config.iteration_at(start.share), start.replay == "tandem")
 
 
 def max_batch_lanes(session: Session, shared: GroupProgram, batch: Batch) -> int:
@@ -146,8 +176,8 @@ def make_trainer(session: Session, shared: GroupProgram, batch: Batch) -> Traine
     padded_lanes = padded(batch.lanes, shared.program.capacity)
     arms = [(spec.config, spec.technique_values) for spec, _ in padded_lanes]
     snapshots.check_starts(batch)
-    forks = [spec.start.lane for spec, _ in padded_lanes if spec.start is not None]
-    lanes = stack_lanes(arms, [seed for _, seed in padded_lanes], forks or None)
+    forks = [spec.start for spec, _ in padded_lanes if spec.start is not None]
+    lanes = stack_lanes(arms, [seed for _, seed in padded_lanes], forks)
     episodes = _fixed_episodes(session, batch.lanes[0][0], shared.task)
     return Trainer(session, batch, shared, lanes, *episodes)
 
@@ -230,7 +260,7 @@ def _restore(trainer: Trainer, path: Path) -> Progress | None:
         return None
     session.reporter.note(
         f"{batch.label}: going on from iteration {state.iteration} "
-        f"of {trainer.config.num_iterations}"
+        f"of {trainer.config.trained_iterations}"
     )
     return state
 
@@ -275,7 +305,7 @@ def _after(trainer: Trainer, state: Progress, step: Step, clock: _Clock) -> Prog
     state = state._replace(
         carry=step.carry, iteration=step.segment.stop, history=history, seen=seen
     )
-    total = float(trainer.config.total_steps * len(trainer.batch.lanes))
+    total = float(trainer.config.trained_steps * len(trainer.batch.lanes))
     rate = clock.rate(state.env_steps)
     trainer.session.reporter.progress(trainer.batch.label, state.env_steps, total, rate)
     return state

@@ -4,14 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.evaluation.agent import Agent
 from jaxgen.evaluation.references import References
-from jaxgen.evaluation.saving import pack_agent
 from jaxgen.results.best import best_runs
 from jaxgen.results.code import code_of
 from jaxgen.results.records import EPISODES
 from jaxgen.results.result import Trained, make_result, trim_history
-from jaxgen.running.batch import Trainer, timed
+from jaxgen.running.batch import Trainer, Vectors, timed
 from jaxgen.running.progress import Progress
 from jaxgen.running.reporter import History
 from jaxgen.study.spec import MODES
@@ -31,7 +29,7 @@ def finish(trainer: Trainer, state: Progress) -> None:
         params = program.learner.params(trainer.lanes, state.carry)
         episodes = trainer.references.suite.episodes
         returns = trainer.real(program.evaluate(trainer.lanes, params, episodes))
-    params = trainer.real(params)
+    vectors = trainer.vectors(state.carry)
     provenance = {
         "program": batch.label,
         "lanes": len(batch.lanes),
@@ -40,13 +38,13 @@ def finish(trainer: Trainer, state: Progress) -> None:
         "code": code_of(batch.lanes[0][0]),
     }
     for index in range(len(batch.lanes)):
-        _write_run(trainer, state, index, params[index], returns[index], provenance)
-    _keep_best(trainer, params)
+        _write_run(trainer, state, index, vectors, returns[index], provenance)
+    _keep_best(trainer, vectors)
     checkpoint.remove(batch.checkpoint_path(session.store))
 
 
 def _write_run(
-    trainer: Trainer, state: Progress, index: int, params: np.ndarray, returns: np.ndarray,
+    trainer: Trainer, state: Progress, index: int, vectors: Vectors, returns: np.ndarray,
     provenance: dict[str, Any],
 ) -> None:
     store, (spec, seed) = trainer.session.store, trainer.batch.lanes[index]
@@ -56,19 +54,19 @@ def _write_run(
     curve = _distinct_points({name: values[index] for name, values in state.curve.items()})
     references = trainer.references
     seen = None if references.prints is None else state.seen[index]
-    trained = Trained(spec, seed, params, returns, history | curve, seen)
+    trained = Trained(spec, seed, vectors.params[index], returns, history | curve, seen)
     played = {f"{EPISODES}{name}": values for name, values in state.episodes[index].items()}
     episodes = played | evaluation_episodes(references, returns)
     result = make_result(trained, references)
     agent = None
     if trainer.session.options.keep_agents:
-        agent = _packed(trainer, index, params, trained.fault)
+        agent = trainer.pack_agent(index, vectors, trained.fault)
     store.write_result(spec.name, seed, result, history | curve | episodes, provenance, agent)
     if trained.fault:
         trainer.session.reporter.note(f"{spec.experiment} seed {seed} diverged: {trained.fault}")
 
 
-def _keep_best(trainer: Trainer, params: np.ndarray) -> None:
+def _keep_best(trainer: Trainer, vectors: Vectors) -> None:
     """Write the agents of the best runs, if these lanes hold them and they are not there."""
     store, spec = trainer.session.store, trainer.batch.lanes[0][0]
     indices = {(lane.name, seed): index for index, (lane, seed) in enumerate(trainer.batch.lanes)}
@@ -78,17 +76,7 @@ def _keep_best(trainer: Trainer, params: np.ndarray) -> None:
                 store.check_agent(*run)
             except DamagedFile:
                 index = indices[run]
-                store.write_agent(*run, _packed(trainer, index, params[index]))
-
-
-def _packed(
-    trainer: Trainer, index: int, params: np.ndarray, fault: str | None = None
-) -> bytes:
-    """The file of the agent that a lane trained."""
-    run, seed = trainer.batch.lanes[index]
-    spec = trainer.shared.task.spec.stacked(run.config.num_frames)
-    agent = Agent(run.algorithm, run.technique, run.config, spec, params, seed, fault, run.name)
-    return pack_agent(agent._replace(task_options=run.task_options))
+                store.write_agent(*run, trainer.pack_agent(index, vectors))
 
 
 def evaluation_episodes(references: References, returns: np.ndarray) -> History:

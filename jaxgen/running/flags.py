@@ -14,15 +14,21 @@ INSTEAD = ("list", "analyze", "status", "evaluate", "levels", "episodes", "per_e
 """Flags that ask for something else than a run, or say what of it."""
 
 
-def add_running(parser: argparse.ArgumentParser) -> None:
-    """Add all flags of this module to a parser."""
+def add_running(parser: argparse.ArgumentParser, evaluates: bool = True) -> None:
+    """Add the flags of this module to a parser; those of ``--evaluate`` where a command has it."""
     programs = parser.add_argument_group("how to run (changes no result)")
     _add_programs(programs)
     _add_machine(programs)
     _add_output(programs)
     _add_workers(parser.add_argument_group("several processes (changes no result)"))
     instead = parser.add_argument_group("something else than a run")
-    _add_instead(instead.add_mutually_exclusive_group())
+    either = instead.add_mutually_exclusive_group()
+    _add_instead(either)
+    if not evaluates:
+        parser.set_defaults(evaluate=None)
+        return
+    either.add_argument("--evaluate", metavar="RESULTS",
+                        help="let all agents of a results folder play --levels again; never train")
     instead.add_argument("--levels", nargs="+", type=float, metavar="V",
                          default=[0.0, 0.25, 0.5, 0.75, 1.0],
                          help="of --evaluate, in [0, 1] (default 0 .25 .5 .75 1)")
@@ -101,8 +107,6 @@ def _add_instead(group: argparse._MutuallyExclusiveGroup) -> None:
                        help="write all tables and figures from the files in --out; never train")
     group.add_argument("--status", metavar="RESULTS",
                        help="print what is done, running, failed and missing in a results folder")
-    group.add_argument("--evaluate", metavar="RESULTS",
-                       help="let all agents of a results folder play --levels again; never train")
 
 
 def _lanes(text: str) -> int | None:

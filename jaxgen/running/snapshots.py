@@ -16,14 +16,14 @@ from jaxgen.running import progress
 from jaxgen.running.progress import Progress
 from jaxgen.running.session import Batch
 from jaxgen.study.config import Config
-from jaxgen.study.spec import Fork
+from jaxgen.study.fork import PAIRED, Fork
 from jaxgen.system import checkpoint
 from jaxgen.system.errors import BadInput
 from jaxgen.training.build import make_program
 from jaxgen.training.fit import padded
 from jaxgen.training.fork import gather
 from jaxgen.training.loop import Start, Step
-from jaxgen.training.program import Program
+from jaxgen.training.program import Carry, Program
 
 if TYPE_CHECKING:
     from jaxgen.running.batch import Trainer
@@ -47,17 +47,36 @@ def stops(config: Config, shares: tuple[float, ...]) -> dict[int, float]:
     return by_iteration
 
 
+def agent_of(store: Store, run: str, seed: int, share: float) -> Path:
+    """The file of a run's agent at a snapshot, or (share 1) at its end.
+
+    Raises:
+      DamagedFile: it was not kept, is damaged or another's.
+    """
+    if share == 1:
+        return store.check_agent(run, seed)
+    return store.check_agent(run, seed, _agent_name(share))
+
+
+def _agent_name(share: float) -> str:
+    return f"snapshots/{share:g}.npz"
+
+
 def path_of(store: Store, run: str, seed: int, share: float) -> Path:
     """The folder of a run's snapshot."""
     return store.seed_dir(run, seed) / "snapshots" / f"{share:g}"
 
 
 def keep(trainer: "Trainer", state: Progress, step: Step, share: float) -> None:
-    """Write a snapshot of each lane of a batch."""
+    """Write a snapshot of each lane of a batch, and the agent that it is."""
+    vectors, store = trainer.vectors(step.carry), trainer.session.store
     for index, (spec, seed) in enumerate(trainer.batch.lanes):
         carry, host_state = trainer.program.world.save(step.carry, step.content, index)
         lane = progress.lane_of(state, index)._replace(carry=carry, host_state=host_state)
-        path = path_of(trainer.session.store, spec.name, seed, share)
+        store.write_agent(
+            spec.name, seed, trainer.pack_agent(index, vectors), _agent_name(share)
+        )
+        path = path_of(store, spec.name, seed, share)
         progress.save(path, Batch([(spec, seed)]), lane)
 
 
@@ -102,13 +121,24 @@ def forked(trainer: "Trainer") -> tuple[Progress, Start] | None:
         raise BadInput(f"{trainer.batch.label}: parents of forks differ: {error}") from error
     each = padded(range(len(parents)), program.capacity)
     carry = program.learner.fork(lanes, gather(state.carry, each), iteration, start.replay)
+    if any(spec.start.perturbation for spec, _ in trainer.batch.lanes if spec.start):
+        _check_moved(trainer, gather(state.carry, each), carry)
     host_states = [(lane, parents[parent].host_state) for lane, parent in enumerate(each)]
     return state, Start(iteration, carry, host_states)
 
 
+def _check_moved(trainer: "Trainer", before: Carry, after: Carry) -> None:
+    pairs = zip(jax.tree.leaves(before.state), jax.tree.leaves(after.state), strict=True)
+    if all(np.array_equal(*pair) for pair in pairs):
+        raise BadInput(
+            f"{trainer.config.algorithm} keeps its parameters in no leaf of its state, so that "
+            "they cannot be perturbed; leave out the perturbation"
+        )
+
+
 def _parents(trainer: "Trainer", start: Fork) -> Program:
     """The program that trained the parents: its carry is another one where two forks share one."""
-    if start.replay != "shared":
+    if start.replay not in PAIRED:
         return trainer.program
     spec, shared = trainer.batch.lanes[0][0], trainer.shared
     return make_program(

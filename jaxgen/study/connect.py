@@ -1,32 +1,61 @@
-"""A study of connectivity as data: parents, and pairs of forks at points of their training.
+"""A study of connectivity as data: parents, forks at points of their training, and pairs of ends.
 
-Forks of a point and a replay are a group; forks 1 and 2 of a parent are a pair, 3 and 4 the next.
-Parents and forks are ordinary runs, so that nothing here trains.
+Parents and forks are ordinary runs, so that nothing here trains. Forks of a point and a strategy
+are a group; forks 1 and 2 of a parent are a pair, 3 and 4 the next. Controls are strategies as
+well: of some the ends are not those of forks.
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import NamedTuple, get_args
 
 from jaxgen.study.config import OffPolicyConfig
+from jaxgen.study.fork import Fork, Replay
 from jaxgen.study.product import Group, Study
-from jaxgen.study.spec import Fork, Replay, RunSpec, check_range
+from jaxgen.study.spec import RunSpec, check_range
 from jaxgen.system.errors import BadInput
 
 POINTS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 """Shares of training at which the specified study forks."""
+PERTURBATION = 1e-4
+"""Length of what is added in the control ``perturbed``, as a share of the parameters' length."""
+
+STRATEGIES: tuple[Replay, ...] = tuple(kind for kind in get_args(Replay) if kind != "tandem")
+"""What becomes of a replay; forks draw all their random numbers anew."""
+FORKED_CONTROLS = {
+    "identical": "the same random numbers: the ends must be equal bit by bit",
+    "order": "one stream of data, the first fork's; own minibatches (without a replay: own updates "
+             "of a first rollout that is the same)",
+    "data": "own actions and environments; the updates draw the same",
+    "perturbed": f"the same random numbers, and parameters moved by {PERTURBATION:g} of their "
+                 "length",
+}  # fmt: skip
+LINE_CONTROLS = {
+    "independent": "two parents' ends",
+    "own-run": "a parent at the fork point, and at its end",
+    "direction": "a fork's end, and as far from it as the other fork is in a random direction",
+    "permuted": "a parent's end, and the same with its hidden units in another order",
+}
+"""Ends without forks of their own; ``direction`` has those of the first strategy."""
+CONTROLS = (*FORKED_CONTROLS, *LINE_CONTROLS)
+ALIGNED = ("independent", "permuted")
+"""Controls whose lines are walked aligned as well."""
 
 
 class Forking(NamedTuple):
-    """The forks of every parent."""
+    """The forks of every parent, and the controls beside them."""
 
     points: tuple[float, ...] = POINTS
     """Shares of training; 0: from the start, where parents share their first networks alone."""
-    replays: tuple[Replay, ...] = ("copy",)
+    strategies: tuple[str, ...] = ("copy",)
     pairs: int = 1
     """Pairs of each parent at a point."""
+    controls: tuple[str, ...] = ()
+    horizon: int = 0
+    """Env steps that forks train for; 0: to the end of their parents' training."""
 
     def validate(self) -> None:
-        """Raise BadInput for a point outside of [0, 1), one that is repeated, another replay, or no
+        """Raise BadInput for a point outside of [0, 1), one that is repeated, other names, or no
         pair."""
         if not self.points:
             raise BadInput("no fork points given; name at least one")
@@ -35,16 +64,27 @@ class Forking(NamedTuple):
                 raise BadInput(f"fork point {point!r} is not allowed; use shares in [0, 1)")
             if self.points.count(point) > 1:
                 raise BadInput(f"fork point {point!r} is given twice; name each once")
-        for replay in self.replays:
-            if replay not in get_args(Replay):
-                names = ", ".join(get_args(Replay))
-                raise BadInput(f"replay {replay!r} is not allowed; use one of {names}")
-            if self.replays.count(replay) > 1:
-                raise BadInput(f"replay {replay!r} is given twice; name each once")
-        if not self.replays:
+        _check_names("replay", self.strategies, STRATEGIES)
+        _check_names("control", self.controls, CONTROLS)
+        if not self.strategies:
             raise BadInput("no replay given; name at least one")
         if self.pairs < 1:
             raise BadInput(f"{self.pairs} pairs are not allowed; use 1 or more")
+        if self.horizon < 0:
+            raise BadInput(f"horizon {self.horizon} is not allowed; use 0 or more env steps")
+
+    @property
+    def forked(self) -> list[str]:
+        """Strategies and controls that have forks of their own."""
+        return [*self.strategies, *(name for name in self.controls if name in FORKED_CONTROLS)]
+
+
+def _check_names(what: str, names: tuple[str, ...], allowed: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in allowed:
+            raise BadInput(f"{what} {name!r} is not allowed; use one of {', '.join(allowed)}")
+        if names.count(name) > 1:
+            raise BadInput(f"{what} {name!r} is given twice; name each once")
 
 
 class Walk(NamedTuple):
@@ -55,6 +95,13 @@ class Walk(NamedTuple):
     episodes: int = 100
     """Of each point and level, the same for all points of all lines."""
     levels: tuple[float, ...] = (0.0,)
+    aligned: bool = False
+    """Also to the second end with its hidden units in the order that is nearest to the first's; of
+    `ALIGNED` always."""
+    layers: bool = False
+    """Also with each layer alone."""
+    critics: bool = False
+    """Measure what judges actions as well, on environments in JAX."""
 
     @property
     def alphas(self) -> list[float]:
@@ -80,36 +127,51 @@ class Walk(NamedTuple):
                 raise BadInput(f"level {level:g} is given twice; name each once")
 
 
+class End(NamedTuple):
+    """An end of a line."""
+
+    run: str
+    seed: int
+    share: float = 1.0
+    """Of the run's training; below 1 that of a snapshot."""
+
+
 class Pair(NamedTuple):
-    """Two forks of a parent, whose ends a line joins."""
+    """Two ends, which a line joins."""
 
     parent: RunSpec
-    point: float
-    replay: Replay
+    seed: int
+    strategy: str
+    """One of `STRATEGIES` or `CONTROLS`."""
+    point: float | None
+    """Where the ends' trainings part; None: they are not of one parent, or of one end."""
     number: int
     """From 1."""
-    first: RunSpec
-    second: RunSpec
-    seed: int
+    first: End
+    second: End
+    """Of ``permuted`` the first again, of ``direction`` the end that gives the distance."""
 
     @property
     def name(self) -> str:
-        """A name for files: of the point, the replay and, beyond the first, the number."""
+        """A name for files: of the point, the strategy and, beyond the first, the number."""
+        place = "" if self.point is None else f"_{self.point:g}"
         more = f"_pair{self.number}" if self.number > 1 else ""
-        return f"fork_{self.point:g}_{self.replay}{more}"
+        return f"fork{place}_{self.strategy}{more}"
 
 
 def parents_of(study: Study, forking: Forking) -> Study:
     """The runs of a study with the snapshots that their forks begin with.
 
     Raises:
-      BadInput: as `Forking.validate`; points that are the same iteration; a replay that an
-        algorithm does not have.
+      BadInput: as `Forking.validate`; points that are the same iteration, or too late; a strategy
+        that an algorithm does not have; a control that needs more seeds.
     """
     forking.validate()
     snapshots = tuple(sorted(point for point in forking.points if point > 0))
     groups = []
     for group in study.groups:
+        if "independent" in forking.controls and len(group.seeds) < 2:
+            raise BadInput("control 'independent' joins two parents; use two seeds or more")
         for spec in group.specs:
             _check(spec, forking)
         specs = tuple(dataclasses.replace(spec, snapshots=snapshots) for spec in group.specs)
@@ -129,13 +191,15 @@ def _check(spec: RunSpec, forking: Forking) -> None:
                 f"iteration, {iteration} of {config.num_iterations}; use points that are further "
                 "apart, or a larger budget"
             )
-        if iteration >= config.num_iterations:
+        left = (config.num_iterations - iteration) * config.steps_per_iteration
+        if left < max(1, forking.horizon):
+            asked = f"the {forking.horizon} env steps of the horizon" if forking.horizon else "any"
             raise BadInput(
-                f"fork point {point:g} of {spec.experiment} leaves none of its "
-                f"{config.num_iterations} iterations; use an earlier one"
+                f"fork point {point:g} of {spec.experiment} leaves {left} env steps of "
+                f"{config.total_steps}, not {asked}; use an earlier one"
             )
         at[iteration] = point
-    others = [replay for replay in forking.replays if replay != "copy"]
+    others = [strategy for strategy in forking.strategies if strategy != "copy"]
     if others and not isinstance(config, OffPolicyConfig):
         raise BadInput(
             f"replay {others[0]!r} does not apply to {spec.base}, which learns from what it has "
@@ -144,33 +208,77 @@ def _check(spec: RunSpec, forking: Forking) -> None:
 
 
 def forks_of(parents: Study, forking: Forking) -> Study:
-    """The forks of a study of parents: a group for each of its groups, points and replays."""
+    """The forks of a study of parents: a group for each of its groups, points and strategies."""
     groups = []
     for group in parents.groups:
-        for point in forking.points:
-            for replay in forking.replays:
-                specs = tuple(
-                    _fork(spec, point, replay, number)
-                    for spec in group.specs for number in range(1, 2 * forking.pairs + 1)
-                )  # fmt: skip
-                groups.append(Group(group.algorithm, group.environment, specs, (), group.seeds))
+        for strategy, point in _forked(forking):
+            specs = tuple(
+                _fork(spec, point, strategy, number, forking)
+                for spec in group.specs for number in range(1, 2 * forking.pairs + 1)
+            )  # fmt: skip
+            groups.append(Group(group.algorithm, group.environment, specs, (), group.seeds))
     return Study(tuple(groups))
 
 
-def _fork(parent: RunSpec, point: float, replay: Replay, number: int) -> RunSpec:
-    return dataclasses.replace(
-        parent, start=Fork(parent.name, point, number, replay), snapshots=()
-    )
+def _forked(forking: Forking) -> Iterator[tuple[str, float]]:
+    """Strategies and points of forks; at the start there is nothing to be perturbed yet."""
+    for point in forking.points:
+        for strategy in forking.forked:
+            if strategy != "perturbed" or point > 0:
+                yield strategy, point
+
+
+def _fork(
+    parent: RunSpec, point: float, strategy: str, number: int, forking: Forking
+) -> RunSpec:
+    begun = Fork(parent.name, point, number, horizon=forking.horizon)
+    if strategy in STRATEGIES:
+        begun = dataclasses.replace(begun, replay=strategy)
+    elif strategy == "order" and isinstance(parent.config, OffPolicyConfig):
+        begun = dataclasses.replace(begun, replay="tandem")
+    elif strategy in ("order", "data"):
+        begun = dataclasses.replace(begun, noise=strategy)
+    else:
+        length = PERTURBATION if strategy == "perturbed" else 0.0
+        begun = dataclasses.replace(begun, noise="none", perturbation=length)
+    return dataclasses.replace(parent, start=begun, snapshots=())
 
 
 def pairs_of(parents: Study, forking: Forking) -> list[Pair]:
     """All pairs, those of a parent one after the other."""
-    return [
-        Pair(
-            spec, point, replay, number, _fork(spec, point, replay, 2 * number - 1),
-            _fork(spec, point, replay, 2 * number), seed,
-        )
-        for group in parents.groups for spec, seed in group.lanes
-        for point in forking.points for replay in forking.replays
-        for number in range(1, forking.pairs + 1)
-    ]  # fmt: skip
+    pairs = []
+    for group in parents.groups:
+        for spec, seed in group.lanes:
+            pairs += _pairs_of_forks(spec, seed, forking)
+            pairs += _pairs_of_controls(spec, seed, group.seeds, forking)
+    return pairs
+
+
+def _pairs_of_forks(spec: RunSpec, seed: int, forking: Forking) -> Iterator[Pair]:
+    for strategy, point in _forked(forking):
+        for number in range(1, forking.pairs + 1):
+            ends = (
+                End(_fork(spec, point, strategy, fork, forking).name, seed)
+                for fork in (2 * number - 1, 2 * number)
+            )
+            yield Pair(spec, seed, strategy, point, number, *ends)
+
+
+def _pairs_of_controls(
+    spec: RunSpec, seed: int, seeds: tuple[int, ...], forking: Forking
+) -> Iterator[Pair]:
+    """Pairs whose ends are not of forks of their own."""
+    end = End(spec.name, seed)
+    following = seeds[(seeds.index(seed) + 1) % len(seeds)]
+    single = {"independent": End(spec.name, following), "permuted": end}
+    for control in forking.controls:
+        if control in single:
+            yield Pair(spec, seed, control, None, 1, end, single[control])
+        elif control == "own-run":
+            for point in forking.points:
+                if point > 0:
+                    yield Pair(spec, seed, control, point, 1, End(spec.name, seed, point), end)
+        elif control == "direction":
+            for pair in _pairs_of_forks(spec, seed, forking._replace(controls=())):
+                if pair.strategy == forking.strategies[0]:
+                    yield pair._replace(strategy=control)

@@ -11,7 +11,7 @@ SECONDS_PER_PROGRAM = 20.0
 
 def estimated_seconds(group: Group) -> float:
     """A rough time of a group on two CPU cores."""
-    steps = group.config.total_steps * len(group.lanes)
+    steps = group.specs[0].own_steps * len(group.lanes)
     seconds = seconds_per_million(group.algorithm, group.environment)
     return SECONDS_PER_PROGRAM + seconds * steps / 1e6
 
@@ -31,7 +31,7 @@ def describe_plan(study: Study) -> str:
 
 
 def _describe_group(group: Group) -> list[str]:
-    lanes, steps = len(group.lanes), group.config.total_steps
+    lanes, steps = len(group.lanes), group.specs[0].own_steps
     seeds = ", ".join(map(str, group.seeds[:6])) + (", ..." if len(group.seeds) > 6 else "")
     special = "".join(f", {word}" for word in program_words(group.specs[0]))
     lines = [

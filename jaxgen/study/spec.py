@@ -1,21 +1,14 @@
 """One run as data: everything that decides its results, and the name that follows from it."""
 
-import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any
 
 from jaxgen import techniques
 from jaxgen.study.arms import Arm, Value
-from jaxgen.study.config import (
-    SHIFT_LEVELS,
-    Config,
-    OffPolicyConfig,
-    json_ready,
-    replace,
-    to_dict,
-)
+from jaxgen.study.config import SHIFT_LEVELS, Config, json_ready, replace, to_dict
+from jaxgen.study.fork import Fork
 from jaxgen.study.presets import base_algorithm
 from jaxgen.system import files
 from jaxgen.system.errors import BadInput
@@ -23,14 +16,6 @@ from jaxgen.techniques import Technique, make_technique
 
 MODES = ("greedy", "sampled")
 """Greedy takes the best action; sampled draws (categorical, or epsilon .05 for Q-values)."""
-
-Replay = Literal["copy", "fresh", "fresh-batch", "split", "shared"]
-"""The replay that a fork begins with: all of it; nothing, and updates wait as long as they did at
-the start of training, or until it holds a batch; the half of it that the other fork of its pair has
-not; or all of it, together with the other fork, which writes into it as well. Forks 1 and 2 are a
-pair, 3 and 4 the next."""
-MAX_FORK = 2**31 - 1
-"""The highest bit of a number says which of a pair a lane tells of."""
 
 
 def check_range(levels: Iterable[float]) -> None:
@@ -76,53 +61,6 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Fork:
-    """A start from another run's snapshot, of the same seed."""
-
-    run: str
-    """The parent's run name."""
-    share: float
-    """The snapshot, as a share of the parent's training; 0: the start, where nothing is trained."""
-    number: int
-    """Enters the randomness of training from there on; 0 goes on exactly as the parent did."""
-    replay: Replay = "copy"
-
-    def validate(self) -> None:
-        """Raise BadInput for a share outside of [0, 1], a negative number or another replay."""
-        if not 0 <= self.share <= 1:
-            raise BadInput(f"share = {self.share!r} is not allowed; use one in [0, 1]")
-        least = int(self.replay == "shared")
-        if not least <= self.number <= MAX_FORK:
-            raise BadInput(f"number = {self.number!r} is not allowed; use {least} to {MAX_FORK}")
-        if self.replay not in get_args(Replay):
-            names = ", ".join(get_args(Replay))
-            raise BadInput(f"replay = {self.replay!r} is not allowed; use one of {names}")
-
-    @property
-    def lane(self) -> int:
-        """The number of its lane: of a shared replay that of its pair, and which of it it is."""
-        if self.replay != "shared":
-            return self.number
-        member = (self.number + 1) % 2
-        return self.number - member + member * (MAX_FORK + 1)
-
-    def begun(self, config: Config) -> Config:
-        """The configuration that goes on from here: it says what a replay holds, and since when."""
-        if self.replay in ("copy", "shared") or not isinstance(config, OffPolicyConfig):
-            return config
-        steps = config.iteration_at(self.share) * config.steps_per_iteration
-        num = config.num_variations
-        begins, warmup = steps, 0
-        if self.replay == "fresh":
-            warmup = config.learning_starts
-        elif self.replay == "fresh-batch":
-            warmup = num * config.batch_per_variation
-        else:
-            begins = steps - num * (min(steps // num, config.ring_size) // 2)
-        return dataclasses.replace(config, replay_begins=begins, replay_warmup=warmup)
-
-
-@dataclass(frozen=True)
 class RunSpec:
     """Everything that decides the results of a cell; its hash names the folder of its runs."""
 
@@ -154,6 +92,15 @@ class RunSpec:
         """The configuration that is trained: the shared one with the overrides, from a start."""
         config = replace(self.shared, dict(self.overrides))
         return config if self.start is None else self.start.begun(config)
+
+    @property
+    def own_steps(self) -> int:
+        """Env steps that it trains itself, which a fork's parent has not."""
+        config = self.config
+        if self.start is None:
+            return config.trained_steps
+        begun = config.iteration_at(self.start.share) * config.steps_per_iteration
+        return max(0, config.trained_steps - begun)
 
     @property
     def base(self) -> str:
@@ -207,7 +154,7 @@ class RunSpec:
     def _additions(self) -> dict[str, Any]:
         """Entries, where they are not the default: other names stay as they were."""
         return {
-            **({"start": dataclasses.asdict(self.start)} if self.start else {}),
+            **({"start": self.start.to_dict()} if self.start else {}),
             **({"snapshots": list(self.snapshots)} if self.snapshots else {}),
             **({"overrides": json_ready(dict(self.overrides))} if self.overrides else {}),
         }

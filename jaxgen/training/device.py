@@ -19,11 +19,12 @@ from jaxgen.algorithms.base import Algorithm, RolloutShape, in_group
 from jaxgen.algorithms.gradients import dot_products
 from jaxgen.evaluation.episodes import FixedEpisodes, episode_returns
 from jaxgen.evaluation.policy import acting
-from jaxgen.study.spec import MODES, Replay
+from jaxgen.study.fork import Replay
+from jaxgen.study.spec import MODES
 from jaxgen.system.errors import BadInput
 from jaxgen.training.fit import MAX_LANES_ON_CPU, MIN_LANES
 from jaxgen.training.fork import forked_state
-from jaxgen.training.keys import iteration_keys, stream_key, train_key
+from jaxgen.training.keys import iteration_keys, stream_key
 from jaxgen.training.memory import SHARED_BYTES, Memory, num_bytes, once_per_program
 from jaxgen.training.program import (
     PROBE_LEVELS,
@@ -35,6 +36,7 @@ from jaxgen.training.program import (
     MakeAlgorithm,
     Program,
     World,
+    critic_vector,
     learn,
     of_member,
 )
@@ -84,6 +86,7 @@ def make_device_program(
         compile=lambda *args: train.lower(*args, zero, zero).compile(),
         shapes=lambda lanes: jax.eval_shape(init, lanes, jax.eval_shape(content, lanes, zero)),
         params=over_lanes(lane_functions.params, 2),
+        critic=over_lanes(lane_functions.critic, 2),
         fork=lambda lanes, carry, iteration, replay: jax.tree.map(
             np.asarray,
             over_lanes(partial(lane_functions.fork, replay), 2)(lanes, carry, np.int32(iteration)),
@@ -134,6 +137,7 @@ class _LaneFunctions(NamedTuple):
 
     def fork(self, replay: Replay, lane: Lanes, carry: Carry, iteration: Array) -> Carry:
         key = self.key(lane, "train")
+        assert lane.fork is not None
         state = forked_state(
             self.algorithm(lane), replay, carry.state, iteration, key, lane.fork
         )
@@ -147,6 +151,9 @@ class _LaneFunctions(NamedTuple):
     def params(self, lane: Lanes, carry: Carry) -> Array:
         algorithm = self.algorithm(lane)
         return of_member(algorithm, lane, algorithm.params(carry.state))
+
+    def critic(self, lane: Lanes, carry: Carry) -> Array:
+        return critic_vector(self.algorithm(lane), lane, carry.state)
 
     def overlap(self, lane: Lanes, env_params: PyTree, prints: Array) -> Array:
         fingerprints = self.task.fingerprints(env_params)
@@ -174,7 +181,7 @@ class _LaneFunctions(NamedTuple):
         self, lane: Lanes, carry: Carry, env_params: PyTree, iteration: Array
     ) -> tuple[Carry, Metrics]:
         algorithm = self.algorithm(lane)
-        keys = iteration_keys(train_key(self.study_seed, lane.seed, lane.fork), iteration)
+        keys = iteration_keys(self.study_seed, lane.seed, iteration, lane.fork)
         collected, reward = self.collect(lane, carry, env_params, iteration)
         after, metrics = learn(algorithm, lane.config, carry, collected, iteration, keys.update)
         return after, reward | of_member(algorithm, lane, metrics)
@@ -183,7 +190,7 @@ class _LaneFunctions(NamedTuple):
         self, lane: Lanes, carry: Carry, env_params: PyTree, iteration: Array
     ) -> tuple[Collected, Metrics]:
         algorithm, environment = self.algorithm(lane), self.task.environment
-        keys = iteration_keys(train_key(self.study_seed, lane.seed, lane.fork), iteration)
+        keys = iteration_keys(self.study_seed, lane.seed, iteration, lane.fork)
         actor = algorithm.prepare(carry.state, iteration, keys.prepare)
         episodes = carry.episodes
         if algorithm.shape.fresh:

@@ -5,18 +5,20 @@ snapshot on the disk and a carry in memory are forked alike.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.algorithms.base import Algorithm
-from jaxgen.study.spec import Replay
+from jaxgen.study.fork import Replay
+from jaxgen.training.keys import ForkedLane
 from jaxgen.training.program import Carry
 from jaxgen.types import Array, PyTree
 
-REPLAY_FOLD = 2**32 - 1
-"""Folded into the parent's key of training for what a replay is split by; iterations stay below."""
+REPLAY_FOLD, DIRECTION_FOLD = 2**32 - 1, 2**32 - 2
+"""Folded into the parent's key of training for what a replay is split by, and for the direction in
+which parameters are moved; iterations stay below."""
 
 
 def gather(carry: Carry, lanes: Sequence[int]) -> Carry:
@@ -39,7 +41,8 @@ def join(carries: Sequence[Carry]) -> Carry:
 
 
 def forked_state(
-    algorithm: Algorithm, replay: Replay, state: PyTree, iteration: Array, key: Array, fork: Any
+    algorithm: Algorithm, replay: Replay, state: PyTree, iteration: Array, key: Array,
+    fork: ForkedLane,
 ) -> PyTree:
     """The state that one lane's fork begins with.
 
@@ -49,16 +52,29 @@ def forked_state(
       state: the parent's.
       iteration: the next one.
       key: the parent's key of training.
-      fork: its number.
+      fork: what it begins with.
 
     Raises:
       ValueError: the algorithm has no replay that could be divided.
     """
     if replay == "copy":
-        return state
+        return _perturbed(algorithm, state, key, fork)
     if algorithm.fork is None:
         raise ValueError(
             f"replay = {replay!r} is not allowed where an algorithm cannot divide a replay; "
             "use copy"
         )
-    return algorithm.fork(state, replay, iteration, jax.random.fold_in(key, REPLAY_FOLD), fork)
+    own = jax.random.fold_in(key, REPLAY_FOLD)
+    return algorithm.fork(state, replay, iteration, own, fork.stream)
+
+
+def _perturbed(algorithm: Algorithm, state: PyTree, key: Array, fork: ForkedLane) -> PyTree:
+    """Add a random vector to the parameters, so long a share of theirs as the fork says; nothing
+    where they are no leaf of the state."""
+    vector = algorithm.params(state)
+    own = jax.random.fold_in(jax.random.fold_in(key, DIRECTION_FOLD), fork.stream)
+    direction = jax.random.normal(own, vector.shape)
+    length = fork.perturbation * jnp.linalg.norm(vector) / jnp.linalg.norm(direction)
+    # Without one the bits stay, a zero's sign among them.
+    moved = jnp.where(fork.perturbation > 0, vector + length * direction, vector)
+    return jax.tree.map(lambda leaf: moved if leaf is vector else leaf, state)

@@ -20,7 +20,7 @@ from jax.custom_batching import sequential_vmap
 from jaxgen.algorithms.base import Algorithm, RolloutShape
 from jaxgen.evaluation.policy import acting
 from jaxgen.nn import frames
-from jaxgen.study.spec import Replay
+from jaxgen.study.fork import Replay
 from jaxgen.system import platform
 from jaxgen.training.fork import forked_state
 from jaxgen.training.host_rollout import (
@@ -33,8 +33,17 @@ from jaxgen.training.host_rollout import (
     host_metrics,
     lane_of,
 )
-from jaxgen.training.keys import IterationKeys, iteration_keys, stream_key, train_key
-from jaxgen.training.program import Carry, Collected, Lanes, MakeAlgorithm, lane_at, learn, stacked
+from jaxgen.training.keys import IterationKeys, iteration_keys, stream_key
+from jaxgen.training.program import (
+    Carry,
+    Collected,
+    Lanes,
+    MakeAlgorithm,
+    critic_vector,
+    lane_at,
+    learn,
+    stacked,
+)
 from jaxgen.training.rollout import Ended, Episodes, action_words
 from jaxgen.training.stepwise import LaneSteps
 from jaxgen.types import Array, EnvSpec, HostTask, HostVecEnv, Metrics, PyTree
@@ -75,6 +84,8 @@ class HostLearner(NamedTuple):
     the state."""
     params: Callable[[Lanes, PyTree], Array]
     """(lane, state) -> flat parameters ``[D]``."""
+    critic: Callable[[Lanes, PyTree], Array]
+    """(lane, state) -> the vector of its critic ``[D]``, ``[0]`` without one."""
     fork: Callable[[Replay, Lanes, PyTree, int], PyTree]
     """(replay, lane, state, iteration) -> the state that a fork begins with."""
 
@@ -118,6 +129,7 @@ def make_host_functions(
         functions.assemble,
         update=jax.jit(functions.update, donate_argnums=1),
         params=jax.jit(functions.params),
+        critic=jax.jit(functions.critic),
         fork=jax.jit(functions.fork, static_argnums=0),
     )
     return HostFunctions(acting, learner)
@@ -251,7 +263,7 @@ class _LaneFunctions(NamedTuple):
         return stream_key(self.study_seed, lane.seed, stream)
 
     def keys(self, lane: Lanes, iteration: Array) -> IterationKeys:
-        return iteration_keys(train_key(self.study_seed, lane.seed, lane.fork), iteration)
+        return iteration_keys(self.study_seed, lane.seed, iteration, lane.fork)
 
     def init(self, lane: Lanes, obs: Array) -> tuple[PyTree, Episodes, Array]:
         state = self.algorithm(lane).init(self.key(lane, "init"))
@@ -292,10 +304,14 @@ class _LaneFunctions(NamedTuple):
 
     def fork(self, replay: Replay, lane: Lanes, state: PyTree, iteration: Array) -> PyTree:
         key = self.key(lane, "train")
+        assert lane.fork is not None
         return forked_state(self.algorithm(lane), replay, state, iteration, key, lane.fork)
 
     def params(self, lane: Lanes, state: PyTree) -> Array:
         return self.algorithm(lane).params(state)
+
+    def critic(self, lane: Lanes, state: PyTree) -> Array:
+        return critic_vector(self.algorithm(lane), lane, state)
 
     def choose(
         self, lane: Lanes, params: Array, sampled: Array, obs: Array, words: Array

@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxgen.evaluation.host_episodes import QueuedEpisodes, host_words, play
 from jaxgen.evaluation.policy import Acting
-from jaxgen.study.spec import MODES, Replay
+from jaxgen.study.fork import Replay
+from jaxgen.study.spec import MODES
 from jaxgen.training.host import (
     BridgeKind,
     HostFunctions,
@@ -74,8 +75,9 @@ def make_host_program(
         resume=_resumed,
     )
     learner = LaneLearner(
-        program.init, program.train, program.compile, program.shapes, program.params, program.fork
-    )
+        program.init, program.train, program.compile, program.shapes, program.params,
+        program.critic, program.fork,
+    )  # fmt: skip
     # At least 1: a lane that is too large for one call is refused by the bridge, which says why.
     envs_of_lane = config.num_variations * config.num_envs
     most = None if stepper else max(1, task.bridge.max_envs // envs_of_lane)
@@ -142,10 +144,10 @@ class _HostProgram(NamedTuple):
         return carry._replace(state=_on_host(forked))
 
     def params(self, lanes: Lanes, carry: Carry) -> Array:
-        params, each = self.trainer.functions.learner.params, enumerate(carry.state)
-        # Through the host: lanes may lie on several devices.
-        vectors = [np.asarray(params(lane_at(lanes, index), state)) for index, state in each]
-        return jnp.asarray(np.stack(vectors))
+        return _by_lane(self.trainer.functions.learner.params, lanes, carry)
+
+    def critic(self, lanes: Lanes, carry: Carry) -> Array:
+        return _by_lane(self.trainer.functions.learner.critic, lanes, carry)
 
     def evaluate(self, lanes: Lanes, params: Array, episodes: QueuedEpisodes) -> Any:
         return np.stack([
@@ -214,6 +216,14 @@ def _resumed(
     each = range(len(carry.env_steps))
     states = tuple(jax.tree.map(jnp.asarray, lane_at(carry.state, index)) for index in each)
     return carry._replace(state=states)
+
+
+def _by_lane(vector_of: Callable[[Lanes, PyTree], Array], lanes: Lanes, carry: Carry) -> Array:
+    # Through the host: lanes may lie on several devices.
+    each = enumerate(carry.state)
+    return jnp.asarray(
+        np.stack([np.asarray(vector_of(lane_at(lanes, index), state)) for index, state in each])
+    )
 
 
 def _on_host(lanes: Sequence[PyTree]) -> Any:

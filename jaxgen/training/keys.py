@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.study.spec import MAX_FORK
 from jaxgen.types import Array
 
 STREAMS = ("init", "episodes", "train", "content", "probe")
@@ -17,19 +16,6 @@ def stream_key(study_seed: int, seed: Array, stream: str) -> Array:
     """The key of one purpose of one training seed; adding seeds changes no other key."""
     key = jax.random.fold_in(_study_key(study_seed), seed)
     return jax.random.fold_in(key, STREAMS.index(stream))
-
-
-def train_key(study_seed: int, seed: Array, fork: Array | None) -> Array:
-    """The key of the stream "train" of a seed's fork.
-
-    Fork 0 has the key of its parent; None: no lane of the program is a fork. Both lanes of a pair
-    have the key of the pair, see `jaxgen.study.spec.Fork.lane`.
-    """
-    key = stream_key(study_seed, seed, "train")
-    if fork is None:
-        return key
-    number = fork & np.uint32(MAX_FORK)
-    return jnp.where(number == 0, key, jax.random.fold_in(key, number))
 
 
 def evaluation_key(study_seed: int, purpose: int = 0) -> Array:
@@ -45,6 +31,21 @@ def _study_key(study_seed: int) -> Array:
     return jax.random.key(study_seed, impl="threefry2x32")
 
 
+class ForkedLane(NamedTuple):
+    """The start of a lane as numbers, leaves ``[L]``; see `jaxgen.study.fork.Fork`."""
+
+    stream: Array
+    """uint32; 0: its random numbers are its parent's."""
+    member: Array
+    """uint32, 0 or 1: which of a pair it tells of."""
+    own_data: Array
+    """bool: actions and environments draw from its own stream."""
+    own_order: Array
+    """bool: updates do."""
+    perturbation: Array
+    """float32."""
+
+
 class IterationKeys(NamedTuple):
     """The keys from which the parts of an iteration draw."""
 
@@ -54,6 +55,26 @@ class IterationKeys(NamedTuple):
     update: Array
 
 
-def iteration_keys(train_key: Array, iteration: Array | int) -> IterationKeys:
-    """The keys of one iteration, whatever chunk it is run in."""
+def iteration_keys(
+    study_seed: int, seed: Array, iteration: Array | int, fork: ForkedLane | None = None
+) -> IterationKeys:
+    """The keys of one iteration of a lane, whatever chunk it is run in.
+
+    Args:
+      study_seed: root of all keys.
+      seed: of the lane.
+      iteration: its number.
+      fork: what the lane began with; None: no lane of the program is a fork.
+    """
+    key = stream_key(study_seed, seed, "train")
+    parents = _split(key, iteration)
+    if fork is None:
+        return parents
+    own = _split(jax.random.fold_in(key, fork.stream), iteration)
+    of_data, of_order = (fork.stream > 0) & fork.own_data, (fork.stream > 0) & fork.own_order
+    drawn = IterationKeys(of_data, of_data, of_data, of_order)
+    return jax.tree.map(jnp.where, drawn, own, parents)
+
+
+def _split(train_key: Array, iteration: Array | int) -> IterationKeys:
     return IterationKeys(*jax.random.split(jax.random.fold_in(train_key, iteration), 4))

@@ -93,6 +93,6 @@ def is_finished(config: Config, iteration: int, env_steps: Array | np.ndarray) -
       iteration: the next one.
       env_steps: of each lane so far, int32 ``[L]``.
     """
-    if iteration >= config.num_iterations:
+    if iteration >= config.trained_iterations:
         return True
-    return not has_budget(config.total_steps, np.asarray(env_steps)).any()
+    return not has_budget(config.trained_steps, np.asarray(env_steps)).any()

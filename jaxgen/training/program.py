@@ -10,10 +10,11 @@ import numpy as np
 
 from jaxgen.algorithms.base import Algorithm, register_config
 from jaxgen.study.config import Config
+from jaxgen.study.fork import Fork, Replay
 from jaxgen.study.programs import differing_fields, program_key
-from jaxgen.study.spec import MAX_FORK, Replay
 from jaxgen.techniques import MULTI_LEVELS, Technique
 from jaxgen.training.fit import padded
+from jaxgen.training.keys import ForkedLane
 from jaxgen.training.memory import Memory
 from jaxgen.training.rollout import Episodes
 from jaxgen.types import Array, Metrics, PyTree
@@ -36,8 +37,8 @@ class Lanes(NamedTuple):
     """Its floats are arrays ``[L]``; everything else is shared."""
     technique: Technique
     """``levels`` float32 ``[L, V]``, the rest float32 ``[L]``."""
-    fork: Array | None = None
-    """uint32, which enters the stream "train" alone; None: no lane is a fork."""
+    fork: ForkedLane | None = None
+    """None: no lane is a fork."""
 
 
 class Carry(NamedTuple):
@@ -90,6 +91,8 @@ class LaneLearner(NamedTuple):
     """lanes -> shapes and dtypes of their carry."""
     params: Callable[[Lanes, Carry], Array]
     """(lanes, carry) -> flat parameters ``[L, D]``."""
+    critic: Callable[[Lanes, Carry], Array]
+    """(lanes, carry) -> vectors of their critics ``[L, D]``; ``[L, 0]`` where there are none."""
     fork: Callable[[Lanes, Carry, int, Replay], Carry]
     """(lanes of forks, saved carry, iteration, replay) -> the carry that they go on from, in
     numpy; see `jaxgen.study.spec.Fork`."""
@@ -129,9 +132,9 @@ MakeAlgorithm = Callable[[Any, Technique, Any], Algorithm]
 
 
 def stack_lanes(
-    arms: list[tuple[Config, Technique]], seeds: list[int], forks: list[int] | None = None
+    arms: list[tuple[Config, Technique]], seeds: list[int], forks: Sequence[Fork] = ()
 ) -> Lanes:
-    """Line up (configuration, technique), seed and, of forks, number of every lane.
+    """Line up (configuration, technique), seed and, of forks, start of every lane.
 
     Raises:
       ValueError: static fields differ, so the lanes are not one program, or a technique has not
@@ -154,8 +157,20 @@ def stack_lanes(
     config, technique = jax.tree.map(
         lambda *leaves: np.stack([np.asarray(leaf, np.float32) for leaf in leaves]), *as_floats
     )
-    numbers = None if forks is None else np.asarray(forks, np.uint32)
-    return Lanes(np.asarray(seeds, np.uint32), config, technique, numbers)  # pyright: ignore
+    begun = _forked_lanes(forks) if forks else None
+    return Lanes(np.asarray(seeds, np.uint32), config, technique, begun)  # pyright: ignore
+
+
+def _forked_lanes(forks: Sequence[Fork]) -> ForkedLane:
+    own_data, own_order = (
+        np.array([fork.noise in ("all", kind) for fork in forks]) for kind in ("data", "order")
+    )
+    made: Any = (
+        np.array([fork.stream for fork in forks], np.uint32),
+        np.array([fork.member for fork in forks], np.uint32), own_data, own_order,
+        np.array([fork.perturbation for fork in forks], np.float32),
+    )  # fmt: skip
+    return ForkedLane(*made)
 
 
 def has_budget(total_steps: int, env_steps: Any) -> Any:
@@ -217,10 +232,17 @@ def learn(
     after = Carry(state, episodes, carry.env_steps + steps)
     if algorithm.count_steps is not None:
         # A population may reach its budget in a lane before the others: it rests from then on.
-        active = has_budget(config.total_steps, carry.env_steps)
+        active = has_budget(config.trained_steps, carry.env_steps)
         after = jax.tree.map(lambda new, old: jnp.where(active, new, old), after, carry)
         metrics = metrics | {"active": active.astype(jnp.float32)}
     return after, metrics | {"env_steps": after.env_steps}
+
+
+def critic_vector(algorithm: Algorithm, lane: Lanes, state: PyTree) -> Array:
+    """The vector of a lane's critic ``[D]``, ``[0]`` where it has none."""
+    if algorithm.critic is None:
+        return jnp.zeros(0, jnp.float32)
+    return of_member(algorithm, lane, algorithm.critic.params(state))
 
 
 def of_member(algorithm: Algorithm, lane: Lanes, values: PyTree) -> Any:
@@ -228,8 +250,8 @@ def of_member(algorithm: Algorithm, lane: Lanes, values: PyTree) -> Any:
     if algorithm.num_members == 1:
         return values
     assert lane.fork is not None
-    member = lane.fork > np.uint32(MAX_FORK)
-    pick = lambda leaf: leaf[member.astype(jnp.int32)] if leaf.ndim else leaf  # noqa: E731
+    member = lane.fork.member.astype(jnp.int32)
+    pick = lambda leaf: leaf[member] if leaf.ndim else leaf  # noqa: E731
     return jax.tree.map(pick, values)
 
 

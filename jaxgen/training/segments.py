@@ -26,7 +26,7 @@ def segments(
     """Cut the iterations from ``start`` on at chunks, curve points, refreshes of content and
     ``stops``, after so many iterations."""
     curve, refresh = config.curve_iterations, config.refresh_iterations(refresh_steps)
-    end = config.num_iterations
+    end = config.trained_iterations
     periods = [curve] if refresh is None else [curve, refresh]
     while start < end:
         following = (stop for stop in stops if stop > start)

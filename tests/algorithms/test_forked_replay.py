@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 
 from jaxgen.algorithms import off_policy, replay
+from jaxgen.study.fork import Fork
 from jaxgen.study.presets import preset
-from jaxgen.study.spec import Fork
 from jaxgen.system.errors import BadInput
 from jaxgen.techniques import make_technique
 from jaxgen.training.fork import forked_state
+from jaxgen.training.keys import ForkedLane
 from jaxgen.types import EnvSpec, Image
 from probe_envs import MATCH, ProbeTask, tiny_config
 
 SPEC = ProbeTask(MATCH).spec
+FORK = ForkedLane(jnp.uint32(1), jnp.uint32(0), jnp.bool_(True), jnp.bool_(True), jnp.float32(0))
 CONFIG: Any = dataclasses.replace(
     tiny_config("dqn"), num_envs=2, num_steps=2, buffer_size=3 * 11, batch_size=12, replay_ratio=1
 )
@@ -127,4 +129,4 @@ def test_what_cannot_be_divided_is_refused():
 
     algorithm = make_ppo(tiny_config("ppo"), make_technique("baseline"), SPEC)
     with pytest.raises(ValueError, match="cannot divide a replay; use copy"):
-        forked_state(algorithm, "split", (), jnp.int32(1), jax.random.key(0), 1)
+        forked_state(algorithm, "split", (), jnp.int32(1), jax.random.key(0), FORK)

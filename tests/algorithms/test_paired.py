@@ -13,18 +13,20 @@ from jaxgen.algorithms.ppo import make_ppo
 from jaxgen.system.errors import BadInput
 from jaxgen.techniques import make_technique
 from jaxgen.training.fork import forked_state
+from jaxgen.training.keys import ForkedLane
 from jaxgen.types import Transition
 from probe_envs import MATCH, ProbeTask, tiny_config
 
 SPEC, TECHNIQUE = ProbeTask(MATCH).spec, make_technique("baseline")
+FORK = ForkedLane(jnp.uint32(1), jnp.uint32(0), jnp.bool_(True), jnp.bool_(True), jnp.float32(0))
 BEGINS, NUM_NEW, SIZE = 3, 8, 40
 """A pair from iteration 3 on; 8 transitions of each variation in an iteration of each."""
 
 
-def parts() -> tuple[Any, Any]:
+def parts(tandem: bool = False) -> tuple[Any, Any]:
     config = tiny_config("dqn", learning_starts=0)
     assert config.ring_size == SIZE
-    pair = paired(dqn.make_dqn, BEGINS, config, TECHNIQUE, SPEC)
+    pair = paired(dqn.make_dqn, BEGINS, tandem, config, TECHNIQUE, SPEC)
     return dqn.make_dqn(config, TECHNIQUE, SPEC), pair
 
 
@@ -39,16 +41,16 @@ def rollout_of(number: int, num_envs: int) -> Transition:
     return Transition(*leaves)
 
 
-def filled() -> tuple[Any, Any, Any]:
+def filled(tandem: bool = False) -> tuple[Any, Any, Any]:
     """A single learner after 3 iterations, and the pair that goes on from it."""
-    single, pair = parts()
+    single, pair = parts(tandem)
     state = single.init(jax.random.key(0))
     for number in range(BEGINS):
         actor = single.prepare(state, jnp.int32(number), jax.random.key(1))
         state, _ = single.update(
             state, actor, rollout_of(number, 2), jnp.int32(number), jax.random.key(number)
         )
-    forked = forked_state(pair, "shared", state, jnp.int32(BEGINS), jax.random.key(0), 1)
+    forked = forked_state(pair, "shared", state, jnp.int32(BEGINS), jax.random.key(0), FORK)
     return pair, state, forked
 
 
@@ -83,6 +85,18 @@ def test_both_write_behind_what_was_there_and_learn_in_their_own_way():
     assert (vectors[0] != vectors[1]).mean() > 0.5
 
 
+def test_in_tandem_the_first_writes_alone_and_both_learn():
+    """8 transitions an iteration, of the first two environments."""
+    pair, _, state = filled(tandem=True)
+    key = jax.random.key(13)
+    actor = pair.prepare(state, jnp.int32(BEGINS), key)
+    state, metrics = pair.update(state, actor, rollout_of(BEGINS, 4), jnp.int32(BEGINS), key)
+    held = np.asarray(state.ring.reward)[0]
+    expected = [rollout_of(number, 2).reward[:, 0].reshape(-1) for number in range(BEGINS + 1)]
+    np.testing.assert_array_equal(held[:32], np.concatenate(expected))
+    assert not held[32:].any() and metrics["loss"][0] != metrics["loss"][1]
+
+
 def test_each_acts_in_its_own_half_of_the_environments():
     """As the single learner with its parameters would, by the same words."""
     single, pair = parts()
@@ -108,4 +122,4 @@ def test_each_acts_in_its_own_half_of_the_environments():
 
 def test_what_has_no_replay_cannot_share_one():
     with pytest.raises(BadInput, match="ppo on probe cannot share a replay"):
-        paired(make_ppo, 1, tiny_config("ppo"), TECHNIQUE, SPEC)
+        paired(make_ppo, 1, False, tiny_config("ppo"), TECHNIQUE, SPEC)

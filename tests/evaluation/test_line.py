@@ -21,6 +21,15 @@ def test_points_lie_on_their_line_and_ends_are_exact():
     np.testing.assert_array_equal(line[[4, 7]], other)
 
 
+def test_between_equal_ends_every_point_is_the_end_bit_by_bit():
+    """A sum of shares alone would round some of 1 000 numbers to others."""
+    one = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    line = along(np.stack([one, one])[None], np.linspace(0, 1, 101).tolist())
+    np.testing.assert_array_equal(line, np.tile(one, (101, 1)))
+    share = np.float32(0.1)
+    assert ((1 - share) * one + share * one != one).any()
+
+
 def test_a_barrier_is_the_largest_fall_below_the_line():
     """Ends of mean 10 and 20 promise 12.5 at a quarter and 15 at half. Level 0: 12 and 9 are .5
     and 6 below; level 1: both above, so 0. The second line's ends are swapped."""

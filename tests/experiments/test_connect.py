@@ -60,8 +60,8 @@ def test_forks_from_the_start_are_further_apart_than_later_ones(tmp_path):
         (["--buffers", "fresh"], "'fresh' does not apply to ppo, which learns from what it has"),
         (["--forks", "3"], "--forks 3 is not allowed; use 2 or another even number"),
         (["--alphas", "10"], "10 alphas are not allowed; use an odd number"),
-        (["--line-episodes", "2"], "2 episodes are not allowed; use 4 or more"),
-        (["--line-levels", "2"], "variation level 2.0 is outside [0, 1]"),
+        (["--episodes", "2"], "2 episodes are not allowed; use 4 or more"),
+        (["--levels", "2"], "variation level 2.0 is outside [0, 1]"),
         (["--num-seeds", "-1"], "--num-seeds -1 is not allowed"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxgen.report.connectivity import pictures
+from jaxgen.report.connectivity import pictures, studies
 from jaxgen.report.connectivity.measures import COLUMNS, Key, rows_of, verdicts
 from jaxgen.report.connectivity.outputs import write_connectivity
 from jaxgen.report.style import to_png
@@ -19,7 +19,7 @@ ALPHAS = [0.0, 0.25, 0.5, 0.75, 1.0]
 
 
 def line_of(
-    seed: int = 0, point: float = 0.5, replay: str = "copy", depth: float = 20.0,
+    seed: int = 0, point: float = 0.5, strategy: str = "copy", depth: float = 20.0,
     ends: tuple[float, float] = (60.0, 100.0), levels: tuple[float, ...] = (0.0, 1.0),
 ) -> Line:
     """Returns on a scale from 10 to 110, with a valley in the middle; level 1 has none."""
@@ -30,8 +30,9 @@ def line_of(
     returns = (mean[..., None] + np.array([-1.0, 1, -1, 1, -1, 1, -1, 1])).astype(np.float32)
     meta: dict[str, Any] = {
         "environment": "cartpole", "algorithm": "ppo", "arm": "baseline", "seed": seed,
-        "parent": "ppo_cartpole_baseline-0123abcd", "point": point, "replay": replay, "number": 1,
-        "pair": f"fork_{point:g}_{replay}", "ends": ["a", "b"], "alphas": ALPHAS,
+        "parent": "ppo_cartpole_baseline-0123abcd", "point": point, "strategy": strategy,
+        "path": "straight", "number": 1,
+        "pair": f"fork_{point:g}_{strategy}", "ends": ["a", "b"], "alphas": ALPHAS,
         "levels": list(levels), "episodes": 8, "quick": False,
     }  # fmt: skip
     num = len(levels)
@@ -62,17 +63,17 @@ def test_parents_are_the_unit_of_a_verdict():
     lines = [line_of(seed, depth=depth) for seed, depth in enumerate((18.0, 20.0, 22.0))]
     rows = [row for line in [*lines, line_of(3, ends=(10.0, 100.0))] for row in rows_of(line)]
     found = verdicts(rows)
-    apart = found[Key("cartpole", "ppo", "baseline", "copy", 0.5, 0.0)]
+    apart = found[Key("cartpole", "ppo", "baseline", "copy", "straight", 0.5, 0.0)]
     assert apart.word == "not connected" and apart.num == 3
     assert apart.estimate == pytest.approx(0.2)
-    together = found[Key("cartpole", "ppo", "baseline", "copy", 0.5, 1.0)]
+    together = found[Key("cartpole", "ppo", "baseline", "copy", "straight", 0.5, 1.0)]
     assert together.word == "connected" and together.num == 3
 
 
 def test_lines_are_files_that_notice_damage(tmp_path):
     store = open_store(tmp_path)
     line = line_of()
-    write_line(store, line)
+    write_line(store, "fork_0.5_copy", line)
     path = line_path(store, line.meta["parent"], 0, "fork_0.5_copy")
     again = read_line(path)
     np.testing.assert_array_equal(again.returns, line.returns)
@@ -89,9 +90,10 @@ def test_all_files_follow_from_the_lines(tmp_path):
     """Rows, the tree of the specification, verdicts in words; drawn twice they are the same."""
     store = open_store(tmp_path)
     for seed in range(2):
-        for replay in ("copy", "fresh"):
+        for strategy in ("copy", "fresh"):
             for point in (0.1, 0.5):
-                write_line(store, line_of(seed, point, replay))
+                line = line_of(seed, point, strategy)
+                write_line(store, line.meta["pair"], line)
     words = write_connectivity(store)
     assert any("not connected" in word or "undecided" in word for word in words)
     tree = tmp_path / "base/cartpole/PPO/seed_0_0123abcd/fork_analysis"
@@ -102,9 +104,47 @@ def test_all_files_follow_from_the_lines(tmp_path):
     rows = list(csv.DictReader(io.StringIO((tmp_path / "connectivity.csv").read_text())))
     assert len(rows) == 2 * 2 * 2 * 2 and tuple(rows[0]) == COLUMNS
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
-    assert len(before) == 2 * 6 + 3
+    assert len(before) == 2 * 6 + 4
     write_connectivity(store)
     assert before == {path: path.read_bytes() for path in before}
+
+
+def test_paths_and_ends_without_a_point_have_rows_of_their_own(tmp_path):
+    """Aligned lines are in tables, not in figures; two parents' ends are a horizontal line."""
+    store, line = open_store(tmp_path), line_of()
+    apart = line_of(strategy="independent", depth=50.0)
+    apart = apart._replace(meta={**apart.meta, "point": None, "pair": "fork_independent"})
+    aligned = apart._replace(meta={**apart.meta, "path": "aligned"})
+    for name, each in (("a", line), ("b", apart), ("b-aligned", aligned)):
+        write_line(store, name, each)
+    words = "\n".join(write_connectivity(store))
+    assert "independent (aligned)" in words
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "connectivity.csv").read_text())))
+    assert [row["path"] for row in rows] == ["straight"] * 2 + ["aligned"] * 2 + ["straight"] * 2
+    assert [row["point"] for row in rows] == ["0.5"] * 2 + [""] * 4
+    tree = tmp_path / "base/cartpole/PPO/seed_0_0123abcd/fork_analysis"
+    assert (tree / "interp_fork_independent.png").exists() and len(list(tree.iterdir())) == 5
+    figure: Any = studies.instability_over_time([rows_of(line)[0], rows_of(apart)[0]], "title")
+    levels = [artist.get_ydata() for artist in figure.axes[0].lines]
+    assert any(np.allclose(level, 0.5) and len(level) == 2 for level in levels)
+
+
+def test_critics_rise_above_the_line_between_their_ends():
+    """Errors 1 and 2 at the ends and 3 halfway, where the line has 1.5."""
+    errors = np.array([1.0, 1.25, 3.0, 1.75, 2.0])
+    critics = np.stack([errors, 2 * errors, np.array([1.0, 0.9, 0.5, 0.9, 1.0])])
+    first, second = rows_of(line_of()._replace(critics=critics))
+    assert (first["td_rise"], first["td_rise_both"], first["correlation"]) == (1.5, 3.0, 0.5)
+    assert second["td_rise"] is None and rows_of(line_of())[0]["td_rise"] is None
+    figure: Any = studies.policy_and_critic([first], "title")
+    assert len(figure.axes) == 3 and to_png(figure).startswith(b"\x89PNG")
+
+
+def test_falls_by_level_along_the_line_are_drawn():
+    """Level 0 falls by .2 of the scale halfway, level 1 nowhere."""
+    figure: Any = studies.levels_along([line_of(0), line_of(1)], "title")
+    drawn = figure.axes[0].images[0].get_array()
+    np.testing.assert_allclose(drawn, [[0, 0.1, 0.2, 0.1, 0], [0] * 5], atol=1e-6)
 
 
 def test_a_line_is_drawn_with_its_straight_line():

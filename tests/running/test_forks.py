@@ -12,10 +12,12 @@ from jaxgen.evaluation.saving import load_agent
 from jaxgen.results.store import Store
 from jaxgen.running import snapshots
 from jaxgen.running.session import Interrupted
+from jaxgen.study.fork import Fork
 from jaxgen.study.product import Study
-from jaxgen.study.spec import Evaluation, Fork, RunSpec
+from jaxgen.study.spec import Evaluation, RunSpec
 from jaxgen.system import checkpoint
 from jaxgen.system.errors import BadInput
+from jaxgen.system.files import DamagedFile
 from small_runs import run, small_study
 
 SHARE, NUM_ITERATIONS, AT = 0.5, 40, 20
@@ -148,6 +150,22 @@ def test_forks_with_less_of_a_replay(tmp_path):
         assert not updates[:15].any() and (updates[15:] > 0).all()
 
 
+def test_forks_that_learn_from_one_stream(tmp_path):
+    """In tandem: the second learns from what the first has seen, whose environments are those of a
+    fork alone; so its own environments change nothing."""
+    run(of_dqn(None), tmp_path)
+    parent = of_dqn(None).groups[0].specs[0]
+    pair = of_dqn(*(Fork(parent.name, SHARE, number, "tandem") for number in (1, 2)))
+    run(pair, tmp_path)
+    first, second = (history_of(tmp_path, spec, 0) for spec in pair.groups[0].specs)
+    assert (first["loss"][AT:] != second["loss"][AT:]).all()
+    both = of_dqn(*(Fork(parent.name, SHARE, number, "shared") for number in (1, 2)))
+    run(both, tmp_path)
+    shared = history_of(tmp_path, both.groups[0].specs[0], 0)
+    # The same draws from rings that differ by what the second wrote.
+    assert (shared["loss"][AT + 1 :] != first["loss"][AT + 1 :]).all()
+
+
 @pytest.mark.parametrize("share", [0.0, SHARE])
 def test_forks_that_share_a_replay(tmp_path, share):
     """Both learn at once, each in its own way, from where their parent was; each of them is what
@@ -171,6 +189,47 @@ def test_forks_that_share_a_replay(tmp_path, share):
     shutil.rmtree(copied / "runs" / spec.name)
     run(alone, copied)
     np.testing.assert_array_equal(history_of(copied, spec, 0)["loss"], histories[1]["loss"])
+
+
+def test_a_part_of_the_noise_is_enough_to_draw_forks_apart(copied):
+    """Without any, forks are their parent again; what is left out of it is the parent's: the first
+    rollout of a fork with other updates, and a reward follows the rollout alone."""
+    kinds = ("none", "data", "order")
+    study = with_start(*(Fork(NAME, SHARE, 1, noise=kind) for kind in kinds))
+    run(study, copied)
+    parent = history_of(copied, PARENT.groups[0].specs[0], 0)
+    none, data, order = (history_of(copied, spec, 0) for spec in study.groups[0].specs)
+    np.testing.assert_array_equal(none["loss"], parent["loss"])
+    for history in (data, order):
+        assert (history["loss"][AT + 1 :] != parent["loss"][AT + 1 :]).all()
+    assert order["reward"][AT] == parent["reward"][AT]
+
+
+def test_a_perturbed_fork_draws_apart_though_it_draws_the_same(copied):
+    """The smaller the perturbation the nearer they are after an iteration."""
+    lengths = (1e-6, 1e-2)
+    study = with_start(
+        *(Fork(NAME, SHARE, 1, noise="none", perturbation=length) for length in lengths),
+        Fork(NAME, SHARE, 2, noise="none", perturbation=lengths[1]),
+    )
+    run(study, copied)
+    parent = history_of(copied, PARENT.groups[0].specs[0], 0)
+    small, large, other = (history_of(copied, spec, 0) for spec in study.groups[0].specs)
+    np.testing.assert_array_equal(small["loss"][:AT], parent["loss"][:AT])
+    near, far = (abs(history["loss"] - parent["loss"])[AT] for history in (small, large))
+    assert 0 < near < far and (other["loss"][AT:] != large["loss"][AT:]).all()
+
+
+def test_a_fork_stops_at_its_horizon(copied):
+    """7 iterations of 384 env steps after the snapshot, where it is as far as one to the end."""
+    study = with_start(Fork(NAME, SHARE, 1), Fork(NAME, SHARE, 1, horizon=7 * 384))
+    (group,) = study.groups
+    for spec in group.specs:
+        run(Study((dataclasses.replace(group, specs=(spec,)),)), copied)
+    whole, part = (history_of(copied, spec, 0)["loss"] for spec in group.specs)
+    assert len(whole) == NUM_ITERATIONS
+    np.testing.assert_array_equal(part, whole[: AT + 7])
+    assert [spec.own_steps for spec in group.specs] == [20 * 384, 7 * 384]
 
 
 @pytest.mark.slow
@@ -215,6 +274,29 @@ def test_a_fork_at_the_start_trains_new_networks_of_the_same_seed(copied):
     assert (history_of(copied, other, 0)["loss"] != expected["loss"]).all()
 
 
+def test_agents_of_snapshots_and_of_forks_are_kept_with_their_critics(copied):
+    """A snapshot's agent is what its state holds; a run without either keeps no critic."""
+    study, store = forks(0), Store(copied)
+    run(study, copied)
+    plain = with_start(None)
+    run(plain, copied)
+    for seed in SEEDS:
+        path = snapshots.agent_of(store, NAME, seed, SHARE)
+        kept, ended = load_agent(path), load_agent(snapshots.agent_of(store, NAME, seed, 1.0))
+        state = leaves_of(copied, SHARE, seed)
+        assert any(leaf.shape[1:] == kept.params.shape and (leaf[0] == kept.params).all()
+                   for leaf in state.values())  # fmt: skip
+        assert (kept.params != ended.params).any()
+        np.testing.assert_array_equal(kept.critic, kept.params)
+        fork = load_agent(store.check_agent(study.groups[0].specs[0].name, seed))
+        np.testing.assert_array_equal(fork.critic, ended.critic)
+        other = load_agent(store.check_agent(plain.groups[0].specs[0].name, seed))
+        assert other.critic is None
+        np.testing.assert_array_equal(other.params, ended.params)
+    with pytest.raises(DamagedFile, match="it was not kept"):
+        snapshots.agent_of(store, NAME, 0, 0.77)
+
+
 @pytest.mark.parametrize(
     ("study", "message"),
     [
@@ -237,6 +319,10 @@ def test_what_cannot_be_forked_is_refused(copied, study, message):
         ({"share": 1.5}, r"share = 1.5 is not allowed; use one in \[0, 1\]"),
         ({"number": -1}, "number = -1 is not allowed; use 0 to 2147483647"),
         ({"number": 0, "replay": "shared"}, "number = 0 is not allowed; use 1 to 2147483647"),
+        ({"noise": "some"}, "noise = 'some' is not allowed; use one of all, data, order, none"),
+        ({"perturbation": -0.1}, "perturbation = -0.1 is not allowed; use a finite number"),
+        ({"perturbation": 0.1, "share": 0.0}, "perturbation = 0.1 is not allowed at the start"),
+        ({"horizon": -5}, "horizon = -5 is not allowed; use 0 or more env steps"),
         ({"replay": "half"}, "replay = 'half' is not allowed; use one of copy, fresh, fresh-b"),
     ],
 )

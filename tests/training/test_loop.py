@@ -42,7 +42,7 @@ def toy(
 
     unused: Any = None
     world = World(refresh_steps, lambda lanes, epoch: int(epoch), unused, unused, unused, resume)
-    learner = LaneLearner(init, train, unused, unused, unused, unused)
+    learner = LaneLearner(init, train, unused, unused, unused, unused, unused)
     return Program(world, learner, unused, unused, Capacity(unused, 1, 1, None, chunk))
 
 

@@ -161,8 +161,7 @@ def words_of(name: str) -> tuple[list, np.ndarray]:
         return jnp.tile(random_words(key, (3, num_starts)), (1, num_envs // num_starts))
 
     def of_seed(seed):
-        train_key = stream_key(0, seed, "train")
-        keys = jax.vmap(lambda i: iteration_keys(train_key, i))(jnp.arange(NUM_ITERATIONS))
+        keys = jax.vmap(lambda i: iteration_keys(0, seed, i))(jnp.arange(NUM_ITERATIONS))
         shape = (algorithm.shape.num_steps, 3, num_envs)
         resets = jax.vmap(lambda key: random_words(jax.random.split(key)[1], shape))
         return starts(stream_key(0, seed, "episodes")), jax.vmap(starts)(keys.start), resets(

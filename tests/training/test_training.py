@@ -7,8 +7,9 @@ import pytest
 
 from jaxgen.study.cards import ALGORITHM_CARDS
 from jaxgen.study.config import replace
+from jaxgen.study.fork import Fork
 from jaxgen.techniques import SUITES, make_technique
-from jaxgen.training.keys import STREAMS, evaluation_key, iteration_keys, stream_key, train_key
+from jaxgen.training.keys import STREAMS, evaluation_key, iteration_keys, stream_key
 from jaxgen.training.program import stack_lanes
 from jaxgen.training.segments import segments
 from probe_envs import (
@@ -171,8 +172,7 @@ def test_streams_of_keys_are_disjoint():
     keys = [stream_key(0, jnp.uint32(seed), stream) for seed in range(50) for stream in STREAMS]
     keys += [stream_key(0, jnp.uint32(2**31 - 1), stream) for stream in STREAMS]
     keys += [evaluation_key(0, purpose) for purpose in range(5)]
-    train_key = stream_key(0, jnp.uint32(0), "train")
-    keys += [key for iteration in range(50) for key in iteration_keys(train_key, iteration)]
+    keys += [key for number in range(50) for key in iteration_keys(0, jnp.uint32(0), number)]
     data = np.stack([np.asarray(jax.random.key_data(key)) for key in keys])
     assert len(np.unique(data, axis=0)) == len(keys) == 50 * 5 + 5 + 5 + 50 * 4
 
@@ -189,17 +189,40 @@ def test_a_key_depends_on_seed_and_stream_alone():
     assert (jax.random.key_data(ours) == jax.random.key_data(expected)).all()
 
 
-def test_a_fork_draws_its_training_alone_from_another_key():
-    """Number 0 has its parent's key, and a lane that is no fork has no leaf more."""
-    parent = stream_key(0, jnp.uint32(3), "train")
-    keys = [train_key(0, jnp.uint32(3), fork) for fork in (None, *map(jnp.uint32, (0, 1, 2)))]
-    data = [np.asarray(jax.random.key_data(key)) for key in (parent, *keys)]
-    assert (data[0] == data[1]).all() and (data[0] == data[2]).all()
-    assert len({key.tobytes() for key in data}) == 3
+def drawn(*starts: Fork | None) -> list[list[bytes]]:
+    """Keys of iteration 7 of seed 3 for prepare, start, collect and update, by start."""
     arms = [(tiny_config("ppo"), make_technique("gar"))]
-    plain, fork = stack_lanes(arms, [3]), stack_lanes(arms, [3], [1])
-    assert len(jax.tree.leaves(fork)) == len(jax.tree.leaves(plain)) + 1
-    jax.tree.map(np.testing.assert_array_equal, fork._replace(fork=None), plain)
+    found = []
+    for begun in starts:
+        lanes = stack_lanes(arms, [3], [begun] if begun else [])
+        lane = jax.tree.map(lambda leaf: leaf[0], lanes)
+        keys = iteration_keys(0, lane.seed, 7, lane.fork)
+        found.append([np.asarray(jax.random.key_data(key)).tobytes() for key in keys])
+    return found
+
+
+def test_a_fork_draws_its_training_alone_from_another_key():
+    """Number 0 has its parent's keys, as has one without noise; others share with it what their
+    noise leaves out. A lane that is no fork has no leaf more."""
+    numbers = [Fork("parent", 0.5, number) for number in (0, 1, 2)]
+    plain, *forks = drawn(None, *numbers)
+    expected = jax.random.fold_in(stream_key(0, jnp.uint32(3), "train"), 7)
+    literal = [np.asarray(jax.random.key_data(key)) for key in jax.random.split(expected, 4)]
+    assert plain == [key.tobytes() for key in literal] and plain == forks[0]
+    assert len({key for keys in (plain, *forks[1:]) for key in keys}) == 12
+    of_noise = drawn(*(Fork("parent", 0.5, 1, noise=kind) for kind in ("data", "order", "none")))
+    assert of_noise == [forks[1][:3] + plain[3:], plain[:3] + forks[1][3:], plain]
+    arms = [(tiny_config("ppo"), make_technique("gar"))]
+    lane, fork = stack_lanes(arms, [3]), stack_lanes(arms, [3], [numbers[1]])
+    assert len(jax.tree.leaves(fork)) == len(jax.tree.leaves(lane)) + 5
+    jax.tree.map(np.testing.assert_array_equal, fork._replace(fork=None), lane)
+
+
+def test_both_forks_in_lockstep_have_the_keys_of_the_first():
+    for first, second in ((1, 2), (7, 8)):
+        one, other = (Fork("parent", 0.5, number, "shared") for number in (first, second))
+        assert (one.member, other.member, one.stream) == (0, 1, other.stream)
+        assert drawn(one) == drawn(other) == drawn(Fork("parent", 0.5, first))
 
 
 def test_lanes_share_everything_but_floats():

@@ -41,13 +41,9 @@ def aligned(first: Any, second: Any, odd: bool) -> Any:
     """
     if not isinstance(first, Mapping):
         return second
-    names = [name for name in first if name.startswith("Dense_")]
+    names = _dense_names(first)
     if not names:
         return {name: aligned(first[name], second[name], odd) for name in first}
-    if len(names) != len(first):
-        others = ", ".join(sorted(set(first) - set(names)))
-        raise ValueError(f"layers {others} cannot be aligned; use a network of dense layers alone")
-    names.sort(key=lambda name: int(name.removeprefix("Dense_")))
     ours, theirs = ([_layer(tree[name]) for name in names] for tree in (first, second))
     lead = ours[0].bias.shape[:-1]
     result = [Dense(layer.kernel.copy(), layer.bias.copy()) for layer in theirs]
@@ -59,6 +55,41 @@ def aligned(first: Any, second: Any, odd: bool) -> Any:
         for layer, found in zip(result, _align(one, other, odd), strict=True):
             layer.kernel[index], layer.bias[index] = found
     return {name: layer._asdict() for name, layer in zip(names, result, strict=True)}
+
+
+def shuffled(tree: Any, odd: bool, seed: int) -> Any:
+    """Put the hidden units of networks into a random order, and turn the signs of half of them.
+
+    Arguments and errors are those of `aligned`; all networks on leading axes get the same order.
+    """
+    if not isinstance(tree, Mapping):
+        return tree
+    names = _dense_names(tree)
+    if not names:
+        return {name: shuffled(tree[name], odd, seed) for name in tree}
+    random, layers = np.random.default_rng(seed), [_layer(tree[name]) for name in names]
+    for number in range(len(layers) - 1):
+        layer, following = layers[number], layers[number + 1]
+        width = layer.bias.shape[-1]
+        order = random.permutation(width)
+        sign = random.choice([-1, 1] if odd else [1], width).astype(layer.bias.dtype)
+        layers[number] = Dense(layer.kernel[..., order] * sign, layer.bias[..., order] * sign)
+        layers[number + 1] = following._replace(
+            kernel=following.kernel[..., order, :] * sign[:, None]
+        )
+    return {name: layer._asdict() for name, layer in zip(names, layers, strict=True)}
+
+
+def _dense_names(tree: Mapping[str, Any]) -> list[str]:
+    """The layers of a network in their order; none where a tree holds networks.
+
+    Raises ValueError where there are others among them.
+    """
+    names = [name for name in tree if name.startswith("Dense_")]
+    if names and len(names) != len(tree):
+        others = ", ".join(sorted(set(tree) - set(names)))
+        raise ValueError(f"layers {others} cannot be aligned; use a network of dense layers alone")
+    return sorted(names, key=lambda name: int(name.removeprefix("Dense_")))
 
 
 def _layer(tree: Mapping[str, Any]) -> Dense:

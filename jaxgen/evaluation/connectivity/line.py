@@ -16,7 +16,8 @@ def along(pairs: np.ndarray, alphas: Sequence[float]) -> np.ndarray:
 
     Args:
       pairs: the ends, float32 ``[P, 2, D]``.
-      alphas: shares of the second end, ``[A]``; 0 and 1 give the ends bit by bit.
+      alphas: shares of the second end, ``[A]``; 0 and 1 give the ends bit by bit, as does each
+        share between equal ends.
 
     Returns:
       float32 ``[P * A, D]``, the alphas of the first pair first.
@@ -26,8 +27,10 @@ def along(pairs: np.ndarray, alphas: Sequence[float]) -> np.ndarray:
         raise ValueError(f"pairs of shape {pairs.shape} are not allowed; use [P, 2, D]")
     share = np.asarray(alphas, np.float32)[:, None]
     first, second = pairs[:, None, 0], pairs[:, None, 1]
-    # A sum of shares, not first + share * (second - first), which misses the second end.
-    return ((1 - share) * first + share * second).reshape(-1, pairs.shape[2])
+    # A sum of shares, not first + share * (second - first), which misses the second end; of two
+    # equal numbers it may round to another one.
+    mixed = np.where(first == second, first, (1 - share) * first + share * second)
+    return mixed.reshape(-1, pairs.shape[2])
 
 
 def barrier(returns: np.ndarray, alphas: Sequence[float]) -> np.ndarray:

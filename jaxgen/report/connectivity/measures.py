@@ -10,13 +10,17 @@ from jaxgen.evaluation.connectivity.verdict import Verdict, judge, learned
 from jaxgen.results.lines import Line
 
 COLUMNS = (
-    "environment", "algorithm", "arm", "replay", "point", "seed", "number", "level", "first",
-    "second", "learned", "distance", "barrier", "standard_error", "valley", "area", "middle",
-    "largest_fall", "instability", "stable_as_specified", "parent", "quick",
+    "environment", "algorithm", "arm", "strategy", "path", "point", "seed", "number", "level",
+    "first", "second", "learned", "distance", "barrier", "standard_error", "valley", "area",
+    "middle", "largest_fall", "instability", "stable_as_specified", "td_rise", "td_rise_both",
+    "correlation", "parent", "quick",
 )  # fmt: skip
 """``first`` and ``second`` are the returns of the ends. Falls are in shares of the scale, from
 random play to the ceiling, but for ``instability``: the specified mean of the ends less the lowest
-return on the line, in returns, which is stable below 5 % of that mean."""
+return on the line, in returns, which is stable below 5 % of that mean. Rises are the most by which
+the TD error of the critics, and of critics and policies, is above the straight line between the
+ends'; the correlation is the least one. They are at level 0 and stand in the first row of a line.
+"""
 SPECIFIED_SHARE = 0.05
 
 Row = dict[str, Any]
@@ -28,8 +32,9 @@ class Key(NamedTuple):
     environment: str
     algorithm: str
     arm: str
-    replay: str
-    point: float
+    strategy: str
+    path: str
+    point: float | None
     level: float
 
 
@@ -40,7 +45,7 @@ def rows_of(line: Line) -> list[Row]:
     ends = line.returns[[0, -1]].astype(np.float64)
     means = line.returns.mean(2, dtype=np.float64)
     largest = barrier(returns, meta["alphas"])[0]
-    rows = []
+    rows, judged = [], _of_critics(line)
     for k, level in enumerate(meta["levels"]):
         scale = float(line.ceiling[k] - line.floor[k])
         known = bool(learned(ends[None, :, k], float(line.floor[k]))[0])
@@ -52,15 +57,33 @@ def rows_of(line: Line) -> list[Row]:
         of_ends = means[[0, -1], k]
         instability = float(of_ends.mean() - means[:, k].min())
         rows.append({
-            **{name: meta[name] for name in COLUMNS[:7]}, "level": level,
+            **{name: meta[name] for name in COLUMNS[:8]}, "level": level,
             "first": float(of_ends[0]), "second": float(of_ends[1]), "learned": known,
             "distance": line.distance,
             **{n: float(value) / scale if known else None for n, value in measured.items()},
             "instability": instability,
             "stable_as_specified": instability < SPECIFIED_SHARE * float(of_ends.mean()),
+            **{name: value if k == 0 else None for name, value in judged.items()},
             "parent": meta["parent"], "quick": meta["quick"],
         })  # fmt: skip
     return rows
+
+
+def _of_critics(line: Line) -> dict[str, float | None]:
+    """Rises of TD errors, and the least correlation; null where they were not measured."""
+    names = ("td_rise", "td_rise_both", "correlation")
+    if line.critics is None:
+        return dict.fromkeys(names)
+    share = np.asarray(line.meta["alphas"])
+    *errors, correlation = line.critics
+    rises = [
+        float((error - (1 - share) * error[0] - share * error[-1]).max()) for error in errors
+    ]
+    values = [*rises, float(correlation.min())]
+    return {
+        name: value if np.isfinite(value) else None
+        for name, value in zip(names, values, strict=True)
+    }
 
 
 def key_of(row: Row) -> Key:
@@ -74,7 +97,7 @@ def by_parent(rows: Iterable[Row], measure: str = "barrier") -> dict[Key, dict[i
     pairs: dict[Key, dict[int, list[float]]] = {}
     for row in rows:
         cell = pairs.setdefault(key_of(row), {})
-        if row["learned"]:
+        if row["learned"] and row[measure] is not None:
             cell.setdefault(row["seed"], []).append(row[measure])
     return {
         key: {seed: float(np.mean(values)) for seed, values in cell.items()}

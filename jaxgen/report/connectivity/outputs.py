@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jaxgen.evaluation.connectivity.verdict import Verdict
-from jaxgen.report.connectivity import pictures
+from jaxgen.report.connectivity import pictures, studies
 from jaxgen.report.connectivity.measures import COLUMNS, Key, Row, rows_of, verdicts
 from jaxgen.report.style import to_png
 from jaxgen.results.lines import Line, read_lines
@@ -12,6 +12,8 @@ from jaxgen.results.table import table_text
 from jaxgen.study.cards import algorithm_title, figure_title
 
 TABLE = "connectivity.csv"
+STRAIGHT = "straight"
+"""The path that figures are of."""
 
 
 def write_connectivity(store: Store, plots: bool = True) -> list[str]:
@@ -29,9 +31,9 @@ def write_connectivity(store: Store, plots: bool = True) -> list[str]:
         tree = f"base/{environment}/{algorithm.upper()}/seed_{seed}_{parent[-8:]}/fork_analysis"
         _write_parent(store, tree, own, plots)
     if plots:
-        _draw_study(store, rows)
+        _draw_study(store, measured)
     left_aside = [f"left aside: {text}" for text in damaged]
-    return [*_table(rows), "", f"  a row per pair and level   {store.path(TABLE)}", *left_aside]
+    return [*_table(rows), "", f"  a row per line and level   {store.path(TABLE)}", *left_aside]
 
 
 def _text(value: object) -> str:
@@ -55,51 +57,62 @@ def _by_parent(measured: Sequence[Measured]) -> dict[tuple[str, str, int, str], 
 
 def _write_parent(store: Store, tree: str, measured: Sequence[Measured], plots: bool) -> None:
     """The specified files of a parent."""
-    content, lines = [], [line for line, _ in measured]
+    content = []
     for line, rows in measured:
         mean = line.returns.mean(2, dtype=float)
+        names = ("pair", "path", "point", "strategy", "number", "ends", "alphas", "levels")
         content.append({
-            **{name: line.meta[name] for name in ("pair", "point", "replay", "number", "ends")},
-            "alphas": line.meta["alphas"], "levels": line.meta["levels"],
-            "mean": mean.tolist(), "measures": rows,
+            **{name: line.meta[name] for name in names}, "mean": mean.tolist(), "measures": rows,
         })  # fmt: skip
     store.write_json(f"{tree}/fork_analysis.json", {"forks": content})
-    if not plots:
+    straight = [(line, rows) for line, rows in measured if line.meta["path"] == STRAIGHT]
+    if not plots or not straight:
         return
+    lines = [line for line, _ in straight]
     store.write_bytes(f"{tree}/all_interpolations.png", to_png(pictures.all_interpolations(lines)))
     for line in lines:
         name = f"{tree}/interp_{line.meta['pair']}.png"
         store.write_bytes(name, to_png(pictures.interpolation(line)))
-    first = [rows[0] for _, rows in measured]
-    figure = pictures.instability_over_time(first, pictures.title_of(lines[0]))
-    store.write_bytes(f"{tree}/instability_over_time.png", to_png(figure))
+    first = [rows[0] for _, rows in straight if rows[0]["point"] is not None]
+    if first:
+        figure = studies.instability_over_time(first, pictures.title_of(lines[0]))
+        store.write_bytes(f"{tree}/instability_over_time.png", to_png(figure))
 
 
-def _draw_study(store: Store, rows: Sequence[Row]) -> None:
+def _draw_study(store: Store, measured: Sequence[Measured]) -> None:
     """Figures over all parents of a place, at the first level."""
-    places: dict[tuple[str, str, str], list[Row]] = {}
-    for row in rows:
-        places.setdefault((row["environment"], row["algorithm"], row["arm"]), []).append(row)
+    places: dict[tuple[str, str, str], list[Measured]] = {}
+    for line, rows in measured:
+        key = line.meta["environment"], line.meta["algorithm"], line.meta["arm"]
+        if line.meta["path"] == STRAIGHT:
+            places.setdefault(key, []).append((line, rows))
     for (environment, algorithm, arm), own in places.items():
-        first = [row for row in own if row["level"] == own[0]["level"]]
+        first = [rows[0] for _, rows in own if rows[0]["learned"]]
+        placed = [row for row in first if row["point"] is not None]
         title = f"{algorithm_title(algorithm)} on {figure_title(environment)}, {arm}"
-        name = f"plots/{environment}_{algorithm}_{arm}"
-        for kind, draw in (
-            ("instability_over_time", pictures.instability_over_time),
-            ("heat_map", pictures.heat_map), ("distance", pictures.distance_and_barrier),
-        ):  # fmt: skip
-            if any(row["learned"] for row in first):
-                store.write_bytes(f"{name}_{kind}.png", to_png(draw(first, title)))
+        drawn = {}
+        if placed:
+            drawn["instability_over_time"] = studies.instability_over_time(first, title)
+            drawn["heat_map"] = studies.heat_map(placed, title)
+            drawn["distance"] = studies.distance_and_barrier(first, title)
+        if any(row["td_rise"] is not None for row in placed):
+            drawn["policy_and_critic"] = studies.policy_and_critic(placed, title)
+        surface = [line for line, rows in own if rows[0]["learned"] and len(rows) > 1]
+        if surface:
+            drawn["levels"] = studies.levels_along(surface, title)
+        for kind, figure in drawn.items():
+            name = f"plots/{environment}_{algorithm}_{arm}_{kind}.png"
+            store.write_bytes(name, to_png(figure))
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
     """Verdicts by cell, in words."""
     found = verdicts(rows)
     lines, last = [], None
-    for key in sorted(found, key=lambda key: (key[:4], key.level, key.point)):
+    for key in sorted(found, key=lambda key: (*key[:5], key.level, key.point or 0.0)):
         head = f"{algorithm_title(key.algorithm)} on {figure_title(key.environment)}, {key.arm}"
         if head != last:
-            columns = "  replay       level  forked at   n  barrier [95 %]        verdict"
+            columns = "  strategy            level  forked at   n  barrier [95 %]        verdict"
             lines += ["", head, columns]
         last = head
         lines.append(_line(key, found[key]))
@@ -112,7 +125,8 @@ def _line(key: Key, verdict: Verdict) -> str:
         interval = f"{verdict.estimate:.3f}"
         if verdict.low is not None:
             interval += f" [{verdict.low:.3f}, {verdict.high:.3f}]"
+    name = key.strategy if key.path == STRAIGHT else f"{key.strategy} ({key.path})"
+    point = "-" if key.point is None else f"{key.point:g}"
     return (
-        f"  {key.replay:12} {key.level:5g}  {key.point:9g}  {verdict.num:2d}  {interval:21} "
-        f"{verdict.word}"
+        f"  {name:18} {key.level:6g}  {point:>9}  {verdict.num:2d}  {interval:21} {verdict.word}"
     )

@@ -23,8 +23,9 @@ class Config:
     """Fields that lie in [0, 1]."""
     positive: ClassVar[tuple[str, ...]] = ()
     """Numbers with which nothing would be trained if they were 0."""
-    added: ClassVar[tuple[str, ...]] = ()
-    """Fields that came later: hashes of runs that have their defaults are those from before."""
+    added: ClassVar[tuple[str, ...]] = ("curve_steps", "stop_steps")
+    """Fields that came later, beside those of the classes above: hashes of runs that have their
+    defaults are those from before."""
 
     total_steps: int
     """Budget of environment steps; whole iterations that fit are trained."""
@@ -42,6 +43,11 @@ class Config:
     """Images that the network sees at once, the last ones of the episode."""
     num_variations: int = 3
     """V: every arm splits its batches, replay and steps into this many variations."""
+    curve_steps: int = 0
+    """Env steps between two points of the learning curve; 0: a twentieth of training."""
+    stop_steps: int = 0
+    """Env steps after which training stops early, with the schedules of the whole budget; 0: it
+    does not."""
 
     @property
     def steps_per_iteration(self) -> int:
@@ -54,8 +60,21 @@ class Config:
         return self.total_steps // self.steps_per_iteration
 
     @property
+    def trained_steps(self) -> int:
+        """The budget, or where training stops before."""
+        return min(self.total_steps, self.stop_steps or self.total_steps)
+
+    @property
+    def trained_iterations(self) -> int:
+        """Iterations after which training ends."""
+        needed = -(-self.trained_steps // self.steps_per_iteration)
+        return min(self.num_iterations, needed)
+
+    @property
     def curve_iterations(self) -> int:
         """Iterations between two points of the learning curve."""
+        if self.curve_steps:
+            return max(1, self.curve_steps // self.steps_per_iteration)
         return max(1, self.num_iterations // 20)
 
     def iteration_at(self, share: float) -> int:
@@ -78,6 +97,8 @@ class Config:
         require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) > 0,
                  "positive layer widths")
         require(self, "network", self.network in NETWORKS, f"one of {', '.join(NETWORKS)}")
+        require(self, "curve_steps", self.curve_steps >= 0, "0 or more env steps")
+        require(self, "stop_steps", self.stop_steps >= 0, "0 or more env steps")
         require(self, "num_frames", 1 <= self.num_frames <= MAX_FRAMES, f"1 to {MAX_FRAMES}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)

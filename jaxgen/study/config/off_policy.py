@@ -161,9 +161,7 @@ class SACConfig(ActorCriticConfig):
 
     algorithm: ClassVar[str] = "sac"
     positive: ClassVar[tuple[str, ...]] = (*ActorCriticConfig.positive, "initial_temperature")
-    added: ClassVar[tuple[str, ...]] = (
-        *OffPolicyConfig.added, "policy_delay", "critic_norm",
-    )  # fmt: skip
+    added: ClassVar[tuple[str, ...]] = ("policy_delay", "critic_norm")
 
     target_entropy: float = 1.0
     """Entropy that the temperature holds the policy to, in -nats for each dimension of an action

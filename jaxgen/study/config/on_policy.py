@@ -89,12 +89,18 @@ class EpisodicConfig(Config):
         return -(-self.total_steps // episodes)
 
     @property
+    def trained_iterations(self) -> int:
+        """The most that can be needed."""
+        return -(-self.trained_steps // (self.num_variations * self.num_envs))
+
+    @property
     def curve_iterations(self) -> int:
         """Iterations between two points of the learning curve."""
         return self.curve_interval
 
     def validate(self) -> None:
         """See `Config.validate`."""
+        require(self, "curve_steps", not self.curve_steps, "0, and curve_interval iterations")
         require_positive(self, "total_steps")
         super().validate()
         require_positive(self, "curve_interval")

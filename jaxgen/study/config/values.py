@@ -18,8 +18,9 @@ def float_fields(cls: type[Config]) -> tuple[str, ...]:
 def to_dict(config: Config) -> dict[str, Any]:
     """The configuration as JSON-ready values, without `Config.added` ones that are the default."""
     values = dataclasses.asdict(config)
+    added = {name for cls in type(config).__mro__ for name in vars(cls).get("added", ())}
     for field in dataclasses.fields(config):
-        if field.name in config.added and values[field.name] == field.default:
+        if field.name in added and values[field.name] == field.default:
             del values[field.name]
     return json_ready(values)
 
