@@ -110,6 +110,9 @@ def make_group_program(session: Session, group: Group) -> GroupProgram:
         raise BadInput(str(error)) from error
     devices = needed_devices(len(group.lanes), options.num_devices)
     chunk = max(1, -(-spec.config.curve_iterations // options.chunks_per_point))
+    if spec.snapshots and not spec.config.counts_alike:
+        # Which iteration reaches a share of the budget is known once it has.
+        chunk = 1
     program = make_program(
         task, _maker(spec, task), _example(spec), study_seed=spec.study_seed, chunk=chunk,
         devices=devices, bridge=options.bridge,
@@ -136,7 +139,10 @@ def max_batch_lanes(session: Session, shared: GroupProgram, batch: Batch) -> int
     Raises:
       ValueError: memory does not hold the lanes that were asked for.
     """
-    options = session.options
+    options, spec = session.options, batch.lanes[0][0]
+    if (spec.snapshots or spec.start) and not spec.config.counts_alike:
+        # Lanes reach a share of their budgets at iterations of their own.
+        return 1
     asked = min(len(batch.lanes), options.max_lanes or len(batch.lanes))
     capacity, example = shared.program.capacity, _example(batch.lanes[0][0])
     fit_result = fit(capacity, example, asked, options.memory_share)
@@ -191,13 +197,15 @@ def train(trainer: Trainer) -> Progress:
     options, program = trainer.session.options, trainer.program
     path = trainer.batch.checkpoint_path(trainer.session.store)
     state, start = _begin(trainer, path)
-    snapshot_shares = snapshots.stops(trainer.config, trainer.batch.lanes[0][0].snapshots)
+    shares = trainer.batch.lanes[0][0].snapshots
+    stops = snapshots.stops(trainer.config, shares)
     clock = _Clock(state.env_steps)
 
     def train_chunk(*args: Any) -> tuple[Carry, dict[str, np.ndarray]]:
         return _train_chunk(trainer, state.seconds, clock, *args)
 
-    for step in iterate(program, trainer.lanes, start, train_chunk, snapshot_shares):
+    for step in iterate(program, trainer.lanes, start, train_chunk, stops):
+        before = state.env_steps
         state = _after(trainer, state, step, clock)
         if step.segment.curve_point or step.finished:
             state = _curve_point(trainer, state)
@@ -205,9 +213,9 @@ def train(trainer: Trainer) -> Progress:
             lanes = range(len(trainer.batch.lanes))
             played = [program.world.episodes(step.content, lane) for lane in lanes]
             state = state._replace(episodes=played)
-        if step.segment.stop in snapshot_shares:
+        for share in snapshots.reached(trainer.config, shares, stops, state, before):
             # Before the checkpoint, from which no start goes back.
-            snapshots.keep(trainer, state, step, snapshot_shares[step.segment.stop])
+            snapshots.keep(trainer, state, step, share)
         stopping = options.should_stop()
         if stopping or step.finished or clock.checkpoint_due(options.checkpoint_seconds):
             carry, host_state = program.world.save(step.carry, step.content, None)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def stops(config: Config, shares: tuple[float, ...]) -> dict[int, float]:
-    """The shares of the snapshots by number of iterations.
+    """The shares of the snapshots by number of iterations, where that is known beforehand.
 
     Raises:
       BadInput: a share is not in (0, 1], or two are the same iteration.
@@ -38,6 +38,8 @@ def stops(config: Config, shares: tuple[float, ...]) -> dict[int, float]:
     for share in shares:
         if not 0 < share <= 1:
             raise BadInput(f"a snapshot at {share!r} of training is not allowed; use one in (0, 1]")
+    if not config.counts_alike:
+        return {}
     by_iteration = {config.iteration_at(share): share for share in shares}
     if len(by_iteration) != len(shares):
         raise BadInput(
@@ -45,6 +47,24 @@ def stops(config: Config, shares: tuple[float, ...]) -> dict[int, float]:
             "use shares that are an iteration or more apart"
         )
     return by_iteration
+
+
+def reached(
+    config: Config, shares: tuple[float, ...], by_iteration: dict[int, float], state: Progress,
+    before: float,
+) -> list[float]:
+    """The shares of the snapshots that are due after a step.
+
+    Args:
+      config: of the lanes.
+      shares: all of them.
+      by_iteration: what `stops` gave.
+      state: after the step, of a single lane where iterations do not count alike.
+      before: env steps before it.
+    """
+    if config.counts_alike:
+        return [by_iteration[state.iteration]] if state.iteration in by_iteration else []
+    return [share for share in shares if before < config.steps_at(share) <= state.env_steps]
 
 
 def agent_of(store: Store, run: str, seed: int, share: float) -> Path:
@@ -109,7 +129,9 @@ def forked(trainer: "Trainer") -> tuple[Progress, Start] | None:
         _load(trainer, spec.start, seed)
         for spec, seed in trainer.batch.lanes if spec.start is not None
     ]
-    iteration = trainer.config.iteration_at(start.share)
+    iteration = parents[0].iteration
+    if trainer.config.counts_alike:
+        iteration = trainer.config.iteration_at(start.share)
     if {parent.iteration for parent in parents} != {iteration}:
         raise BadInput(
             f"a fork at iteration {iteration} is not one of its parent's snapshot, which is at "

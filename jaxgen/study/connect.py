@@ -184,21 +184,21 @@ def _check(spec: RunSpec, forking: Forking) -> None:
     config = spec.config
     at = {}
     for point in forking.points:
-        iteration = config.iteration_at(point)
-        if iteration in at:
+        steps = config.steps_at(point)
+        if steps in at:
             raise BadInput(
-                f"fork points {at[iteration]:g} and {point:g} of {spec.experiment} are the same "
-                f"iteration, {iteration} of {config.num_iterations}; use points that are further "
-                "apart, or a larger budget"
+                f"fork points {at[steps]:g} and {point:g} of {spec.experiment} are the same "
+                f"iteration, after {steps} of {config.total_steps} env steps; use points that are "
+                "further apart, or a larger budget"
             )
-        left = (config.num_iterations - iteration) * config.steps_per_iteration
+        left = config.steps_at(1.0) - steps
         if left < max(1, forking.horizon):
             asked = f"the {forking.horizon} env steps of the horizon" if forking.horizon else "any"
             raise BadInput(
                 f"fork point {point:g} of {spec.experiment} leaves {left} env steps of "
                 f"{config.total_steps}, not {asked}; use an earlier one"
             )
-        at[iteration] = point
+        at[steps] = point
     others = [strategy for strategy in forking.strategies if strategy != "copy"]
     if others and not isinstance(config, OffPolicyConfig):
         raise BadInput(

@@ -78,7 +78,7 @@ class Fork:
     def begun(self, config: Config) -> Config:
         """The configuration that goes on from here: it says what a replay holds, since when, and
         where training ends."""
-        steps = config.iteration_at(self.share) * config.steps_per_iteration
+        steps = config.steps_at(self.share)
         if self.horizon:
             config = dataclasses.replace(config, stop_steps=steps + self.horizon)
         if self.replay in ("copy", *PAIRED) or not isinstance(config, OffPolicyConfig):

@@ -99,8 +99,7 @@ class RunSpec:
         config = self.config
         if self.start is None:
             return config.trained_steps
-        begun = config.iteration_at(self.start.share) * config.steps_per_iteration
-        return max(0, config.trained_steps - begun)
+        return max(0, config.trained_steps - config.steps_at(self.start.share))
 
     @property
     def base(self) -> str:

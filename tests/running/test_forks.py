@@ -18,7 +18,7 @@ from jaxgen.study.spec import Evaluation, RunSpec
 from jaxgen.system import checkpoint
 from jaxgen.system.errors import BadInput
 from jaxgen.system.files import DamagedFile
-from small_runs import run, small_study
+from small_runs import BUDGETS, run, small_study
 
 SHARE, NUM_ITERATIONS, AT = 0.5, 40, 20
 """A snapshot after 20 of 40 iterations, where a stretch of the curve ends too."""
@@ -158,6 +158,8 @@ def test_forks_that_learn_from_one_stream(tmp_path):
     pair = of_dqn(*(Fork(parent.name, SHARE, number, "tandem") for number in (1, 2)))
     run(pair, tmp_path)
     first, second = (history_of(tmp_path, spec, 0) for spec in pair.groups[0].specs)
+    for history in (first, second):
+        assert (history["updates"][AT:] > 0).all()
     assert (first["loss"][AT:] != second["loss"][AT:]).all()
     both = of_dqn(*(Fork(parent.name, SHARE, number, "shared") for number in (1, 2)))
     run(both, tmp_path)
@@ -203,6 +205,55 @@ def test_a_part_of_the_noise_is_enough_to_draw_forks_apart(copied):
     for history in (data, order):
         assert (history["loss"][AT + 1 :] != parent["loss"][AT + 1 :]).all()
     assert order["reward"][AT] == parent["reward"][AT]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "environment"),
+    [
+        ("es", "cartpole"),
+        *(pytest.param(name, place, marks=pytest.mark.slow) for name, place in (
+            ("grpo", "cartpole"), ("dqn", "cartpole"), ("sac", "pendulum"), ("td3", "pendulum"),
+            ("ddpg", "pendulum"), ("crossq", "pendulum"),
+        )),
+    ],
+)  # fmt: skip
+def test_forks_without_noise_are_their_parent_and_others_are_not(tmp_path, algorithm, environment):
+    """Bit by bit, of every algorithm; of those whose iterations count unlike from snapshots at the
+    first iteration that reached a share, and of each seed alone."""
+    evaluation = Evaluation(episodes=4, curve_episodes=2)
+    (group,) = small_study(
+        algorithm, environment, ["gar"], SEEDS, evaluation=evaluation,
+        total_steps=BUDGETS.get(algorithm, 3000),
+    ).groups  # fmt: skip
+    (spec,) = group.specs
+    parent = dataclasses.replace(spec, snapshots=(0.3, SHARE))
+    plain, kept = (Study((dataclasses.replace(group, specs=(each,)),)) for each in (spec, parent))
+    run(plain, tmp_path)
+    run(kept, tmp_path)
+    starts = [Fork(parent.name, SHARE, 1, noise="none"), Fork(parent.name, SHARE, 2, noise="none"),
+              Fork(parent.name, SHARE, 1)]  # fmt: skip
+    specs = tuple(dataclasses.replace(spec, start=start) for start in starts)
+    run(Study((dataclasses.replace(group, specs=specs),)), tmp_path)
+    store = Store(tmp_path)
+    for seed in SEEDS:
+        histories = [history_of(tmp_path, each, seed) for each in (spec, parent, *specs)]
+        for other in histories[1:4]:
+            assert histories[0].keys() == other.keys()
+            for name, values in histories[0].items():
+                np.testing.assert_array_equal(values, other[name], err_msg=name)
+        at = load_agent(snapshots.agent_of(store, parent.name, seed, SHARE))
+        ends = [load_agent(store.check_agent(each.name, seed)).params
+                for each in (parent, *specs)]  # fmt: skip
+        assert (ends[0] == ends[1]).all() and (ends[0] == ends[2]).all()
+        assert (ends[0] != ends[3]).any() and (at.params != ends[0]).any()
+        begun, half = progress_at(tmp_path, parent.name, seed), SHARE * spec.config.total_steps
+        before, after = [0, *histories[0]["env_steps"]][begun - 1 : begun + 1]
+        assert before < half <= after or spec.config.counts_alike
+
+
+def progress_at(root: Path, run_name: str, seed: int) -> int:
+    """The iteration of a snapshot."""
+    return checkpoint.read_meta(snapshots.path_of(Store(root), run_name, seed, SHARE))["iteration"]
 
 
 def test_a_perturbed_fork_draws_apart_though_it_draws_the_same(copied):

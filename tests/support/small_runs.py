@@ -24,6 +24,7 @@ from jaxgen.running.reporter import History, Lane
 from jaxgen.running.session import Options, Session
 from jaxgen.running.watching.reporter import Watched
 from jaxgen.running.watching.rows import Sink
+from jaxgen.study.fork import PAIRED
 from jaxgen.study.presets import preset
 from jaxgen.study.product import Group, Study, make_study
 from jaxgen.study.programs import program_key
@@ -117,9 +118,10 @@ def _kept_program(session: Session, group: Group) -> GroupProgram:
     apart = ("technique", "technique_values", "config", "overrides")
     content = {name: value for name, value in spec.to_dict().items() if name not in apart}
     # Lanes of forks have a leaf more.
-    content |= {"snapshots": None, "start": spec.start is not None}
-    if spec.start is not None and spec.start.replay == "shared":
-        content["start"] = spec.start.share
+    uneven = bool(spec.snapshots) and not spec.config.counts_alike
+    content |= {"snapshots": uneven, "start": spec.start is not None}
+    if spec.start is not None and spec.start.replay in PAIRED:
+        content["start"] = spec.start.share, spec.start.replay
     program = program_key(spec.config, spec.technique_values)
     num_devices = len(needed_devices(len(group.lanes), options.num_devices))
     key = repr((content, program, num_devices, options.chunks_per_point))

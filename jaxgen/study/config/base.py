@@ -23,6 +23,8 @@ class Config:
     """Fields that lie in [0, 1]."""
     positive: ClassVar[tuple[str, ...]] = ()
     """Numbers with which nothing would be trained if they were 0."""
+    counts_alike: ClassVar[bool] = True
+    """Whether all iterations add equally many env steps, so that it is known which is where."""
     added: ClassVar[tuple[str, ...]] = ("curve_steps", "stop_steps")
     """Fields that came later, beside those of the classes above: hashes of runs that have their
     defaults are those from before."""
@@ -80,6 +82,10 @@ class Config:
     def iteration_at(self, share: float) -> int:
         """How many iterations a share of training is, at least one where it is not 0."""
         return max(1, round(share * self.num_iterations)) if share else 0
+
+    def steps_at(self, share: float) -> int:
+        """Env steps after which a share of training is done."""
+        return self.iteration_at(share) * self.steps_per_iteration
 
     def refresh_iterations(self, refresh_steps: int | None) -> int | None:
         """Iterations between fresh training content; None: never."""

@@ -1,5 +1,6 @@
 """Configurations of the algorithms that learn from the newest episodes alone."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -79,6 +80,8 @@ class EpisodicConfig(Config):
     """Fields of an algorithm each of whose iterations plays one episode in every environment, whose
     steps alone count in the budget."""
 
+    counts_alike: ClassVar[bool] = False
+
     curve_interval: int = 5
     """Iterations between two points of the learning curve."""
 
@@ -92,6 +95,11 @@ class EpisodicConfig(Config):
     def trained_iterations(self) -> int:
         """The most that can be needed."""
         return -(-self.trained_steps // (self.num_variations * self.num_envs))
+
+    def steps_at(self, share: float) -> int:
+        """Env steps from which on a share of training is done: at the end of the iteration that
+        reaches them."""
+        return math.ceil(share * self.total_steps)
 
     @property
     def curve_iterations(self) -> int:
