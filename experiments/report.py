@@ -7,7 +7,7 @@
 The second compares the folders too: the same arm, by seed. From files alone; partial results are
 allowed. Writes report.md, a self-contained report.html, figures, tables of all arms (CSV and
 LaTeX), and results.csv.gz with making.json, from which the same command makes the same report
-again.
+again. Of the results of connect.py: its lines, as tables.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import envs_jax  # noqa: F401  (registers what tables call the environments)
+from jaxgen.report.connectivity import report as connectivity
 from jaxgen.report.generalisation.reference import BEST_ARM, SPECIALISTS
 from jaxgen.report.source import is_report, read_source, together, write_report
 from jaxgen.study.plugins import load_plugin
@@ -60,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for plugin in args.plugin:
             load_plugin(plugin)
+        if connectivity.is_source(paths[0]):
+            return _report_connectivity(paths, args)
         names = _names(paths, args.names)
         reference = None if args.reference == "ceiling" else args.reference
         if reference and names:
@@ -73,6 +76,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in source.damaged:
         print(f"left aside: {line}", file=sys.stderr)
     for file in files:
+        print(file)
+    return 0
+
+
+def _report_connectivity(paths: Sequence[Path], args: argparse.Namespace) -> int:
+    """Make the report of lines."""
+    if args.names or args.reference != "ceiling":
+        raise BadInput("--names and --reference are not of lines; leave them out")
+    text = connectivity.read_source(paths)
+    folder = args.out or (
+        paths[0] if connectivity.is_report(paths[0]) else _folder_of(paths[0], [])
+    )
+    for file in connectivity.write_report(text, folder, args.page):
         print(file)
     return 0
 

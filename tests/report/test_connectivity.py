@@ -15,6 +15,7 @@ from jaxgen.results.lines import Line, line_path, read_line, read_lines, write_l
 from jaxgen.results.store import open_store
 from jaxgen.system.files import DamagedFile
 
+ENDS = [{"run": run, "seed": 0, "share": 1.0} for run in ("a", "b")]
 ALPHAS = [0.0, 0.25, 0.5, 0.75, 1.0]
 
 
@@ -32,7 +33,7 @@ def line_of(
         "environment": "cartpole", "algorithm": "ppo", "arm": "baseline", "seed": seed,
         "parent": "ppo_cartpole_baseline-0123abcd", "point": point, "strategy": strategy,
         "path": "straight", "number": 1,
-        "pair": f"fork_{point:g}_{strategy}", "ends": ["a", "b"], "alphas": ALPHAS,
+        "pair": f"fork_{point:g}_{strategy}", "ends": ENDS, "alphas": ALPHAS,
         "levels": list(levels), "episodes": 8, "quick": False,
     }  # fmt: skip
     num = len(levels)

@@ -1,5 +1,7 @@
 """Lines as rows of numbers, and rows as verdicts."""
 
+import csv
+import io
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -8,18 +10,21 @@ import numpy as np
 from jaxgen.evaluation.connectivity.line import barrier, measure_falls
 from jaxgen.evaluation.connectivity.verdict import Verdict, judge, learned
 from jaxgen.results.lines import Line
+from jaxgen.results.table import table_text
+from jaxgen.system.errors import BadInput
 
 COLUMNS = (
     "environment", "algorithm", "arm", "strategy", "path", "point", "seed", "number", "level",
     "first", "second", "learned", "distance", "barrier", "standard_error", "valley", "area",
     "middle", "largest_fall", "instability", "stable_as_specified", "td_rise", "td_rise_both",
-    "correlation", "parent", "quick",
+    "correlation", "a_ood", "parent", "quick",
 )  # fmt: skip
 """``first`` and ``second`` are the returns of the ends. Falls are in shares of the scale, from
 random play to the ceiling, but for ``instability``: the specified mean of the ends less the lowest
 return on the line, in returns, which is stable below 5 % of that mean. Rises are the most by which
 the TD error of the critics, and of critics and policies, is above the straight line between the
-ends'; the correlation is the least one. They are at level 0 and stand in the first row of a line.
+ends'; the correlation is the least one. They are at level 0 and stand in the first row of a line,
+as does the mean A_ood of both ends.
 """
 SPECIFIED_SHARE = 0.05
 
@@ -38,14 +43,19 @@ class Key(NamedTuple):
     level: float
 
 
-def rows_of(line: Line) -> list[Row]:
-    """A row for each level of a line; falls of ends that did not learn are null."""
+def rows_of(line: Line, a_ood: float | None = None) -> list[Row]:
+    """A row for each level of a line; falls of ends that did not learn are null.
+
+    Args:
+      line: what was walked.
+      a_ood: mean of both ends, where they are ends of runs.
+    """
     meta, returns = line.meta, line.returns[None]
     falls = measure_falls(returns, meta["alphas"])
     ends = line.returns[[0, -1]].astype(np.float64)
     means = line.returns.mean(2, dtype=np.float64)
     largest = barrier(returns, meta["alphas"])[0]
-    rows, judged = [], _of_critics(line)
+    rows, once = [], _of_critics(line) | {"a_ood": a_ood}
     for k, level in enumerate(meta["levels"]):
         scale = float(line.ceiling[k] - line.floor[k])
         known = bool(learned(ends[None, :, k], float(line.floor[k]))[0])
@@ -63,7 +73,7 @@ def rows_of(line: Line) -> list[Row]:
             **{n: float(value) / scale if known else None for n, value in measured.items()},
             "instability": instability,
             "stable_as_specified": instability < SPECIFIED_SHARE * float(of_ends.mean()),
-            **{name: value if k == 0 else None for name, value in judged.items()},
+            **{name: value if k == 0 else None for name, value in once.items()},
             "parent": meta["parent"], "quick": meta["quick"],
         })  # fmt: skip
     return rows
@@ -108,3 +118,44 @@ def by_parent(rows: Iterable[Row], measure: str = "barrier") -> dict[Key, dict[i
 def verdicts(rows: Sequence[Row]) -> dict[Key, Verdict]:
     """Judge the parents of each cell."""
     return {key: judge(list(cell.values())) for key, cell in by_parent(rows).items()}
+
+
+_WHOLE = ("seed", "number")
+_TEXT = ("environment", "algorithm", "arm", "strategy", "path", "parent")
+_TRUTH = ("learned", "stable_as_specified", "quick")
+
+
+def table_of(rows: Iterable[Row]) -> str:
+    """Rows as comma-separated values; null is an empty cell."""
+    return table_text([COLUMNS, *([_text(row[name]) for name in COLUMNS] for row in rows)])
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+def read_rows(text: str) -> list[Row]:
+    """The inverse of `table_of`.
+
+    Raises:
+      BadInput: it is no such table.
+    """
+    reader = csv.DictReader(io.StringIO(text))
+    if tuple(reader.fieldnames or ()) != COLUMNS:
+        raise BadInput(f"this is no table of lines; its columns must be {', '.join(COLUMNS)}")
+    try:
+        return [{name: _value(name, cell) for name, cell in row.items()} for row in reader]
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"a table of lines is damaged: {error}") from error
+
+
+def _value(name: str, cell: str) -> Any:
+    if name in _TEXT:
+        return cell
+    if name in _TRUTH:
+        return {"True": True, "False": False}[cell]
+    if not cell:
+        return None
+    return int(cell) if name in _WHOLE else float(cell)

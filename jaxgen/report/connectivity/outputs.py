@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from jaxgen.evaluation.connectivity.verdict import Verdict
 from jaxgen.report.connectivity import pictures, studies
-from jaxgen.report.connectivity.measures import COLUMNS, Key, Row, rows_of, verdicts
+from jaxgen.report.connectivity.measures import Key, Row, rows_of, table_of, verdicts
 from jaxgen.report.style import to_png
 from jaxgen.results.lines import Line, read_lines
 from jaxgen.results.store import Store
-from jaxgen.results.table import table_text
 from jaxgen.study.cards import algorithm_title, figure_title
+from jaxgen.system.files import DamagedFile
 
 TABLE = "connectivity.csv"
 STRAIGHT = "straight"
@@ -23,10 +25,10 @@ def write_connectivity(store: Store, plots: bool = True) -> list[str]:
       The verdicts in words, and what was left aside.
     """
     lines, damaged = read_lines(store)
-    measured = [(line, rows_of(line)) for line in lines]
+    scores: dict[tuple[str, int], float | None] = {}
+    measured = [(line, rows_of(line, _a_ood(store, line, scores))) for line in lines]
     rows = [row for _, own in measured for row in own]
-    texts = [[_text(row[name]) for name in COLUMNS] for row in rows]
-    store.write_text(TABLE, table_text([COLUMNS, *texts]))
+    store.write_text(TABLE, table_of(rows))
     for (environment, algorithm, seed, parent), own in _by_parent(measured).items():
         tree = f"base/{environment}/{algorithm.upper()}/seed_{seed}_{parent[-8:]}/fork_analysis"
         _write_parent(store, tree, own, plots)
@@ -36,10 +38,22 @@ def write_connectivity(store: Store, plots: bool = True) -> list[str]:
     return [*_table(rows), "", f"  a row per line and level   {store.path(TABLE)}", *left_aside]
 
 
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
+def _a_ood(
+    store: Store, line: Line, scores: dict[tuple[str, int], float | None]
+) -> float | None:
+    """The mean A_ood of a line's ends; null where one is not the end of a run."""
+    values = []
+    for end in line.meta["ends"]:
+        if end["share"] != 1:
+            return None
+        key = end["run"], end["seed"]
+        if key not in scores:
+            try:
+                scores[key] = store.read_result(*key)["scores"]["greedy"]["A_ood"]
+            except DamagedFile:
+                scores[key] = None
+        values.append(scores[key])
+    return None if None in values else float(np.mean(values))
 
 
 Measured = tuple[Line, list[Row]]
