@@ -39,6 +39,7 @@ from jaxgen.training.program import (
     critic_vector,
     learn,
     of_member,
+    scheduled,
 )
 from jaxgen.training.rollout import collect, start_episodes
 from jaxgen.types import Array, Metrics, PyTree, Task
@@ -183,7 +184,8 @@ class _LaneFunctions(NamedTuple):
         algorithm = self.algorithm(lane)
         keys = iteration_keys(self.study_seed, lane.seed, iteration, lane.fork)
         collected, reward = self.collect(lane, carry, env_params, iteration)
-        after, metrics = learn(algorithm, lane.config, carry, collected, iteration, keys.update)
+        learner = self.algorithm(scheduled(lane, carry.env_steps))
+        after, metrics = learn(learner, lane.config, carry, collected, iteration, keys.update)
         return after, reward | of_member(algorithm, lane, metrics)
 
     def collect(

@@ -42,6 +42,7 @@ from jaxgen.training.program import (
     critic_vector,
     lane_at,
     learn,
+    scheduled,
     stacked,
 )
 from jaxgen.training.rollout import Ended, Episodes, action_words
@@ -297,7 +298,7 @@ class _LaneFunctions(NamedTuple):
         carry = Carry(state, Episodes((), (), ()), env_steps)  # pyright: ignore
         collected = Collected(actor, carry.episodes, rollout)
         after, metrics = learn(
-            self.algorithm(lane), lane.config, carry, collected, iteration,
+            self.algorithm(scheduled(lane, env_steps)), lane.config, carry, collected, iteration,
             self.keys(lane, iteration).update,
         )
         return after.state, after.env_steps, metrics

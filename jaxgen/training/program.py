@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxgen.algorithms.base import Algorithm, register_config
 from jaxgen.study.config import Config
@@ -204,6 +205,22 @@ class Collected(NamedTuple):
     """The running episodes after it."""
     rollout: PyTree
     """What the algorithm keeps of its transitions, leaves ``[T, V, N, ...]``."""
+
+
+def scheduled(lane: Lanes, env_steps: Array) -> Lanes:
+    """The lane with the learning rate that it has after so many env steps."""
+    config = lane.config
+    if config.learning_rate_schedule == "constant":
+        return lane
+    budget = config.total_steps
+    if config.counts_alike:
+        budget = config.num_iterations * config.steps_per_iteration
+    factor = {
+        "linear": optax.linear_schedule(1.0, 0.0, budget),
+        "cosine": optax.cosine_decay_schedule(1.0, budget),
+    }[config.learning_rate_schedule]
+    rate = config.learning_rate * factor(env_steps)
+    return lane._replace(config=replace(config, learning_rate=rate))
 
 
 def learn(

@@ -23,10 +23,12 @@ WORDS = [
 
 
 def files_of(root):
-    """All files but those that say when and where."""
+    """All files but those that say when and where, and the states in snapshots, which are written
+    with random names."""
     return {
         path.relative_to(root): path.read_bytes() for path in root.rglob("*")
         if path.is_file() and path.name not in ("provenance.json", ".lock", "plan.json")
+        and ("snapshots" not in path.parts or path.suffix == ".npz")
     }  # fmt: skip
 
 
@@ -90,9 +92,8 @@ def started(root: Path, *words: str, **environment: str) -> "subprocess.Complete
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "point",
-    ["checkpoint.manifest:1", "checkpoint.placed:3", "agent.written:2", "result.before:3",
-     "result.replaced:6", "derived.before:2", "derived.written:7"],
-)  # fmt: skip
+    ["checkpoint.placed:3", "result.replaced:6", "derived.before:2", "derived.written:14"],
+)
 def test_killed_at_any_moment_the_same_command_goes_on(whole, tmp_path, point):
     """While parents train, forks train, lines are walked and figures are drawn."""
     root = tmp_path / "killed"

@@ -9,6 +9,7 @@ from jaxgen.study.networks import ACTIVATIONS, NETWORKS
 from jaxgen.system.errors import BadInput
 
 INITIALISATIONS = ("orthogonal", "lecun", "uniform")
+SCHEDULES = ("constant", "linear", "cosine")
 MAX_FRAMES = 16
 MAX_COUNT = 2**31 - 1
 """Counters in compiled programs are int32."""
@@ -25,7 +26,9 @@ class Config:
     """Numbers with which nothing would be trained if they were 0."""
     counts_alike: ClassVar[bool] = True
     """Whether all iterations add equally many env steps, so that it is known which is where."""
-    added: ClassVar[tuple[str, ...]] = ("curve_steps", "stop_steps")
+    added: ClassVar[tuple[str, ...]] = (
+        "learning_rate_schedule", "curve_steps", "stop_steps",
+    )  # fmt: skip
     """Fields that came later, beside those of the classes above: hashes of runs that have their
     defaults are those from before."""
 
@@ -45,6 +48,9 @@ class Config:
     """Images that the network sees at once, the last ones of the episode."""
     num_variations: int = 3
     """V: every arm splits its batches, replay and steps into this many variations."""
+    learning_rate_schedule: str = "constant"
+    """How all learning rates fall over the budget: not at all, ``linear`` to 0, or as a half
+    ``cosine``."""
     curve_steps: int = 0
     """Env steps between two points of the learning curve; 0: a twentieth of training."""
     stop_steps: int = 0
@@ -103,6 +109,8 @@ class Config:
         require(self, "hidden", len(self.hidden) > 0 and min(self.hidden) > 0,
                  "positive layer widths")
         require(self, "network", self.network in NETWORKS, f"one of {', '.join(NETWORKS)}")
+        require(self, "learning_rate_schedule", self.learning_rate_schedule in SCHEDULES,
+                 f"one of {', '.join(SCHEDULES)}")
         require(self, "curve_steps", self.curve_steps >= 0, "0 or more env steps")
         require(self, "stop_steps", self.stop_steps >= 0, "0 or more env steps")
         require(self, "num_frames", 1 <= self.num_frames <= MAX_FRAMES, f"1 to {MAX_FRAMES}")

@@ -70,6 +70,9 @@ class PPOConfig(Config):
         require(self, "advantages", self.advantages in ADVANTAGES,
                  f"one of {', '.join(ADVANTAGES)}")
         _require_mlp_where_normalized(self, self.normalize_observations)
+        require(self, "learning_rate_schedule",
+                 self.learning_rate_schedule == "constant" or not self.anneal_learning_rate,
+                 "constant, or anneal_learning_rate = false")
         samples = self.num_envs * self.num_steps
         require(self, "num_minibatches", samples % self.num_minibatches == 0,
                  f"a divisor of num_envs x num_steps = {samples}")
