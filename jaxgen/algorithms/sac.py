@@ -41,8 +41,8 @@ class State(NamedTuple):
 
     actor: Optimizer
     critic: Optimizer
-    target: Array
-    """Vector of the target critics, float32 ``[D]``; ``[0]`` where there are none."""
+    target: PyTree
+    """Vector of the target critics, float32 ``[D]``; () where there are none."""
     temperature: Optimizer
     """Its logarithm, float32 ``[1]``."""
     ring: PyTree
@@ -93,7 +93,7 @@ def make_sac(config: SACConfig, technique: Technique, spec: EnvSpec) -> Algorith
         critic = parts.critic.init(critic_key)
         log_temperature = jnp.log(jnp.full(1, config.initial_temperature, jnp.float32))
         # The target starts as a copy with a buffer of its own, so that a carry can be donated.
-        target = jnp.zeros(0, jnp.float32) if parts.measured else critic.params + 0.0
+        target = () if parts.measured else critic.params + 0.0
         return State(
             parts.actor.init(actor_key), critic, target,
             temperature.init(log_temperature), store.init(),

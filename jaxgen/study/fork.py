@@ -30,7 +30,8 @@ class Fork:
     share: float
     """The snapshot, as a share of the parent's training; 0: the start, where nothing is trained."""
     number: int
-    """Enters the randomness of training from there on; 0 goes on exactly as the parent did."""
+    """Enters the randomness of training from there on; 0 goes on exactly as the parent did (CrossQ,
+    whose statistics XLA rounds otherwise in the program of forks: but for that)."""
     replay: Replay = "copy"
     noise: Noise = "all"
     perturbation: float = 0.0

@@ -127,7 +127,7 @@ def test_the_policy_is_judged_by_running_statistics():
 
 def test_there_is_no_target_and_statistics_move_with_every_update():
     state, after, metrics = updated("baseline", 0)
-    assert state.target.size == after.target.size == 0
+    assert state.target == after.target == ()
     num_trained = parts().critic.network.num_trained
     assert state.critic.params.size > num_trained == jax.tree.leaves(after.critic.moments)[1].size
     assert (after.critic.params[:num_trained] != state.critic.params[:num_trained]).all()

@@ -15,7 +15,7 @@ def _quick(config: Config) -> Overrides:
 
 _PUBLISHED = {
     "num_variations": 1, "num_envs": 16, "group_size": 16, "num_epochs": 10, "minibatch_size": 256,
-    "learning_rate": 1e-4, "gamma": 1.0, "credit": "episode", "same_start": False,
+    "learning_rate": 1e-4, "gamma": 1.0, "credit": "episode", "scale_by_deviation": True,
     "normalize_observations": False,
 }
 

@@ -137,9 +137,9 @@ class GRPOConfig(EpisodicConfig):
     ``step``, both less those of the group."""
     baseline: str = "group"
     """The mean of the whole ``group``, or of the ``others`` in it (Kool et al. 2019)."""
-    scale_by_deviation: bool = True
+    scale_by_deviation: bool = False
     """Divide by the standard deviation of what the mean is of."""
-    same_start: bool = True
+    same_start: bool = False
     """Begin all episodes of a group in the same state; False: each in one of its own."""
     gamma: float = 1.0
     """Discount of the rewards that an action is credited with."""
