@@ -702,6 +702,7 @@ def rank_promotion():
         yield
 
 
+@pytest.mark.slow
 @needs_procgen
 @pytest.mark.usefixtures("rank_promotion")
 def test_watching_starpilot(folder, tmp_path, capsys):
