@@ -94,7 +94,7 @@ def test_loss_is_of_a_batch_that_holds_both_steps():
     """Values and targets come out of one pass, normalised by what both steps have in common."""
     ours, state = parts(), first()
     batch = jax.tree.map(lambda leaf: jnp.asarray(leaf[:, 0, 0]), rollout())
-    noise = np.random.default_rng(1).normal(size=(2, *batch.action.shape)).astype(np.float32)
+    noise = jnp.asarray(np.random.default_rng(1).normal(size=(2, *batch.action.shape)), jnp.float32)
     variables = ours.critic.network.unravel(state.critic.params)
 
     @jax.jit
