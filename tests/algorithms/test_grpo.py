@@ -188,7 +188,7 @@ def test_each_live_step_is_used_once_in_a_pass_and_minibatches_are_even():
     assert (first != second).any()
 
 
-@pytest.mark.parametrize("kl", ["exact", "k3"])
+@pytest.mark.parametrize("kl", ["exact", pytest.param("k3", marks=pytest.mark.slow)])
 def test_the_loss_by_hand(kl):
     """One update on all steps; the reference is another policy."""
     rollout = random_rollout()
@@ -280,7 +280,8 @@ def gradients_of(
 ONE = {"num_epochs": 1, "minibatch_size": 4096}
 
 
-@pytest.mark.parametrize("policy", ["gaussian", pytest.param("beta", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["gaussian", "beta"])
 def test_the_first_ratio_is_one_in_a_box(policy):
     """Actions are kept as they were drawn: with one update nothing differs from the rollout."""
     metrics = one_iteration(BoxTask(), policy=policy, **ONE)
@@ -312,7 +313,9 @@ def one_iteration(task: Any, **overrides: Any) -> Any:
 
 
 @pytest.mark.parametrize("same_start", [True, False])
-@pytest.mark.parametrize("name", ["cartpole", "pendulum", "minigrid"])
+@pytest.mark.parametrize(
+    "name", ["cartpole", "pendulum", pytest.param("minigrid", marks=pytest.mark.slow)]
+)
 def test_a_group_begins_in_one_state(name, same_start):
     """Bit by bit, where it is asked for; other groups begin elsewhere."""
     task = envs_jax.make_task(name)

@@ -23,8 +23,6 @@ from jaxgen.types import Box, EnvSpec, Image
 from probe_envs import NUM_LANES, PROBES, ProbeTask, look, single, start, tiny_config, train
 
 POLICIES = ("gaussian", "beta")
-LEARNING = ("gaussian", pytest.param("beta", marks=pytest.mark.slow))
-"""Policies that are trained."""
 NAMES = list(PROBES)
 TASK = ProbeTask(*PROBES.values(), box=True)
 NUM_ITERATIONS = 400
@@ -68,13 +66,15 @@ def outputs(policy: str, name: str, state: int) -> tuple[Any, float]:
     return float(make(policy=policy).policy.best(params, obs)[0]), float(value)
 
 
-@pytest.mark.parametrize("policy", LEARNING)
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", POLICIES)
 def test_probe_reward_by_observation_and_action(policy):
     assert outputs(policy, "match", 0)[0] < -0.2 and outputs(policy, "match", 1)[0] > 0.2
     assert outputs(policy, "action", 0)[0] > 0.2
 
 
-@pytest.mark.parametrize("policy", LEARNING)
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", POLICIES)
 def test_probes_of_values(policy):
     """1; 1 and -1; gamma = .99 and 1."""
     assert outputs(policy, "constant", 0)[1] == pytest.approx(1, abs=0.03)
