@@ -299,8 +299,7 @@ def test_a_diverged_arm_is_marked_and_the_others_go_on(diverged, tmp_path):
     # With a third seed the lanes are as many, padded, as those of the study.
     run(small_study(techniques=("baseline",), seeds=SEEDS), tmp_path)
     ours = {k: v for k, v in results_of(diverged).items() if "baseline" in k}
-    theirs = results_of(tmp_path)
-    assert len(ours) == 6 and ours == {name: theirs.get(name) for name in ours}
+    assert ours == {k: v for k, v in results_of(tmp_path).items() if "seed_0002" not in k}
 
 
 def test_a_diverged_run_is_counted_in_every_output(diverged):
