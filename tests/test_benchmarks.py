@@ -313,6 +313,7 @@ def test_updates_on_images_run(pooled):
     assert facts["compile_seconds"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["random", "nature"])
 def test_rollouts_of_starpilot_count_the_steps_of_all_seeds(policy, monkeypatch):
     """4 environments x 3 steps; procgen alone has the same threads."""

@@ -60,6 +60,7 @@ def test_the_page_has_the_table_of_the_curve_that_is_kept():
     assert f"At 100,000 steps this seed returns {kept[100_000]:,.0f}" in text
 
 
+@pytest.mark.slow
 def test_the_curve_of_a_folder_is_kept(tmp_path, monkeypatch):
     """Of one run its points; a folder of two is refused."""
     monkeypatch.setattr(curve, "CURVE", tmp_path / "curve.csv")

@@ -92,6 +92,7 @@ def test_our_turns_count_the_steps_of_all_seeds():
     assert facts["begin_seconds"] > 0 and facts["num_devices"] == 2
 
 
+@pytest.mark.slow
 def test_our_turns_go_on_and_tell_what_training_reached():
     """500 steps before, then 500 in each turn: every second one ends an episode of 1 000."""
     pytest.importorskip("mujoco")

@@ -92,6 +92,7 @@ def test_the_area_is_weighed_by_env_steps():
     assert np.isnan(area(record_of([np.nan], [100])))
 
 
+@pytest.mark.slow
 def test_rows_of_a_folder_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(critic_free, "ROWS", tmp_path / "rows.csv")
     run(small_study(techniques=("baseline",), seeds=(0, 1)), tmp_path / "one")

@@ -682,6 +682,7 @@ def test_an_mp4_lies_beside_the_gif(folder, here, capsys, monkeypatch):
     assert sorted(path.name for path in here.glob("*.mp4")) == [Path(film).name]
 
 
+@pytest.mark.slow
 def test_watching_the_grid(folder, tmp_path, capsys):
     words = [folder("minigrid"), "--sampled", "--seed", 3, "--out", tmp_path / "grid.gif"]
     head, ((total, length),), images, times = watch(words, capsys)
@@ -702,6 +703,7 @@ def rank_promotion():
         yield
 
 
+@pytest.mark.slow
 @needs_procgen
 @pytest.mark.usefixtures("rank_promotion")
 def test_watching_starpilot(folder, tmp_path, capsys):

@@ -21,6 +21,7 @@ from jaxgen.results.store import open_store
 from jaxgen.study.cards import ALGORITHM_CARDS, ENVIRONMENT_CARDS, figure_title, sentence_title
 from jaxgen.study.estimate import describe_plan
 from jaxgen.study.presets import algorithm_names, preset
+from jaxgen.study.spec import Evaluation
 from jaxgen.techniques import COMPONENTS
 from jaxgen.training.program import stack_lanes
 from small_runs import run, small_study
@@ -69,7 +70,10 @@ def test_its_numbers_are_lanes_of_one_program(plugins):
 
 
 def test_a_study_of_them_trains_and_is_reported(plugins, tmp_path):
-    study = small_study("twin", "slope", ["baseline", "dr-edge"], [0], total_steps=24 * 8)
+    study = small_study(
+        "twin", "slope", ["baseline", "dr-edge"], [0], total_steps=24 * 8,
+        evaluation=Evaluation(episodes=10),
+    )  # fmt: skip
     run(study, tmp_path)
     records = read_results(open_store(tmp_path), "twin_slope_")
     assert {record.technique for record in records} == {"baseline", "dr-edge"}

@@ -36,9 +36,15 @@ def parts() -> sac.Parts:
 
 
 @cache
-def make(technique: str = "baseline") -> Algorithm:
+def make() -> Algorithm:
     config = tiny_config("sac", **CROSSQ, **ONE_UPDATE)
-    return compiled(sac.make_sac(config, make_technique(technique), SPEC))
+    return compiled(sac.make_sac(config, make_technique("gar"), SPEC))
+
+
+@cache
+def first() -> sac.State:
+    """A state before anything is learned."""
+    return make().init(jax.random.key(0))
 
 
 def rollout(seed: int = 0) -> Transition:
@@ -51,10 +57,10 @@ def rollout(seed: int = 0) -> Transition:
     return Transition(*leaves)
 
 
-def updated(technique: str, number: int) -> tuple[Any, Any, Any]:
+@cache
+def updated(number: int) -> tuple[Any, Any, Any]:
     """The state before and after the only update of an iteration, and its metrics."""
-    algorithm, key = make(technique), jax.random.key(1)
-    state = algorithm.init(jax.random.key(0))
+    algorithm, state, key = make(), first(), jax.random.key(1)
     actor = algorithm.prepare(state, jnp.int32(number), key)
     return state, *algorithm.update(state, actor, rollout(), jnp.int32(number), key)
 
@@ -86,13 +92,18 @@ def moments_of(statistics: Any) -> list[Any]:
 
 def test_loss_is_of_a_batch_that_holds_both_steps():
     """Values and targets come out of one pass, normalised by what both steps have in common."""
-    ours, state = parts(), make().init(jax.random.key(0))
+    ours, state = parts(), first()
     batch = jax.tree.map(lambda leaf: jnp.asarray(leaf[:, 0, 0]), rollout())
-    noise = jax.random.normal(jax.random.key(1), (2, *batch.action.shape))
-    followed, _ = sac._batches(ours, state, batch, noise)
-    assert isinstance(followed, sac.Followed)
+    noise = jnp.asarray(np.random.default_rng(1).normal(size=(2, *batch.action.shape)), jnp.float32)
     variables = ours.critic.network.unravel(state.critic.params)
-    loss, metrics = sac._critic_loss(ours, variables, followed)
+
+    @jax.jit
+    def judge(state: Any) -> Any:
+        followed, _ = sac._batches(ours, state, batch, noise)
+        assert isinstance(followed, sac.Followed)
+        return followed, sac._critic_loss(ours, variables, followed)
+
+    followed, (loss, metrics) = judge(state)
     inputs = np.concatenate([
         np.concatenate([followed.obs, followed.action], -1),
         np.concatenate([followed.next_obs, followed.next_action], -1),
@@ -114,7 +125,7 @@ def test_loss_is_of_a_batch_that_holds_both_steps():
 
 def test_the_policy_is_judged_by_running_statistics():
     """Those of a single pair do not exist: its values are what running moments make of it."""
-    ours, (_, state, _) = parts(), updated("baseline", 0)
+    ours, (_, state, _) = parts(), updated(0)
     variables = ours.critic.network.unravel(state.critic.params)
     obs, action = jnp.array([[0.5, -1.0, 2.0]]), jnp.array([[0.3]])
     values = ours.critic.network.apply(variables, (obs, action))
@@ -126,7 +137,7 @@ def test_the_policy_is_judged_by_running_statistics():
 
 
 def test_there_is_no_target_and_statistics_move_with_every_update():
-    state, after, metrics = updated("baseline", 0)
+    state, after, metrics = updated(0)
     assert state.target == after.target == ()
     num_trained = parts().critic.network.num_trained
     assert state.critic.params.size > num_trained == jax.tree.leaves(after.critic.moments)[1].size
@@ -137,7 +148,7 @@ def test_there_is_no_target_and_statistics_move_with_every_update():
 
 def test_the_policy_and_the_temperature_move_with_every_third_update():
     for number, moves in ((0, False), (1, False), (2, True)):
-        state, after, metrics = updated("baseline", number)
+        state, after, metrics = updated(number)
         assert (after.critic.params != state.critic.params).any()
         assert (after.actor.params != state.actor.params).any() == moves
         assert (after.temperature.params != state.temperature.params).any() == moves
@@ -146,7 +157,7 @@ def test_the_policy_and_the_temperature_move_with_every_third_update():
 
 def test_the_normalised_critics_agree_as_others_do():
     """Of each variation a gradient by the statistics of its own batch."""
-    _, after, metrics = updated("gar", 2)
+    _, after, metrics = updated(2)
     assert -1 <= metrics["agree_pair"] < 1 and metrics["agree_pair"] != metrics["actor/agree_pair"]
     assert np.isfinite(after.critic.params).all()
 
@@ -188,17 +199,20 @@ def value(name: str, state: int) -> float:
     return float(network.apply(network.unravel(vector), pair).min())
 
 
+@pytest.mark.slow
 def test_probes_of_values():
     assert abs(value("constant", 0) - 1) < 0.1
     assert abs(value("observed", 0) - 1) < 0.15 and abs(value("observed", 1) + 1) < 0.15
     assert abs(value("discounted", 1) - 1) < 0.1 and abs(value("discounted", 0) - 0.99) < 0.1
 
 
+@pytest.mark.slow
 def test_probes_of_actions():
     assert probability_of_one("action", 0) > 0.9
     assert probability_of_one("match", 0) < 0.1 and probability_of_one("match", 1) > 0.9
 
 
+@pytest.mark.slow
 def test_truncations_bootstrap_and_terminations_do_not():
     """The same steps of .2: for ever, against four of them."""
     assert value("truncated", 0) > 2 * value("terminated", 0)

@@ -188,7 +188,7 @@ def test_each_live_step_is_used_once_in_a_pass_and_minibatches_are_even():
     assert (first != second).any()
 
 
-@pytest.mark.parametrize("kl", ["exact", "k3"])
+@pytest.mark.parametrize("kl", ["exact", pytest.param("k3", marks=pytest.mark.slow)])
 def test_the_loss_by_hand(kl):
     """One update on all steps; the reference is another policy."""
     rollout = random_rollout()
@@ -229,10 +229,10 @@ def test_the_reference_is_renewed_after_its_interval():
     them or more."""
     rollout = random_rollout()
     steps, state = int(live_of(rollout.done).sum()), None
-    assert 34 <= steps < 100
+    assert 34 <= steps < 100 == tiny_config("grpo").reference_interval
     renewals, ages = [], [0]
     for _ in range(2 * (-(-100 // steps)) + 1):
-        before, state, _ = updated(rollout, state, reference_interval=100)
+        before, state, _ = updated(rollout, state, minibatch_size=8)
         renewals.append((state.reference != before.reference).any())
         ages.append(int(state.age))
         kept = before.optimizer.params if renewals[-1] else before.reference
@@ -251,15 +251,16 @@ def test_halves_of_groups_are_compared_with_themselves():
     halves = made().half_gradients(state, actor, rollout)[PRIMARY]
     assert halves.shape == (2, 3, state.optimizer.params.size)
     half = {"num_envs": 4, "group_size": 2, "num_epochs": 1, "minibatch_size": 64}
-    for number in range(2):
-        part = slice(4 * number, 4 * number + 4)
-        alone = jax.tree.map(lambda leaf, part=part: leaf[:, :, part], rollout)
-        batch_gradient = gradient_of(alone, state, half)
-        np.testing.assert_allclose(halves[number], batch_gradient, rtol=1e-3, atol=1e-6)
+    parts = slice(0, 4), slice(4, 8)
+    alone = [jax.tree.map(lambda leaf, part=part: leaf[:, :, part], rollout) for part in parts]
+    for ours, theirs in zip(halves, gradients_of(alone, state, half), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-6)
 
 
-def gradient_of(rollout: grpo.Kept, state: Any, overrides: dict[str, Any]) -> np.ndarray:
-    """The variations' gradients of an update in one minibatch."""
+def gradients_of(
+    rollouts: list[grpo.Kept], state: Any, overrides: dict[str, Any]
+) -> list[np.ndarray]:
+    """The variations' gradients of an update on each rollout, in one minibatch."""
 
     def gradients(loss: Any, params: Any, batch: Any) -> Any:
         gradient = jax.vmap(jax.grad(lambda p, b: loss(p, b)[0]), (None, 0))(params, batch)
@@ -270,15 +271,16 @@ def gradient_of(rollout: grpo.Kept, state: Any, overrides: dict[str, Any]) -> np
     algorithm = make(**overrides)
     actor = algorithm.prepare(state, jnp.int32(0), jax.random.key(1))
     update = with_spy(algorithm.update, seen, gradients)
-    jax.block_until_ready(update(state, actor, rollout, jnp.int32(0), jax.random.key(2)))
-    jax.effects_barrier()
-    (gradient,) = seen
-    return gradient
+    for rollout in rollouts:
+        jax.block_until_ready(update(state, actor, rollout, jnp.int32(0), jax.random.key(2)))
+        jax.effects_barrier()
+    return seen
 
 
 ONE = {"num_epochs": 1, "minibatch_size": 4096}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["gaussian", "beta"])
 def test_the_first_ratio_is_one_in_a_box(policy):
     """Actions are kept as they were drawn: with one update nothing differs from the rollout."""
@@ -289,7 +291,7 @@ def test_the_first_ratio_is_one_in_a_box(policy):
 
 
 def test_the_first_ratio_is_one_of_numbered_actions():
-    metrics = one_iteration(ProbeTask(*PROBES.values()), **ONE)
+    metrics = of_the_observed_start(False)
     assert float(metrics["clip_fraction"]) == 0
     assert abs(float(metrics["approx_kl"])) < 1e-6
 
@@ -311,7 +313,9 @@ def one_iteration(task: Any, **overrides: Any) -> Any:
 
 
 @pytest.mark.parametrize("same_start", [True, False])
-@pytest.mark.parametrize("name", ["cartpole", "pendulum", "minigrid"])
+@pytest.mark.parametrize(
+    "name", ["cartpole", "pendulum", pytest.param("minigrid", marks=pytest.mark.slow)]
+)
 def test_a_group_begins_in_one_state(name, same_start):
     """Bit by bit, where it is asked for; other groups begin elsewhere."""
     task = envs_jax.make_task(name)
@@ -319,8 +323,13 @@ def test_a_group_begins_in_one_state(name, same_start):
         preset("grpo", name), {"num_envs": 8, "group_size": 4, "same_start": same_start}
     )
     algorithm = grpo.make_grpo(config, make_technique("baseline"), task.spec)
-    params = task.training_params(jax.random.key(0), jnp.zeros(3))
-    episodes = start_episodes(task.environment, params, algorithm, jax.random.key(1))
+
+    @jax.jit
+    def begin(key: Any) -> Any:
+        params = task.training_params(key, jnp.zeros(3))
+        return start_episodes(task.environment, params, algorithm, key)
+
+    episodes = begin(jax.random.key(0))
     for leaf in jax.tree.leaves((episodes.obs, episodes.state)):
         leaf = np.asarray(leaf)
         if leaf.shape[:2] == (3, 8):
@@ -386,13 +395,15 @@ def test_probes_without_a_choice_teach_nothing(probe):
 def test_the_observed_start_teaches_nothing_within_a_group():
     """The reward is the start that is seen. Groups of one start compare nothing but equals; those
     of any start take luck for merit, and their gradients are no longer zero."""
+    assert float(of_the_observed_start(True)["grad_norm"]) < 1e-6
+    assert float(of_the_observed_start(False)["grad_norm"]) > 1e-3
+
+
+@cache
+def of_the_observed_start(same_start: bool) -> Any:
+    """The metrics of an iteration in which the reward is the start."""
     task = ProbeTask(PROBES["observed"])
-    assert float(one_iteration_of(task, same_start=True)["grad_norm"]) < 1e-6
-    assert float(one_iteration_of(task, same_start=False)["grad_norm"]) > 1e-3
-
-
-def one_iteration_of(task: Any, **overrides: Any) -> Any:
-    return one_iteration(task, kl_weight=0.0, **ONE, **overrides)
+    return one_iteration(task, kl_weight=0.0, same_start=same_start, **ONE)
 
 
 def test_normalisation_sees_live_steps_alone():

@@ -66,12 +66,14 @@ def outputs(policy: str, name: str, state: int) -> tuple[Any, float]:
     return float(make(policy=policy).policy.best(params, obs)[0]), float(value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 def test_probe_reward_by_observation_and_action(policy):
     assert outputs(policy, "match", 0)[0] < -0.2 and outputs(policy, "match", 1)[0] > 0.2
     assert outputs(policy, "action", 0)[0] > 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 def test_probes_of_values(policy):
     """1; 1 and -1; gamma = .99 and 1."""

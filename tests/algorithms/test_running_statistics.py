@@ -73,7 +73,10 @@ class Iteration(NamedTuple):
     """Whether an episode ended at the step, ``[T, V, N]``."""
 
 
-@pytest.fixture(params=[name for name in sorted(ALGORITHMS) if not takes_box_alone(name)])
+@pytest.fixture(params=[
+    pytest.param(name, marks=pytest.mark.slow) if name in ("dqn", "grpo") else name
+    for name in sorted(ALGORITHMS) if not takes_box_alone(name)
+])  # fmt: skip
 def trained(request, monkeypatch) -> tuple[str, Any, Iteration]:
     """An algorithm's first iteration with the network."""
     name = request.param

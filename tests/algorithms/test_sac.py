@@ -1,5 +1,6 @@
 """Soft actor-critic: targets, losses and temperature by hand, and probes with known values."""
 
+import dataclasses
 from functools import cache, partial
 from typing import Any
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from jaxgen.algorithms import sac
 from jaxgen.algorithms.base import Algorithm
@@ -34,26 +36,35 @@ SPEC = ProbeTask(MATCH, box=True).spec
 
 
 @cache
-def parts(**overrides: Any) -> sac.Parts:
-    config = tiny_config("sac", **overrides)
-    return sac._make_parts(config, make_technique("baseline"), SPEC)
+def parts() -> sac.Parts:
+    return sac._make_parts(tiny_config("sac"), make_technique("baseline"), SPEC)
 
 
 @cache
-def make(technique: str = "baseline", **overrides: Any) -> Algorithm:
-    config = tiny_config("sac", **overrides)
-    return compiled(sac.make_sac(config, make_technique(technique), SPEC))
+def make(**overrides: Any) -> Algorithm:
+    return compiled(sac.make_sac(tiny_config("sac", **overrides), make_technique("gar"), SPEC))
+
+
+@cache
+def first() -> sac.State:
+    """A state before anything is learned."""
+    return make(**ONE_UPDATE).init(jax.random.key(0))
+
+
+batches = jax.jit(lambda state, batch, noise: sac._batches(parts(), state, batch, noise))
+"""As one program."""
 
 
 @pytest.mark.parametrize("terminated, truncated", [(False, False), (False, True), (True, False)])
 def test_target_is_the_lower_value_with_entropy(terminated, truncated):
     """r + .99 (min of both critics - temperature x log-density); the reward alone where it
     terminates; a truncation bootstraps."""
-    state = make(initial_temperature=0.5).init(jax.random.key(0))
+    state, ours = first(), parts()
+    temperature = state.temperature._replace(params=jnp.log(jnp.full(1, 0.5)))
+    state = state._replace(temperature=temperature)
     batch = rollout(terminated, truncated)
-    ours = parts(initial_temperature=0.5)
-    noise = jax.random.normal(jax.random.key(1), (2, *batch.action.shape))
-    judged, _ = sac._batches(ours, state, batch, noise)
+    noise = np.random.default_rng(1).normal(size=(2, *batch.action.shape)).astype(np.float32)
+    judged, _ = batches(state, batch, noise)
     assert isinstance(judged, Judged)
     policy, critics = ours.actor.network, ours.critic.network
     outputs = policy.apply(policy.unravel(state.actor.params), batch.next_obs)
@@ -72,7 +83,7 @@ def test_one_update_moves_every_part_as_it_should():
     """Critics towards the target, the temperature towards the entropy, the target critics by tau of
     the way; the noise of an update follows from its key."""
     algorithm = make(**ONE_UPDATE)
-    state = algorithm.init(jax.random.key(0))
+    state = first()
     actor = algorithm.prepare(state, jnp.int32(0), jax.random.key(1))
     after, metrics = algorithm.update(state, actor, rollout(), jnp.int32(0), jax.random.key(2))
     assert metrics["updates"] == 1 and metrics["temperature"] == 1
@@ -86,13 +97,15 @@ def test_one_update_moves_every_part_as_it_should():
     again, _ = algorithm.update(state, actor, rollout(), jnp.int32(0), jax.random.key(2))
     other, _ = algorithm.update(state, actor, rollout(), jnp.int32(0), jax.random.key(3))
     assert (again.actor.params == after.actor.params).all()
-    assert (other.actor.params != after.actor.params).any()
+    # Adam's first step is one of signs: the gradient itself is in its moments.
+    drawn, otherwise = (ravel_pytree(each.actor.moments)[0] for each in (after, other))
+    assert (drawn != otherwise).any()
 
 
 def test_actions_are_uniform_until_learning_starts():
     """48 steps are two iterations of 24; then they are those of the policy."""
     algorithm = make()
-    state, key = algorithm.init(jax.random.key(0)), jax.random.key(1)
+    state, key = first(), jax.random.key(1)
     obs = jnp.ones((3, 2, 3))
     words = jax.random.bits(key, (3, 2, 1), "uint32")
     acted = [
@@ -117,13 +130,13 @@ def test_updates_for_each_step_do_not_depend_on_the_number_of_environments():
 
 def test_groups_agree_each_for_itself():
     """The critics' agreement is the run's; the policy's is reported under its name."""
-    algorithm = make("gar", **ONE_UPDATE)
-    state, key = algorithm.init(jax.random.key(0)), jax.random.key(1)
+    algorithm = make(**ONE_UPDATE)
+    state, key = first(), jax.random.key(1)
     actor = algorithm.prepare(state, jnp.int32(0), key)
     varied = rollout()._replace(reward=np.random.default_rng(0).normal(size=(4, 3, 2)).astype("f4"))  # pyright: ignore
     _, metrics = algorithm.update(state, actor, varied, jnp.int32(0), key)
     assert metrics["agree_pair"] != metrics["actor/agree_pair"]
-    halves = algorithm.half_gradients(state, actor, varied)
+    halves = jax.eval_shape(algorithm.half_gradients, state, actor, varied)
     assert {name: leaf.shape for name, leaf in halves.items()} == {
         "": (2, 3, state.critic.params.size), "actor": (2, 3, state.actor.params.size)
     }
@@ -134,9 +147,17 @@ def group_step(group: str, technique: str, scales: Any) -> tuple[np.ndarray, dic
 
     Variations have the same batch, and losses that are so many times the usual one.
     """
-    config = tiny_config("sac", **ONE_UPDATE)
-    parts = sac._make_parts(config, make_technique(technique), SPEC)
-    state = make(**ONE_UPDATE).init(jax.random.key(0))
+    agreement = jnp.float32(make_technique(technique).agreement)
+    after, metrics = stepped(group, agreement, jnp.asarray(scales, jnp.float32))
+    prefix = f"{group}/" if group else ""
+    return np.asarray(after.params), {name.removeprefix(prefix): m for name, m in metrics.items()}
+
+
+@partial(jax.jit, static_argnums=0)
+def stepped(group: str, agreement: Any, scales: Any) -> Any:
+    """The step of dr, whose agreement is 0, or of gar, whose agreement is 1: one program."""
+    technique = dataclasses.replace(make_technique("gar"), agreement=agreement)
+    parts, state = sac._make_parts(tiny_config("sac", **ONE_UPDATE), technique, SPEC), first()
     flat = jax.tree.map(lambda leaf: leaf[:, :, 0].swapaxes(0, 1), rollout())
     batch = Transition(*flat)  # pyright: ignore
     noise = normal_of(jax.random.bits(jax.random.key(1), (2, *batch.action.shape), "uint32"))
@@ -154,10 +175,7 @@ def group_step(group: str, technique: str, scales: Any) -> tuple[np.ndarray, dic
         value, metrics = loss(variables, pair[0])
         return pair[1] * value, metrics
 
-    pair = data, jnp.asarray(scales, jnp.float32)
-    after, metrics = jax.jit(partial(learner.step, loss=scaled, key=None))(optimizer, batch=pair)
-    prefix = f"{group}/" if group else ""
-    return np.asarray(after.params), {name.removeprefix(prefix): m for name, m in metrics.items()}
+    return learner.step(optimizer, scaled, (data, scales), None)
 
 
 @pytest.mark.parametrize("group", ["", "actor"])
@@ -175,8 +193,7 @@ def test_the_algebra_of_agreement_holds_in_each_group(group):
     # Two of three by their full agreement: the direction of Adam's first step is the mean's.
     np.testing.assert_allclose(opposed, mean, atol=1e-6)
     np.testing.assert_array_equal(group_step(group, "gar", [-0.5, 1, 1])[0], opposed)
-    start = make(**ONE_UPDATE).init(jax.random.key(0))
-    params = start.actor.params if group else start.critic.params
+    params = first().actor.params if group else first().critic.params
     cancelled, metrics = group_step(group, "gar", [1, -1, 0])
     assert metrics["skipped_updates"] == 1
     np.testing.assert_array_equal(cancelled, params)

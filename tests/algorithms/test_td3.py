@@ -39,14 +39,25 @@ def parts(**overrides: Any) -> td3.Parts:
 
 
 @cache
-def make(technique: str = "baseline", **overrides: Any) -> Algorithm:
-    config = tiny_config("td3", **overrides)
-    return compiled(td3.make_td3(config, make_technique(technique), SPEC))
+def make(**overrides: Any) -> Algorithm:
+    return compiled(td3.make_td3(tiny_config("td3", **overrides), make_technique("gar"), SPEC))
+
+
+@cache
+def first(num_critics: int = 2) -> td3.State:
+    """A state before anything is learned; nothing else of a configuration matters to it."""
+    return make(**ONE_UPDATE, num_critics=num_critics).init(jax.random.key(0))
+
+
+@cache
+def judged_by(**overrides: Any) -> Any:
+    """The targets of a configuration, as one program."""
+    return jax.jit(lambda state, batch, key: td3._judged(parts(**overrides), state, batch, key))
 
 
 def updated(algorithm: Algorithm, number: int, varied: Any = None) -> tuple[Any, Any, Any]:
     """The state before and after the only update of an iteration, and its metrics."""
-    state, key = algorithm.init(jax.random.key(0)), jax.random.key(1)
+    state, key = first(), jax.random.key(1)
     actor = algorithm.prepare(state, jnp.int32(number), key)
     batch = rollout() if varied is None else varied
     return state, *algorithm.update(state, actor, batch, jnp.int32(number), key)
@@ -58,11 +69,11 @@ def test_target_is_the_lower_value_of_a_noisy_action(terminated, truncated, over
     """r + .99 min over critics at the target policy's action, whose noise is clipped to .5, and
     which is clipped to the box; the reward alone where it terminates; a truncation bootstraps."""
     ours = parts(**overrides)
-    state = make(**overrides).init(jax.random.key(0))
+    state = first(ours.config.num_critics)
     # Targets of their own: what is learned must not be what judges.
     state = state._replace(actor_target=state.actor_target * 3, critic_target=-state.critic_target)
     batch, key = rollout(terminated, truncated), jax.random.key(1)
-    judged = td3._judged(ours, state, batch, key)
+    judged = judged_by(**overrides)(state, batch, key)
     network = ours.actor.network
     action = np.tanh(network.apply(network.unravel(state.actor_target), batch.next_obs))
     noise = ours.config.target_noise * np.asarray(normal_of(random_words(key, action.shape)))
@@ -97,7 +108,10 @@ def test_policy_and_targets_move_with_every_second_update():
 
 
 def test_ddpg_moves_everything_with_every_update():
-    before, after, metrics = updated(make(**ONE_UPDATE, **DDPG), 0)
+    before, key = first(num_critics=1), jax.random.key(1)
+    batch = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1).reshape(3, 8, *leaf.shape[3:]), rollout())
+    learn = jax.jit(lambda state, number: td3._learn(parts(**DDPG), state, batch, key, number))
+    after, metrics = learn(before, jnp.int32(0))
     assert (after.actor.params != before.actor.params).any()
     assert (after.actor_target != before.actor_target).any()
     assert np.isfinite(metrics["actor/loss"])
@@ -115,8 +129,7 @@ def test_updates_are_numbered_through_iterations():
 
 def test_the_policy_rises_along_the_first_critic():
     """The gradient of minus the first critic's value, whatever the second one thinks."""
-    ours = parts()
-    state = make().init(jax.random.key(0))
+    ours, state = parts(), first()
     critics, policy = ours.critic.network, ours.actor.network
     vector = state.critic.params
     judges = critics.unravel(vector)
@@ -129,7 +142,7 @@ def test_the_policy_rises_along_the_first_critic():
 def test_actions_are_uniform_until_learning_starts_then_noisy():
     """48 steps are two iterations of 24; then they are the policy's, with noise, in the box."""
     algorithm = make()
-    state, key = algorithm.init(jax.random.key(0)), jax.random.key(1)
+    state, key = first(), jax.random.key(1)
     obs = jnp.ones((3, 200, 3))
     words = jax.random.bits(key, (3, 200, 1), "uint32")
     acted = [
@@ -148,11 +161,11 @@ def test_actions_are_uniform_until_learning_starts_then_noisy():
 def test_groups_agree_each_for_itself():
     """The critics' agreement is the run's; the policy's is reported under its name."""
     varied = rollout()._replace(reward=np.random.default_rng(0).normal(size=(4, 3, 2)).astype("f4"))  # pyright: ignore
-    algorithm = make("gar", **ONE_UPDATE)
+    algorithm = make(**ONE_UPDATE)
     state, after, metrics = updated(algorithm, 1, varied)
     assert metrics["agree_pair"] != metrics["actor/agree_pair"]
     actor = algorithm.prepare(state, jnp.int32(0), jax.random.key(1))
-    halves = algorithm.half_gradients(state, actor, varied)
+    halves = jax.eval_shape(algorithm.half_gradients, state, actor, varied)
     assert {name: leaf.shape for name, leaf in halves.items()} == {
         "": (2, 3, state.critic.params.size), "actor": (2, 3, state.actor.params.size)
     }
@@ -211,6 +224,7 @@ def action(kind: str, name: str, state: int) -> float:
 KINDS = pytest.mark.parametrize("kind", ["td3", "ddpg"])
 
 
+@pytest.mark.slow
 @KINDS
 def test_probes_of_values(kind):
     assert max(abs(value - 1) for value in values(kind, "constant", 0)) < 0.05
@@ -220,12 +234,14 @@ def test_probes_of_values(kind):
     assert max(abs(value - 0.99) for value in values(kind, "discounted", 0)) < 0.05
 
 
+@pytest.mark.slow
 @KINDS
 def test_probes_of_actions(kind):
     assert action(kind, "action", 0) > 0.2
     assert action(kind, "match", 0) < -0.2 and action(kind, "match", 1) > 0.2
 
 
+@pytest.mark.slow
 @KINDS
 def test_truncations_bootstrap_and_terminations_do_not(kind):
     """The same steps of .2: for ever, against four of them."""

@@ -41,6 +41,9 @@ class Subject:
         self.words = jax.random.bits(jax.random.key(1), shape)
         self.reset = jax.jit(jax.vmap(self.environment.reset_from))
         self.advance = jax.jit(jax.vmap(self.environment.advance))
+        self.reset_one = jax.jit(self.environment.reset_from)
+        self.step = jax.jit(self.environment.step)
+        self.evaluation = jax.jit(self.task.evaluation, static_argnums=2)
 
     def actions(self, *shape):
         """Within their space, drawn evenly."""
@@ -174,7 +177,7 @@ def test_episodes_are_truncated_at_the_limit_and_only_there(subject):
     params, words = subject.one_level(0)
     environment, limit = subject.environment, subject.spec.max_episode_steps
     space = subject.spec.actions
-    _, state = environment.reset_from(words, params)
+    _, state = subject.reset_one(words, params)
 
     def step(state, action):
         all_alike = jnp.broadcast_to(action, (NUM_ENVS, *space.shape)).astype(space.dtype)
@@ -190,18 +193,18 @@ def test_episodes_are_truncated_at_the_limit_and_only_there(subject):
 def test_step_resets_finished_episodes_and_keeps_the_true_successor(subject):
     params, words = subject.one_level(0)
     environment = subject.environment
-    _, state = environment.reset_from(words[0], params)
+    _, state = subject.reset_one(words[0], params)
     last = state._replace(time=jnp.int32(subject.spec.max_episode_steps - 1))
     key, action = jax.random.key(3), subject.actions()
-    final_obs, successor, *_ = environment.advance(state, action, params)
-    fresh_obs, fresh = environment.reset(key, params)
+    final_obs, successor, *_ = jax.jit(environment.advance)(state, action, params)
+    fresh_obs, fresh = jax.jit(environment.reset)(key, params)
 
-    obs, after, reward, terminated, truncated, info = environment.step(key, last, action, params)
+    obs, after, reward, terminated, truncated, info = subject.step(key, last, action, params)
     assert truncated and not terminated
     assert_equal_trees((obs, after), (fresh_obs, fresh))
     np.testing.assert_array_equal(info["final_observation"], final_obs)
 
-    obs, after, _, _, truncated, info = environment.step(key, state, action, params)
+    obs, after, _, _, truncated, info = subject.step(key, state, action, params)
     assert not truncated
     assert_equal_trees((obs, after), (final_obs, successor))
     np.testing.assert_array_equal(info["final_observation"], final_obs)
@@ -221,7 +224,7 @@ def test_runs_in_gymnax_wrappers(subject):
         ended = {k: info[k] for k in ("returned_episode_returns", "returned_episode_lengths")}
         return state, (obs, reward, terminated | truncated, ended)
 
-    obs, state = environment.reset(jax.random.key(0), params)
+    obs, state = jax.jit(environment.reset)(jax.random.key(0), params)
     assert obs.shape == (np.prod(subject.spec.obs_shape),)
     inputs = jax.random.split(jax.random.key(1), num_steps), subject.actions(num_steps)
     _, (obs, reward, done, ended) = jax.jit(lambda s, i: jax.lax.scan(step, s, i))(state, inputs)
@@ -240,28 +243,28 @@ def test_default_params_are_those_of_level_zero(subject):
     shapes = jax.eval_shape(
         subject.environment.reset_from, subject.words[0], subject.one_level(0)[0]
     )
-    default = subject.environment.default_params
+    default = jax.eval_shape(lambda: subject.environment.default_params)
     assert shapes == jax.eval_shape(subject.environment.reset_from, subject.words[0], default)
 
 
 def test_evaluation_is_fixed_by_its_key(subject):
-    task, levels = subject.task, jnp.array(LEVELS)
-    params, words = task.evaluation(jax.random.key(0), levels, NUM_ENVS)
+    levels, evaluation = jnp.array(LEVELS), subject.evaluation
+    params, words = evaluation(jax.random.key(0), levels, NUM_ENVS)
     assert words.shape == (5, NUM_ENVS, subject.environment.reset_words)
     assert words.dtype == jnp.uint32
     assert all(leaf.shape[0] == 5 for leaf in jax.tree.leaves(params))
-    assert_equal_trees(task.evaluation(jax.random.key(0), levels, NUM_ENVS), (params, words))
+    assert_equal_trees(evaluation(jax.random.key(0), levels, NUM_ENVS), (params, words))
     starts = subject.reset(words, params)[0]
-    other_params, other_words = task.evaluation(jax.random.key(1), levels, NUM_ENVS)
+    other_params, other_words = evaluation(jax.random.key(1), levels, NUM_ENVS)
     assert not np.array_equal(starts, subject.reset(other_words, other_params)[0])
 
 
 def test_ceiling_and_fingerprints_have_their_shapes(subject):
-    params, words = subject.task.evaluation(jax.random.key(0), jnp.array(LEVELS), NUM_ENVS)
+    params, words = subject.evaluation(jax.random.key(0), jnp.array(LEVELS), NUM_ENVS)
     ceiling = subject.task.ceiling(params, words)
     assert ceiling.shape == (5, NUM_ENVS)
     assert ceiling.dtype == jnp.float32
-    prints = subject.task.fingerprints(params)
+    prints = jax.eval_shape(subject.task.fingerprints, params)
     assert prints is None or (prints.dtype == jnp.uint32 and prints.shape[0] == 5)
 
 
@@ -288,7 +291,7 @@ def test_levels_change_what_is_trained_on(subject):
 
 def test_picture_is_rgb(subject):
     params, words = subject.one_level(4)
-    _, state = subject.environment.reset_from(words[0], params)
+    _, state = subject.reset_one(words[0], params)
     image = subject.environment.render(state, params)
     assert image.dtype == np.uint8
     assert image.ndim == 3 and image.shape[2] == 3

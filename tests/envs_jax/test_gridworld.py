@@ -128,7 +128,9 @@ def trajectories(request, evaluation):
     return request.param, texts, actions, first, steps
 
 
-@pytest.mark.parametrize("level", range(5))
+@pytest.mark.parametrize(
+    "level", [0, 4, *(pytest.param(level, marks=pytest.mark.slow) for level in (1, 2, 3))]
+)
 def test_lockstep_with_minigrid(trajectories, level):
     see_through_walls, texts, actions, first, (obs, reward, terminated, truncated) = trajectories
     num_steps = num_goals = 0

@@ -319,14 +319,21 @@ def test_a_command_that_cannot_be_is_refused_in_one_line(capsys, words, message,
 
 
 def test_a_common_start_that_cannot_be_is_refused_before_training(capsys, tmp_path):
-    """Its seed does not decide an episode; without common starts it can be trained on."""
+    """Its seed does not decide an episode."""
     words = ["--env", "gymnasium:toys/Forgetful-v0", "--algo", "grpo", "--technique", "dr"]
     words += ["--seeds", "0", "--quick", "--no-plots", "--out", str(tmp_path)]
     assert matrix.main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "begins the same episode in different states, so that its seed does not decide" in line
     assert not list(tmp_path.rglob("seed_*"))
+
+
+@pytest.mark.slow
+def test_without_common_starts_what_cannot_have_them_is_trained_on(tmp_path):
+    words = ["--env", "gymnasium:toys/Forgetful-v0", "--algo", "grpo", "--technique", "dr"]
+    words += ["--seeds", "0", "--quick", "--no-plots", "--out", str(tmp_path)]
     assert matrix.main([*words, "--set", "same_start=false"]) == 0
+    assert list(tmp_path.rglob("seed_*"))
 
 
 def test_jax_is_set_up_before_a_library_imports_it(monkeypatch):
@@ -345,6 +352,7 @@ def study_words(*others: str) -> list[str]:
             "--set", "num_envs=2", "num_steps=64", "num_minibatches=4", *others]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_agents_of_a_module_are_played_and_filmed_again(tmp_path, capsys):
     """Its name is one that files, films and evaluations take; Python takes a person's words."""
     id = "gymnasium:toy_gymnasium:toys/Slide-v0"

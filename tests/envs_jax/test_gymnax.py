@@ -38,7 +38,13 @@ def forgotten():
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0])
-@pytest.mark.parametrize("id", VARIED)
+@pytest.mark.parametrize(
+    "id",
+    [
+        pytest.param(id, marks=pytest.mark.slow) if id in ("Pendulum-v1", "CartPole-v1") else id
+        for id in VARIED
+    ],
+)
 def test_an_episode_is_that_of_gymnax(id, level):
     task = GymnaxTask(id, VARIED[id])
     own, params = gymnax.make(id)
@@ -49,7 +55,7 @@ def test_an_episode_is_that_of_gymnax(id, level):
         np.testing.assert_allclose(getattr(ours, name), value, rtol=1e-6)
     words = jnp.array([3, 4], jnp.uint32)
     key, run_key = jax.random.split(jax.random.wrap_key_data(words))
-    expected, inner = own.reset_env(key, params)
+    expected, inner = jax.jit(own.reset_env)(key, params)
     obs, state = jax.jit(task.environment.reset_from)(words, ours)
     advance, step = jax.jit(task.environment.advance), jax.jit(own.step_env)
     for number in range(30):
@@ -64,7 +70,18 @@ def test_an_episode_is_that_of_gymnax(id, level):
         assert bool(cut) == bool(own.is_truncated(inner, params))
 
 
-@pytest.mark.parametrize("id", [id for id in gymnax.registered_envs if "MNIST" not in id])
+COSTLY = ("Asterix-MinAtar", "Freeway-MinAtar", "Seaquest-MinAtar", "DeepSea-bsuite",
+          "MemoryChain-bsuite", "FourRooms-misc", "MetaMaze-misc")  # fmt: skip
+"""Of each suite others stay."""
+
+
+@pytest.mark.parametrize(
+    "id",
+    [
+        pytest.param(id, marks=pytest.mark.slow) if id in COSTLY else id
+        for id in gymnax.registered_envs if "MNIST" not in id
+    ],
+)  # fmt: skip
 def test_every_environment_is_one_of_ours(id):
     """By shapes alone; but for one that loads its images from the network."""
     with jax.numpy_rank_promotion("allow"):

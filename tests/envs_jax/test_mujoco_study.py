@@ -133,6 +133,7 @@ def test_a_run_from_the_command_line_to_its_files(monkeypatch, tmp_path: Path):
         assert (history["episodes_length"] == 40).all() and len(history["episodes_length"])
 
 
+@pytest.mark.slow
 def test_a_lane_that_diverged_leaves_the_others_alone(monkeypatch, tmp_path: Path):
     """Its actions are no numbers, in training and where its learning curve is evaluated."""
     pytest.importorskip("mujoco")

@@ -159,6 +159,7 @@ def success(returns: np.ndarray) -> np.ndarray:
     return (returns > -0.05).mean(1)
 
 
+@pytest.mark.slow
 def test_success_of_random_play_on_the_grid(grid):
     """Standard error of 4000 episodes below .008."""
     expected = [0.61, 0.46, 0.285, 0.24, 0.168]

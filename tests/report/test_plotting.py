@@ -62,7 +62,9 @@ def arrays(record) -> Any:
 # Learning curves
 
 
-@pytest.mark.parametrize("num_seeds", [1, 3, 50])
+@pytest.mark.parametrize(
+    "num_seeds", [1, 3, pytest.param(50, marks=pytest.mark.slow)]
+)
 def test_learning_curves_show_every_seed_and_state_n(num_seeds, tmp_path):
     figure = learning_curves([make_record("dqn", seed=i) for i in range(num_seeds)])
     assert [axis.get_ylabel() for axis in figure.axes] == [

@@ -37,9 +37,11 @@ from jaxgen.running.workers.worker import Worker, WorkerReporter
 from jaxgen.system.errors import BadInput
 from small_runs import (
     MATRIX,
+    SHORT,
     Recorder,
     assert_same_results,
     identities,
+    kept_programs,
     refused,
     results_of,
     run,
@@ -227,6 +229,18 @@ def inline(study, tmp_path_factory):
     return root
 
 
+SHORT_STUDY = small_study(**SHORT)
+"""Four lanes, which are one unit."""
+
+
+@pytest.fixture(scope="module")
+def short_inline(tmp_path_factory):
+    """The folder of the short study, run in this process."""
+    root = tmp_path_factory.mktemp("short")
+    run(SHORT_STUDY, root)
+    return root
+
+
 def lanes_in(units: list[Unit]) -> list[tuple[str, int]]:
     return sorted(lane for unit in units for lane in unit.lanes)
 
@@ -297,6 +311,20 @@ def test_workers_one_after_the_other_make_what_one_process_makes(study, inline, 
     assert_same_results(tmp_path, inline)
     for agent in inline.glob("runs/*/*/agent.npz"):
         assert (tmp_path / agent.relative_to(inline)).read_bytes() == agent.read_bytes()
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_a_worker_goes_on_where_another_stopped(short_inline, tmp_path):
+    store, how = open_store(tmp_path), Launch("local", 1, stale_seconds=1.0)
+    calls = iter(range(1000))
+    with planned(SHORT_STUDY, store, KIND, how, fresh=False) as (_, units):
+        assert len(units) == 1
+        with kept_programs():
+            with pytest.raises(Interrupted):
+                be_a_worker(SHORT_STUDY, tmp_path, should_stop=lambda: next(calls) == 2)
+            assert list((tmp_path / "checkpoints").iterdir())
+            assert be_a_worker(SHORT_STUDY, tmp_path) == []
+    assert_same_results(tmp_path, short_inline)
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
@@ -669,14 +697,15 @@ def quick_inline(tmp_path_factory):
     return root
 
 
-def test_a_study_that_was_finished_has_nothing_missing(quick_inline):
-    kinds, notes = kinds_of(open_store(quick_inline))
-    paths = [Path(name) for name in results_of(quick_inline) if name.endswith("result.json")]
+def test_a_study_that_was_finished_has_nothing_missing(short_inline):
+    kinds, notes = kinds_of(open_store(short_inline))
+    paths = [Path(name) for name in results_of(short_inline) if name.endswith("result.json")]
     assert sorted(kinds) == sorted((path.parts[0], int(path.parts[1][5:])) for path in paths)
     assert set(kinds.values()) == {"done"}
     assert notes == []
 
 
+@pytest.mark.slow
 def test_two_local_workers_make_what_one_process_makes(quick_inline, tmp_path):
     root = tmp_path / "out"
     found = run_matrix(*words_of(root, "--launcher", "local", "--workers", "2"))

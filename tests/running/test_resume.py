@@ -325,9 +325,8 @@ def test_fresh_discards_results_and_what_is_in_flight(tmp_path, whole):
     assert_whole(tmp_path, whole)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_after_the_chunk_and_the_same_command_goes_on(
     tmp_path, whole, number
 ):

@@ -84,6 +84,7 @@ def assert_same_under(undisturbed: Path, tmp_path: Path, **variables: str | None
     assert derived(tmp_path / "out") == derived(undisturbed)
 
 
+@pytest.mark.slow
 def test_no_byte_of_a_study_depends_on_settings_of_a_user(undisturbed, tmp_path):
     """All of them at once, but for flags of XLA, with which it would be compiled anew."""
     groups = (group for name, group in SETTINGS.items() if name != "flags")

@@ -20,6 +20,7 @@ from small_runs import run, small_study
 ARMS = ("dr", "dr@sigma=0.05", "dr@hidden=16x16")
 
 
+@pytest.mark.slow
 def test_a_float_is_a_lane_and_a_width_is_a_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

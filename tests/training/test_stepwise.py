@@ -16,7 +16,7 @@ from jaxgen.training.program import Lanes, Program, lane_at, stack_lanes
 from probe_envs import assert_same_bits, tiny_config
 
 SEEDS, NUM_ITERATIONS = [3, 5, 8], 8
-NAMES = ("sac", "ppo", pytest.param("es", marks=pytest.mark.slow))
+NAMES = ("ppo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sac", "es")))
 SMALL: dict[str, dict[str, Any]] = {"sac": {"num_envs": 1, "num_steps": 1, "learning_starts": 6}}
 
 
@@ -87,31 +87,34 @@ def test_company_devices_and_chunks_change_no_bit(name):
         assert_same_bits(lane_at(of_lane, 0), lane_at(metrics, index))
 
 
-def test_a_saved_carry_goes_on_with_the_same_bits():
-    program, lanes = program_of("sac", 2), lanes_of("sac", SEEDS)
-    carry, _, env = train("sac", SEEDS, [0, 5])
+@pytest.mark.parametrize("name", NAMES[:2])
+def test_a_saved_carry_goes_on_with_the_same_bits(name):
+    program, lanes = program_of(name, 2), lanes_of(name, SEEDS)
+    carry, _, env = train(name, SEEDS, [0, 5])
     saved, state = program.world.save(carry, env, None)
     fresh = opened(program, lanes)
     resumed = program.world.resume(saved, fresh, [(None, state)])
     after, _ = program.learner.train(lanes, resumed, fresh, 5, NUM_ITERATIONS)
-    assert_same_bits(jax.tree.map(np.asarray, after), whole("sac")[0])
+    assert_same_bits(jax.tree.map(np.asarray, after), whole(name)[0])
 
 
-def test_what_is_compiled_ahead_is_what_runs():
+@pytest.mark.parametrize("name", NAMES[:2])
+def test_what_is_compiled_ahead_is_what_runs(name):
     """And nothing of the state is consumed by it."""
-    program, lanes = program_of("sac", 2), lanes_of("sac", SEEDS)
+    program, lanes = program_of(name, 2), lanes_of(name, SEEDS)
     env = opened(program, lanes)
     carry = program.learner.init(lanes, env)
     trained = program.learner.compile(lanes, carry, env)
     after, metrics = trained(lanes, carry, env, 0, NUM_ITERATIONS)
     # Of lanes on two devices.
     params = np.asarray(program.learner.params(lanes, after))
-    for index, state in enumerate(whole("sac")[0].state):
-        np.testing.assert_array_equal(params[index], state.actor.params)
-    assert_same_bits((jax.tree.map(np.asarray, after), metrics), whole("sac"))
+    for index, state in enumerate(whole(name)[0].state):
+        optimizer = state.actor if name == "sac" else state.optimizer
+        np.testing.assert_array_equal(params[index], optimizer.params)
+    assert_same_bits((jax.tree.map(np.asarray, after), metrics), whole(name))
 
 
-@pytest.mark.parametrize("name, num", [("sac", 3), ("ppo", 1)])
+@pytest.mark.parametrize("name, num", [pytest.param("sac", 3, marks=pytest.mark.slow), ("ppo", 1)])
 def test_the_same_transitions_as_from_inside_of_a_program(name, num):
     """The host's environment and the one in JAX start and move alike, until episodes end after four
     steps: equal losses up to rounding."""
