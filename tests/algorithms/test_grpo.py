@@ -346,8 +346,9 @@ def test_a_group_begins_in_one_state_of_a_robot():
     pytest.importorskip("mujoco")
     task: Any = envs_jax.make_task("hopper")
     algorithm = grpo.make_grpo(
-        preset("grpo", "hopper"), make_technique("baseline"), task.spec  # pyright: ignore
-    )
+        replace(preset("grpo", "hopper"), {"same_start": True}),  # pyright: ignore
+        make_technique("baseline"), task.spec,
+    )  # fmt: skip
     shape = algorithm.shape
     assert (shape.num_envs, shape.num_starts, shape.fresh) == (4, 1, True)
     words = np.arange(8, dtype=np.uint32).reshape(2, 4)

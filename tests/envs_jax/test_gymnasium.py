@@ -322,7 +322,7 @@ def test_a_common_start_that_cannot_be_is_refused_before_training(capsys, tmp_pa
     """Its seed does not decide an episode."""
     words = ["--env", "gymnasium:toys/Forgetful-v0", "--algo", "grpo", "--technique", "dr"]
     words += ["--seeds", "0", "--quick", "--no-plots", "--out", str(tmp_path)]
-    assert matrix.main(words) == 2
+    assert matrix.main([*words, "--set", "same_start=true"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "begins the same episode in different states, so that its seed does not decide" in line
     assert not list(tmp_path.rglob("seed_*"))
@@ -332,7 +332,7 @@ def test_a_common_start_that_cannot_be_is_refused_before_training(capsys, tmp_pa
 def test_without_common_starts_what_cannot_have_them_is_trained_on(tmp_path):
     words = ["--env", "gymnasium:toys/Forgetful-v0", "--algo", "grpo", "--technique", "dr"]
     words += ["--seeds", "0", "--quick", "--no-plots", "--out", str(tmp_path)]
-    assert matrix.main([*words, "--set", "same_start=false"]) == 0
+    assert matrix.main(words) == 0
     assert list(tmp_path.rglob("seed_*"))
 
 

@@ -236,6 +236,7 @@ TINY: dict[str, dict[str, Any]] = {
         "total_steps": 24 * 400, "tau": 0.05, "exploration_noise": 0.5,
     },
     "grpo": {
+        "scale_by_deviation": True, "same_start": True,
         "hidden": [16], "num_envs": 8, "num_steps": MAX_STEPS, "group_size": 4, "num_epochs": 2,
         "minibatch_size": 32, "gamma": 0.99, "learning_rate": 5e-3, "total_steps": 24 * 400,
         "reference_interval": 100,
