@@ -303,7 +303,8 @@ def draw(rows: Sequence[Row]) -> bytes:
                  xticks=range(3), xticklabels=("4", "16", "64"))  # fmt: skip
         axis.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes[0, 0].set_ylabel("training return over all env steps\n(0 random play, 1 ceiling)")
-    axes[0, -1].legend(frameon=False, fontsize=8)
+    handles, labels = axes[0, -1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=150, metadata={"Software": None})
     plt.close(figure)

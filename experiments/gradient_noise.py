@@ -235,10 +235,13 @@ def table(rows: Sequence[dict[str, str]]) -> str:
 
 
 def _cell(rows: Sequence[dict[str, str]]) -> str:
-    """Noise over signal by seed, and the mean cosine in brackets."""
-    ratios = " ".join(f"{float(row['noise_to_signal']):.3g}" for row in rows)
-    cosines = np.array([float(row["cosine"]) for row in rows])
-    return f"{ratios} ({np.mean(cosines):.2f})" if rows else ""
+    """Noise over signal by seed, and the mean cosine in brackets; - where there is no signal."""
+    if not rows:
+        return ""
+    ratios = [float(row["noise_to_signal"]) for row in rows]
+    cosine = float(np.mean([float(row["cosine"]) for row in rows]))
+    words = ["-" if np.isnan(ratio) else f"{ratio:.3g}" for ratio in ratios]
+    return " ".join(words) + ("" if np.isnan(cosine) else f" ({cosine:.2f})")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
