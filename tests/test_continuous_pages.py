@@ -75,6 +75,7 @@ def test_the_curve_of_a_folder_is_kept(tmp_path, monkeypatch):
         curve.keep(str(tmp_path / "two"))
 
 
+@pytest.mark.slow
 def test_agents_of_other_environments_are_no_cheetahs(tmp_path, monkeypatch):
     monkeypatch.setattr(posture, "ROWS", tmp_path / "rows.csv")
     run(small_study(techniques=("baseline",), seeds=(0,)), tmp_path / "one")

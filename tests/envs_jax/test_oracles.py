@@ -170,6 +170,7 @@ def test_success_of_random_play_on_the_grid(grid):
     np.testing.assert_allclose(sampled.mean(1), grid.floor, atol=0.04)
 
 
+@pytest.mark.slow
 def test_the_ceiling_of_the_grid(grid):
     """About .95 at level 0; larger rooms take longer."""
     assert grid.ceiling[0] == pytest.approx(0.95, abs=0.01)
@@ -177,6 +178,7 @@ def test_the_ceiling_of_the_grid(grid):
     assert (grid.ceiling > grid.floor + 0.3).all()
 
 
+@pytest.mark.slow
 def test_no_episode_of_any_policy_beats_its_ceiling(grid):
     """Policies of random weights, greedy and sampled, over all levels; in many episodes one of
     them needs no more steps than the best, so that the bound is no looser than it must be."""

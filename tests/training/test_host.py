@@ -394,6 +394,7 @@ def test_compiled_ahead_it_gives_the_same_bits(bridge):
     assert_same_bits(train("walk", bridge, SEEDS, compiled=True)[1], trained("walk", bridge)[1])
 
 
+@pytest.mark.slow
 @names
 @pytest.mark.usefixtures("needed")
 def test_lanes_are_forked_with_their_games(name):
