@@ -128,6 +128,7 @@ def of_dqn(*starts: Fork | None) -> Study:
     return Study((dataclasses.replace(group, specs=tuple(specs)),))
 
 
+@pytest.mark.slow
 def test_forks_with_less_of_a_replay(tmp_path):
     """Half of it goes on learning at once, each half in another way; nothing of it waits for 1 000
     env steps, which are 16 iterations of 66; what was before is the parent's."""
@@ -150,6 +151,7 @@ def test_forks_with_less_of_a_replay(tmp_path):
         assert not updates[:15].any() and (updates[15:] > 0).all()
 
 
+@pytest.mark.slow
 def test_forks_that_learn_from_one_stream(tmp_path):
     """In tandem: the second learns from what the first has seen, whose environments are those of a
     fork alone; so its own environments change nothing."""
@@ -168,7 +170,7 @@ def test_forks_that_learn_from_one_stream(tmp_path):
     assert (shared["loss"][AT + 1 :] != first["loss"][AT + 1 :]).all()
 
 
-@pytest.mark.parametrize("share", [0.0, SHARE])
+@pytest.mark.parametrize("share", [pytest.param(0.0, marks=pytest.mark.slow), SHARE])
 def test_forks_that_share_a_replay(tmp_path, share):
     """Both learn at once, each in its own way, from where their parent was; each of them is what
     it is whether or not the other one is a run as well."""
@@ -259,6 +261,7 @@ def progress_at(root: Path, run_name: str, seed: int) -> int:
     return checkpoint.read_meta(snapshots.path_of(Store(root), run_name, seed, SHARE))["iteration"]
 
 
+@pytest.mark.slow
 def test_a_perturbed_fork_draws_apart_though_it_draws_the_same(copied):
     """The smaller the perturbation the nearer they are after an iteration."""
     lengths = (1e-6, 1e-2)

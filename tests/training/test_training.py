@@ -30,7 +30,14 @@ GAR, LAST = 4, 7
 """A lane with an arm that differs in everything, and the lane with another seed."""
 
 
-@pytest.fixture(params=sorted(ALGORITHM_CARDS))
+SLOW = ("grpo", "td3")
+"""Algorithms whose programs are like others': PPO's with episodes of ES, and SAC's."""
+
+
+@pytest.fixture(params=[
+    pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+    for name in sorted(ALGORITHM_CARDS)
+])  # fmt: skip
 def algorithm(request) -> str:
     return request.param
 
