@@ -92,7 +92,7 @@ def started(root: Path, *words: str, **environment: str) -> "subprocess.Complete
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "point",
-    ["checkpoint.placed:3", "result.replaced:6", "derived.before:2", "derived.written:14"],
+    ["checkpoint.placed:3", "derived.before:2", "derived.written:14"],
 )
 def test_killed_at_any_moment_the_same_command_goes_on(whole, tmp_path, point):
     """While parents train, forks train, lines are walked and figures are drawn."""

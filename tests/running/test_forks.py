@@ -215,7 +215,7 @@ def test_a_part_of_the_noise_is_enough_to_draw_forks_apart(copied):
         ("es", "cartpole"),
         *(pytest.param(name, place, marks=pytest.mark.slow) for name, place in (
             ("grpo", "cartpole"), ("dqn", "cartpole"), ("sac", "pendulum"), ("td3", "pendulum"),
-            ("ddpg", "pendulum"), ("crossq", "pendulum"),
+            ("crossq", "pendulum"),
         )),
     ],
 )  # fmt: skip
