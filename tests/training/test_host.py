@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from jaxgen.evaluation.host_episodes import QueuedEpisodes, play
 from jaxgen.evaluation.policy import Acting
 from jaxgen.nn import frames
 from jaxgen.study.config import replace
+from jaxgen.study.fork import Fork
 from jaxgen.study.presets import preset
 from jaxgen.techniques import make_technique
 from jaxgen.training.fork import join
@@ -314,9 +316,10 @@ STARPILOT = {
 }
 
 
-def lanes_of(name: str, seeds: tuple[int, ...]) -> Lanes:
+def lanes_of(name: str, seeds: tuple[int, ...], starts: Sequence[Fork] = ()) -> Lanes:
     config = tiny_config("ppo") if name == "walk" else replace(preset("ppo", name), STARPILOT)
-    return stack_lanes([(config, make_technique(ARMS[seed])) for seed in seeds], list(seeds))
+    arms = [(config, make_technique(ARMS[seed])) for seed in seeds]
+    return stack_lanes(arms, list(seeds), starts)
 
 
 @cache
@@ -406,9 +409,8 @@ def test_lanes_are_forked_with_their_games(name):
     carry, _ = program.learner.train(lanes, program.learner.init(lanes, env), env, 0, half)
     chosen, numbers = [2, 0, 2], [0, 0, 1]
     parts = [program.world.save(carry, env, lane) for lane in chosen]
-    forked = lanes_of(name, tuple(SEEDS[lane] for lane in chosen))._replace(
-        fork=np.array(numbers, np.uint32)
-    )
+    starts = [Fork("parent", 0.5, number) for number in numbers]
+    forked = lanes_of(name, tuple(SEEDS[lane] for lane in chosen), starts)
     games: Any = program.world.content(forked, 0)
     host_states = [(lane, state) for lane, (_, state) in enumerate(parts)]
     learner, start = program.learner, join([part for part, _ in parts])
