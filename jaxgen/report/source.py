@@ -10,11 +10,12 @@ import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxgen.report.documents.document import Picture, to_markdown
+from jaxgen.report.documents.files import check_replaceable
 from jaxgen.report.documents.page import to_html
 from jaxgen.report.generalisation.evidence import base_of_record
 from jaxgen.report.generalisation.findings import findings_of
@@ -242,7 +243,7 @@ def write_report(source: Source, folder: str | Path, page: str | Path | None = N
         folder / "arms.csv": arms_csv(findings.cells),
         folder / "arms.tex": arms_latex(findings.cells),
     }  # fmt: skip
-    _check_replaceable(folder, files)
+    check_replaceable(folder, files, is_report(folder))
     if page is not None:
         _check_page(markdown)
     for path, content in files.items():
@@ -252,17 +253,6 @@ def write_report(source: Source, folder: str | Path, page: str | Path | None = N
             # Of an older report.
             path.unlink(missing_ok=True)
     return [markdown, folder / "report.html"]
-
-
-def _check_replaceable(folder: Path, files: Iterable[Path]) -> None:
-    """Raise BadInput where a folder that is no report's holds a file of one of these names."""
-    if not is_report(folder):
-        for path in files:
-            if path.is_relative_to(folder) and path.exists():
-                raise BadInput(
-                    f"{path} is in the way, and {folder} is no report's folder; name a new one "
-                    "with --out"
-                )
 
 
 def _check_page(path: Path) -> None:

@@ -12,6 +12,8 @@ from jaxgen.system.files import DamagedFile
 
 KIND = "jaxgen line"
 """The ``kind`` of a line's archive."""
+STRAIGHT = "straight"
+"""The path between the ends as they are; others are aligned, or of a layer."""
 
 
 class Line(NamedTuple):

@@ -46,7 +46,7 @@ class GroupProgram(NamedTuple):
 
 
 class Vectors(NamedTuple):
-    """What the lanes of a batch have trained, without padded lanes."""
+    """The trained vectors of a batch's lanes, without padded lanes."""
 
     params: np.ndarray
     """float32 ``[L, D]``."""

@@ -68,7 +68,7 @@ class Fork:
 
     @property
     def member(self) -> int:
-        """Which of a pair it is, 0 or 1."""
+        """The number in its pair, 0 or 1."""
         return (self.number + 1) % 2
 
     @property

@@ -1,4 +1,4 @@
-"""What lies between two critics, on one fixed batch of transitions.
+"""Critics between two ends, on one fixed batch of transitions.
 
 The policies of both ends play the same episodes; their transitions, equally many of each, are the
 batch of every point of the line. Environments in JAX only.
@@ -124,7 +124,7 @@ def critic_line(
 
 
 def _correlations(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Of rows ``[A, B]``; NaN where one does not vary."""
+    """Correlate rows ``[A, B]``; NaN where one does not vary."""
     apart = [part - part.mean(1, keepdims=True) for part in (one, other)]
     lengths = [np.sqrt(np.square(part).sum(1)) for part in apart]
     return (apart[0] * apart[1]).sum(1) / (lengths[0] * lengths[1])

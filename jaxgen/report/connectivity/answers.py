@@ -1,10 +1,10 @@
-"""What rows of lines say, as tables with intervals; the unit is the parent.
+"""The answers of rows of lines: tables with intervals; the unit is the parent.
 
 Everything follows from the rows of `jaxgen.report.connectivity.measures`. A statement about a study
 is made where it is written; these are the numbers for it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +17,9 @@ from jaxgen.evaluation.statistics import (
     rank_correlation,
     sign_flip_test,
 )
-from jaxgen.report.connectivity.measures import Row
+from jaxgen.report.connectivity.measures import Row, of_parents
 from jaxgen.report.documents.document import Section, Table
+from jaxgen.results.lines import STRAIGHT
 from jaxgen.study.cards import algorithm_title, figure_title
 
 MARKS = {"connected": "=", "not connected": "!=", "undecided": "?"}
@@ -32,7 +33,7 @@ TITLE = "Connectivity"
 
 
 class Place(NamedTuple):
-    """What lines are compared within."""
+    """An environment, an algorithm and an arm: lines are compared within these."""
 
     environment: str
     algorithm: str
@@ -40,7 +41,7 @@ class Place(NamedTuple):
 
     @property
     def title(self) -> str:
-        """In words."""
+        """The place in words."""
         return (
             f"{algorithm_title(self.algorithm)} on {figure_title(self.environment)}, {self.arm}"
         )
@@ -82,20 +83,9 @@ def _where_any(title: str, table: Table) -> list[Section]:
     return [Section(title, [table])] if table.rows else []
 
 
-def _of_parents(
-    rows: Iterable[Row], measure: str = "barrier"
-) -> dict[int, float]:
-    """The mean of a measure over the rows of each parent that learned, by seed."""
-    values: dict[int, list[float]] = {}
-    for row in rows:
-        if row["learned"] and row[measure] is not None:
-            values.setdefault(row["seed"], []).append(row[measure])
-    return {seed: float(np.mean(each)) for seed, each in sorted(values.items())}
-
-
 def _first_level(rows: Sequence[Row]) -> list[Row]:
     level = min(row["level"] for row in rows)
-    return [row for row in rows if row["level"] == level and row["path"] == "straight"]
+    return [row for row in rows if row["level"] == level and row["path"] == STRAIGHT]
 
 
 def _judged(values: Mapping[int, float]) -> str:
@@ -125,11 +115,10 @@ def _by_point(place: Place, rows: Sequence[Row]) -> Table:
     own = _first_level(rows)
     points = sorted({row["point"] for row in own if row["point"] is not None})
     lines = []
-    for strategy in dict.fromkeys(row["strategy"] for row in own):
-        of_it = [row for row in own if row["strategy"] == strategy]
+    for strategy, of_it in _by_strategy(own):
         at: list[float | None] = [None, *points]
         cells = [
-            _judged(_of_parents(each)) if (each := [r for r in of_it if r["point"] == point])
+            _judged(of_parents(each)) if (each := [r for r in of_it if r["point"] == point])
             else "" for point in at
         ]
         lines.append((strategy, *cells[1:], cells[0]))
@@ -137,11 +126,17 @@ def _by_point(place: Place, rows: Sequence[Row]) -> Table:
     return Table(f"{place.title}: barrier, forked at", header, lines)
 
 
-def _by_seed_and_point(rows: Sequence[Row], strategy: str) -> dict[tuple[int, float], float]:
+def _by_strategy(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+    """The rows of each strategy, in the order in which these come."""
+    for strategy in dict.fromkeys(row["strategy"] for row in rows):
+        yield strategy, [row for row in rows if row["strategy"] == strategy]
+
+
+def _by_seed_and_point(rows: Sequence[Row]) -> dict[tuple[int, float], float]:
     found = {}
     for point in {row["point"] for row in rows}:
-        own = [r for r in rows if r["strategy"] == strategy and r["point"] == point]
-        found |= {(seed, point): value for seed, value in _of_parents(own).items()}
+        own = [row for row in rows if row["point"] == point]
+        found |= {(seed, point): value for seed, value in of_parents(own).items()}
     return found
 
 
@@ -150,9 +145,10 @@ def _strategies(places: Mapping[Place, Sequence[Row]]) -> Table:
     lines = []
     for place, rows in places.items():
         own = [row for row in _first_level(rows) if row["point"] is not None]
-        copies, tested = _by_seed_and_point(own, "copy"), []
-        for strategy in dict.fromkeys(row["strategy"] for row in own):
-            others = _by_seed_and_point(own, strategy)
+        by_strategy, tested = dict(_by_strategy(own)), []
+        copies = _by_seed_and_point(by_strategy.get("copy", []))
+        for strategy, of_it in by_strategy.items():
+            others = _by_seed_and_point(of_it)
             common = sorted(copies.keys() & others.keys())
             seeds = sorted({seed for seed, _ in common})
             if strategy == "copy" or not seeds:
@@ -179,9 +175,9 @@ def _trends(places: Mapping[Place, Sequence[Row]]) -> Table:
     """Rank correlations of fork point and barrier, one for each parent."""
     lines = []
     for place, rows in places.items():
-        own = [row for row in _first_level(rows) if row["point"] is not None]
-        for strategy in dict.fromkeys(row["strategy"] for row in own):
-            cells = _by_seed_and_point(own, strategy)
+        placed = [row for row in _first_level(rows) if row["point"] is not None]
+        for strategy, own in _by_strategy(placed):
+            cells = _by_seed_and_point(own)
             trends = []
             for seed in sorted({seed for seed, _ in cells}):
                 points = sorted(point for other, point in cells if other == seed)
@@ -209,10 +205,9 @@ def _levels(places: Mapping[Place, Sequence[Row]]) -> Table:
     """Barriers at other levels less those at the first, of the same lines."""
     lines = []
     for place, rows in places.items():
-        straight = [row for row in rows if row["path"] == "straight" and row["point"] is not None]
+        straight = [row for row in rows if row["path"] == STRAIGHT and row["point"] is not None]
         levels = sorted({row["level"] for row in straight})
-        for strategy in dict.fromkeys(row["strategy"] for row in straight):
-            own = [row for row in straight if row["strategy"] == strategy]
+        for strategy, own in _by_strategy(straight):
             values = {
                 level: _by_line([row for row in own if row["level"] == level]) for level in levels
             }
@@ -241,11 +236,10 @@ def _by_line(rows: Sequence[Row]) -> dict[tuple[int, float, int], float]:
 def _critics(places: Mapping[Place, Sequence[Row]]) -> Table:
     lines = []
     for place, rows in places.items():
-        own = [row for row in _first_level(rows) if row["td_rise"] is not None]
-        for strategy in dict.fromkeys(row["strategy"] for row in own):
-            of_it = [row for row in own if row["strategy"] == strategy]
+        known = [row for row in _first_level(rows) if row["td_rise"] is not None]
+        for strategy, of_it in _by_strategy(known):
             names = ("barrier", "td_rise", "td_rise_both", "correlation")
-            means = [_mean([*_of_parents(of_it, name).values()]) for name in names]
+            means = [_mean([*of_parents(of_it, name).values()]) for name in names]
             lines.append((place.title, strategy, *means))
     return Table(
         "Policy's barrier, and the critic's line",
@@ -259,13 +253,13 @@ def _paths(places: Mapping[Place, Sequence[Row]]) -> Table:
     for place, rows in places.items():
         level = min(row["level"] for row in rows)
         own = [row for row in rows if row["level"] == level]
-        strategies = dict.fromkeys(row["strategy"] for row in own if row["path"] != "straight")
+        strategies = dict.fromkeys(row["strategy"] for row in own if row["path"] != STRAIGHT)
         for strategy in strategies:
             of_it = [row for row in own if row["strategy"] == strategy]
             lines += [
                 (place.title, strategy, path,
-                 _judged(_of_parents([row for row in of_it if row["path"] == path])))
-                for path in dict.fromkeys(["straight", *(row["path"] for row in of_it)])
+                 _judged(of_parents([row for row in of_it if row["path"] == path])))
+                for path in dict.fromkeys([STRAIGHT, *(row["path"] for row in of_it)])
             ]  # fmt: skip
     return Table(
         "Barrier of aligned lines and of single layers", ("place", "strategy", "path", "barrier"),
@@ -276,9 +270,7 @@ def _paths(places: Mapping[Place, Sequence[Row]]) -> Table:
 def _as_specified(places: Mapping[Place, Sequence[Row]]) -> Table:
     lines = []
     for place, rows in places.items():
-        own = _first_level(rows)
-        for strategy in dict.fromkeys(row["strategy"] for row in own):
-            of_it = [row for row in own if row["strategy"] == strategy]
+        for strategy, of_it in _by_strategy(_first_level(rows)):
             stable = sum(row["stable_as_specified"] for row in of_it)
             small = [row for row in of_it if row["learned"]]
             below = sum(row["barrier"] < MARGIN for row in small)
@@ -296,9 +288,9 @@ def _generalisation(places: Mapping[Place, Sequence[Row]]) -> Table:
     """Rank correlations of barrier and A_ood over the pairs of one fork point."""
     lines = []
     for place, rows in places.items():
-        own = [row for row in _first_level(rows) if row["a_ood"] is not None and row["learned"]]
-        for strategy in dict.fromkeys(row["strategy"] for row in own):
-            strata = [*_strata(own, strategy)]
+        known = [row for row in _first_level(rows) if row["a_ood"] is not None and row["learned"]]
+        for strategy, own in _by_strategy(known):
+            strata = [*_strata(own)]
             if strata:
                 found = rank_correlation([one for one, _ in strata], [other for _, other in strata])
                 lines.append((
@@ -313,10 +305,10 @@ def _generalisation(places: Mapping[Place, Sequence[Row]]) -> Table:
     )  # fmt: skip
 
 
-def _strata(rows: Sequence[Row], strategy: str) -> Iterator[tuple[list[float], list[float]]]:
-    own = [row for row in rows if row["strategy"] == strategy and row["point"] is not None]
-    for point in sorted({row["point"] for row in own}):
-        at = [row for row in own if row["point"] == point]
+def _strata(rows: Sequence[Row]) -> Iterator[tuple[list[float], list[float]]]:
+    """Barriers and A_ood at each fork point at which they can be ranked."""
+    for point in sorted({row["point"] for row in rows if row["point"] is not None}):
+        at = [row for row in rows if row["point"] == point]
         barriers, scores = ([row[name] for row in at] for name in ("barrier", "a_ood"))
         if can_be_ranked(barriers, scores):
             yield barriers, scores

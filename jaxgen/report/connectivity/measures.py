@@ -13,6 +13,8 @@ from jaxgen.results.lines import Line
 from jaxgen.results.table import table_text
 from jaxgen.system.errors import BadInput
 
+TABLE = "connectivity.csv"
+"""The file of rows in a results folder."""
 COLUMNS = (
     "environment", "algorithm", "arm", "strategy", "path", "point", "seed", "number", "level",
     "first", "second", "learned", "distance", "barrier", "standard_error", "valley", "area",
@@ -101,18 +103,21 @@ def key_of(row: Row) -> Key:
     return Key(*(row[name] for name in Key._fields))
 
 
-def by_parent(rows: Iterable[Row], measure: str = "barrier") -> dict[Key, dict[int, float]]:
-    """The mean of a measure over the pairs of each parent, by seed; those that did not learn are
-    left out, and their cell stays."""
-    pairs: dict[Key, dict[int, list[float]]] = {}
+def of_parents(rows: Iterable[Row], measure: str = "barrier") -> dict[int, float]:
+    """The mean of a measure over the rows of each parent that learned, by seed."""
+    values: dict[int, list[float]] = {}
     for row in rows:
-        cell = pairs.setdefault(key_of(row), {})
         if row["learned"] and row[measure] is not None:
-            cell.setdefault(row["seed"], []).append(row[measure])
-    return {
-        key: {seed: float(np.mean(values)) for seed, values in cell.items()}
-        for key, cell in pairs.items()
-    }
+            values.setdefault(row["seed"], []).append(row[measure])
+    return {seed: float(np.mean(each)) for seed, each in sorted(values.items())}
+
+
+def by_parent(rows: Iterable[Row], measure: str = "barrier") -> dict[Key, dict[int, float]]:
+    """Means of `of_parents` in each cell; a cell in which nothing learned stays, empty."""
+    cells: dict[Key, list[Row]] = {}
+    for row in rows:
+        cells.setdefault(key_of(row), []).append(row)
+    return {key: of_parents(cell, measure) for key, cell in cells.items()}
 
 
 def verdicts(rows: Sequence[Row]) -> dict[Key, Verdict]:

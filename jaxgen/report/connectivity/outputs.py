@@ -6,16 +6,12 @@ import numpy as np
 
 from jaxgen.evaluation.connectivity.verdict import Verdict
 from jaxgen.report.connectivity import pictures, studies
-from jaxgen.report.connectivity.measures import Key, Row, rows_of, table_of, verdicts
+from jaxgen.report.connectivity.measures import TABLE, Key, Row, rows_of, table_of, verdicts
 from jaxgen.report.style import to_png
-from jaxgen.results.lines import Line, read_lines
+from jaxgen.results.lines import STRAIGHT, Line, read_lines
 from jaxgen.results.store import Store
 from jaxgen.study.cards import algorithm_title, figure_title
 from jaxgen.system.files import DamagedFile
-
-TABLE = "connectivity.csv"
-STRAIGHT = "straight"
-"""The path that figures are of."""
 
 
 def write_connectivity(store: Store, plots: bool = True) -> list[str]:

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxgen.report.connectivity.answers import TITLE, answers
-from jaxgen.report.connectivity.measures import read_rows, table_of
+from jaxgen.report.connectivity.measures import TABLE, read_rows, table_of
 from jaxgen.report.documents.document import to_markdown
+from jaxgen.report.documents.files import check_replaceable
 from jaxgen.report.documents.page import to_html
 from jaxgen.system.errors import BadInput
 from jaxgen.system.files import write_bytes
 
-TABLE, ROWS = "connectivity.csv", "connectivity.csv.gz"
+ROWS = f"{TABLE}.gz"
 
 
 def is_source(path: Path) -> bool:
@@ -71,13 +72,7 @@ def write_report(text: str, folder: str | Path, page: str | Path | None = None) 
         folder / "report.html": to_html(document).encode(),
         markdown: to_markdown(document).encode(),
     }
-    if not is_report(folder):
-        for path in files:
-            if path.is_relative_to(folder) and path.exists():
-                raise BadInput(
-                    f"{path} is in the way, and {folder} is no report's folder; name a new one "
-                    "with --out"
-                )
+    check_replaceable(folder, files, is_report(folder))
     if page is not None and markdown.exists() and not _is_page(markdown):
         raise BadInput(f"{markdown} is there and is no report; name another file with --page")
     for path, content in files.items():

@@ -140,7 +140,7 @@ def levels_along(lines: Sequence[Line], title: str) -> "Figure":
 
 
 def _falls(line: Line, alphas: np.ndarray) -> np.ndarray:
-    """In shares of the scale, ``[A, K]``."""
+    """Falls in shares of the scale, ``[A, K]``."""
     mean, share = line.returns.mean(2, dtype=np.float64), alphas[:, None]
     straight = (1 - share) * mean[:1] + share * mean[-1:]
     return (straight - mean) / (line.ceiling - line.floor)

@@ -22,7 +22,7 @@ from jaxgen.evaluation.connectivity.ends import (
 from jaxgen.evaluation.connectivity.walk import returns_of_vectors
 from jaxgen.evaluation.saving import load_agent
 from jaxgen.evaluation.suite import Suite, make_suite
-from jaxgen.results.lines import Line, line_path, read_line, write_line
+from jaxgen.results.lines import STRAIGHT, Line, line_path, read_line, write_line
 from jaxgen.results.store import Store
 from jaxgen.running.snapshots import agent_of
 from jaxgen.study.config import Config
@@ -37,8 +37,7 @@ from jaxgen.types import EnvSpec, HostTask, Task, is_host
 PURPOSE, VISITS = 2, 3
 """Of the keys of a line's episodes and of those that critics are judged on: neither those of final
 evaluations nor those of learning curves."""
-STRAIGHT, ALIGNED_PATH = "straight", "aligned"
-"""Names of paths; the others are of layers."""
+ALIGNED_PATH = "aligned"
 
 
 class _Place(NamedTuple):
@@ -202,7 +201,7 @@ def _critics(
     pair: Pair, walk: Walk, place: _Place, algorithm: Algorithm, ends: Sequence[Agent],
     policies: np.ndarray,
 ) -> np.ndarray | None:
-    """What judges actions between two ends; None where nothing does, or it is not of these ends."""
+    """The judges of actions between two ends; None where nothing judges, or it is of others."""
     if algorithm.critic is None or pair.strategy in ("direction", "permuted"):
         return None
     if any(agent.critic is None for agent in ends):
