@@ -1,4 +1,4 @@
-"""What helps under shift in continuous control: tables and figure of CONTROL_SHIFT.md.
+"""Training and policies under shift in continuous control: the tables of CONTROL_SHIFT.md.
 
     python experiments/control_shift.py                       those of the rows that are kept
     python experiments/control_shift.py RESULTS [RESULTS ...] keep the rows of these folders first
@@ -7,22 +7,19 @@ A row is a run. Differences are of the same seeds, which are the unit; a run tha
 as random play.
 """
 
-import io
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import envs_jax  # noqa: F401  (registers what tables call the environments)
-from experiments.tables import markdown, read_rows, run_page, with_table, write_rows
+from experiments.tables import keep_rows, markdown, png_of, read_rows, run_page, updated
 from jaxgen.evaluation.statistics import half_width, holm, sign_flip_test
-from jaxgen.results.read import read_records
 from jaxgen.results.records import Record
-from jaxgen.results.store import open_store
 from jaxgen.study.cards import algorithm_title, figure_title
 from jaxgen.system.files import write_bytes
 
@@ -44,7 +41,7 @@ Row = dict[str, str]
 
 
 class Place(NamedTuple):
-    """What arms are compared within."""
+    """Runs of one environment, algorithm and budget: arms are compared within these."""
 
     environment: str
     algorithm: str
@@ -71,13 +68,7 @@ def row_of(record: Record) -> Row:
 
 def keep(folders: Sequence[str]) -> None:
     """Put the rows of results folders among those that are kept, in place of the same runs."""
-    kept = {_key(row): row for row in read_rows(ROWS)}
-    for folder in folders:
-        records, damaged = read_records(open_store(folder, create=False))
-        for line in damaged:
-            print(f"left aside: {line}", file=sys.stderr)
-        kept |= {_key(row): row for row in map(row_of, records)}
-    write_rows(ROWS, FIELDS, (kept[key] for key in sorted(kept)))
+    keep_rows(ROWS, FIELDS, folders, row_of, _key)
 
 
 def _key(row: Row) -> tuple[str, ...]:
@@ -100,7 +91,7 @@ def cells_of(rows: Sequence[Row]) -> dict[Place, dict[str, dict[int, Row]]]:
 
 
 def differences(one: Mapping[int, Row], other: Mapping[int, Row], measure: str) -> list[float]:
-    """Of the seeds that both have."""
+    """Differences of the seeds that both have."""
     common = sorted(one.keys() & other.keys())
     return [value(one[seed], measure) - value(other[seed], measure) for seed in common]
 
@@ -228,10 +219,7 @@ def draw(rows: Sequence[Row]) -> bytes:
     axes[0, 0].set_ylabel("s (0 random play, 1 ceiling)")
     if places:
         axes[0, -1].legend(frameon=False, fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=150, metadata={"Software": None})
-    plt.close(figure)
-    return buffer.getvalue()
+    return png_of(figure)
 
 
 def tables(rows: Sequence[Row]) -> dict[str, str]:
@@ -239,13 +227,6 @@ def tables(rows: Sequence[Row]) -> dict[str, str]:
     return {
         "training": training_table(rows), "arms": arms_table(rows), "policies": policies_table(rows)
     }
-
-
-def updated(text: str, made: Mapping[str, Any]) -> str:
-    """The page's text with these tables."""
-    for name, table in made.items():
-        text = with_table(text, name, table)
-    return text
 
 
 def write() -> str:

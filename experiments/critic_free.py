@@ -8,7 +8,6 @@ steps, scaled as s is, so that random play is 0 and the ceiling is 1. Effects ar
 between cells that are the same but for one setting, averaged within a seed; the seed is the unit.
 """
 
-import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,11 +18,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import envs_jax  # noqa: F401  (registers what tables call the environments)
-from experiments.tables import markdown, read_rows, run_page, with_table, write_rows
+from experiments.tables import keep_rows, markdown, png_of, read_rows, run_page, updated
 from jaxgen.evaluation.statistics import half_width
-from jaxgen.results.read import read_records
 from jaxgen.results.records import Record
-from jaxgen.results.store import open_store
 from jaxgen.study.cards import figure_title
 from jaxgen.system.files import write_bytes
 
@@ -88,13 +85,7 @@ def area(record: Record) -> float:
 
 def keep(folders: Sequence[str]) -> None:
     """Put the rows of results folders among those that are kept, in place of the same runs."""
-    kept = {_key(row): row for row in read_rows(ROWS)}
-    for folder in folders:
-        records, damaged = read_records(open_store(folder, create=False))
-        for line in damaged:
-            print(f"left aside: {line}", file=sys.stderr)
-        kept |= {_key(row): row for row in map(row_of, records)}
-    write_rows(ROWS, FIELDS, (kept[key] for key in sorted(kept)))
+    keep_rows(ROWS, FIELDS, folders, row_of, _key)
 
 
 def _key(row: Row) -> tuple[str, ...]:
@@ -305,10 +296,7 @@ def draw(rows: Sequence[Row]) -> bytes:
     axes[0, 0].set_ylabel("training return over all env steps\n(0 random play, 1 ceiling)")
     handles, labels = axes[0, -1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=150, metadata={"Software": None})
-    plt.close(figure)
-    return buffer.getvalue()
+    return png_of(figure)
 
 
 def _draw_cells(axis: Any, rows: Sequence[Row], place: float, colour: str, marker: str) -> None:
@@ -327,13 +315,6 @@ def _draw_cells(axis: Any, rows: Sequence[Row], place: float, colour: str, marke
 def tables(rows: Sequence[Row]) -> dict[str, str]:
     """The tables of the page by the names of their marks."""
     return {"effects": effects_table(rows), "cells": cells_table(rows)}
-
-
-def updated(text: str, made: Mapping[str, str]) -> str:
-    """The page's text with these tables."""
-    for name, table in made.items():
-        text = with_table(text, name, table)
-    return text
 
 
 def write() -> str:

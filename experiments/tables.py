@@ -6,7 +6,11 @@ import io
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from jaxgen.results.read import read_records
+from jaxgen.results.records import Record
+from jaxgen.results.store import open_store
 from jaxgen.system.errors import BadInput
 from jaxgen.system.files import write_bytes
 
@@ -39,6 +43,37 @@ def write_rows(path: Path, fields: Sequence[str], rows: Iterable[Mapping[str, st
     writer.writeheader()
     writer.writerows(rows)
     write_bytes(path, text.getvalue().encode())
+
+
+def updated(page: str, tables: Mapping[str, str]) -> str:
+    """The text of a page with other tables between the marks of their names."""
+    for name, table in tables.items():
+        page = with_table(page, name, table)
+    return page
+
+
+def keep_rows(
+    path: Path, fields: Sequence[str], folders: Sequence[str],
+    row_of: Callable[[Record], dict[str, str]], key: Callable[[dict[str, str]], tuple[str, ...]],
+) -> None:
+    """Put the rows of results folders among those of a file, in place of the same runs."""
+    kept = {key(row): row for row in read_rows(path)}
+    for folder in folders:
+        records, damaged = read_records(open_store(folder, create=False))
+        for line in damaged:
+            print(f"left aside: {line}", file=sys.stderr)
+        kept |= {key(row): row for row in map(row_of, records)}
+    write_rows(path, fields, (kept[each] for each in sorted(kept)))
+
+
+def png_of(figure: Any) -> bytes:
+    """A figure as a PNG that says nothing of what drew it; the figure is closed."""
+    import matplotlib.pyplot as plt
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=150, metadata={"Software": None})
+    plt.close(figure)
+    return buffer.getvalue()
 
 
 def run_page(
