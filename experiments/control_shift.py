@@ -234,7 +234,8 @@ def write() -> str:
     rows = read_rows(ROWS)
     made = tables(rows)
     write_bytes(PAGE, updated(PAGE.read_text(), made).encode())
-    write_bytes(FIGURE, draw(rows))
+    if any(len(arms) > 1 for arms in cells_of(rows).values()):
+        write_bytes(FIGURE, draw(rows))
     return "\n\n".join(made.values())
 
 
