@@ -31,7 +31,7 @@ from jaxgen.running.command import BAD_INPUT, INTERRUPTED, Command, configure, r
 from jaxgen.running.flags import add_running
 from jaxgen.running.kinds.base import Derived, Kind
 from jaxgen.running.kinds.matrix import KIND
-from jaxgen.study.connect import (
+from jaxgen.study.kinds.connect import (
     CONTROLS,
     POINTS,
     STRATEGIES,

@@ -223,19 +223,19 @@ def _levels(args: argparse.Namespace) -> int:
     path = _path(args.out, f"levels_{args.env}.png")
     _start(args)
 
-    from jaxgen.report import gallery
+    from jaxgen.report.practice import films
     from jaxgen.system.files import write_bytes
     from jaxgen.training.keys import evaluation_key
 
     with computing():
         task = _make_task(args.env)
-        images = gallery.first_images(
+        images = films.first_images(
             task, evaluation_key(args.seed), tuple(args.levels), args.count
         )
         labels = [describe_level(task, level, args.count) for level in args.levels]
     title = f"{cards.figure_title(args.env)}: what evaluation episodes begin with"
-    rows = [gallery.Row(*row) for row in zip(labels, images, strict=True)]
-    write_bytes(path, gallery.to_png(gallery.contact_sheet(title, rows)))
+    rows = [films.Row(*row) for row in zip(labels, images, strict=True)]
+    write_bytes(path, films.to_png(films.contact_sheet(title, rows)))
     print(path)
     return 0
 
@@ -260,7 +260,7 @@ def _watch(args: argparse.Namespace) -> int:
     path = _path(args.out, f"watch_{_agent_name(args.agent)}.gif")
     _start(args)
 
-    from jaxgen.report import gallery
+    from jaxgen.report.practice import films
     from jaxgen.system.files import write_bytes
     from jaxgen.training.keys import evaluation_key
 
@@ -269,7 +269,7 @@ def _watch(args: argparse.Namespace) -> int:
     _check_environment(name)
     with computing():
         task = _make_task(name, agent.task_options)
-        clips = gallery.film(
+        clips = films.film(
             agent, task, evaluation_key(args.seed), args.level, count, args.sampled, args.pick
         )
     mode = "sampled" if args.sampled else "greedy"
@@ -277,10 +277,10 @@ def _watch(args: argparse.Namespace) -> int:
     print(f"{agent.algorithm} {agent.technique} on {name} ({mode}), {level}")
     for title, clip in clips.items():
         print(f"{title}: return {clip.total:.4g}, length {clip.length}")
-    write_bytes(path, gallery.to_gif([*clips.values()]))
+    write_bytes(path, films.to_gif([*clips.values()]))
     print(path)
-    if gallery.can_write_mp4():
-        gallery.write_mp4(path.with_suffix(".mp4"), [*clips.values()])
+    if films.can_write_mp4():
+        films.write_mp4(path.with_suffix(".mp4"), [*clips.values()])
         print(path.with_suffix(".mp4"))
     return 0
 

@@ -31,7 +31,7 @@ from jaxgen.evaluation.host_episodes import (
 from jaxgen.evaluation.policy import Acting
 from jaxgen.evaluation.suite import Film
 from jaxgen.nn.ops import greedy
-from jaxgen.report import gallery
+from jaxgen.report.practice import films
 from jaxgen.system import doctor
 from jaxgen.system.doctor import Finding, Games
 from jaxgen.training.keys import evaluation_key
@@ -655,7 +655,7 @@ def test_watching_the_best_the_median_and_the_worst(folder, here, capsys):
 
 def test_a_film_of_many_steps_leaves_some_out(folder, here, capsys, monkeypatch):
     """Of 500 steps at most 50 images are kept, each tenth and the last."""
-    monkeypatch.setattr(gallery, "MAX_FRAMES", 50)
+    monkeypatch.setattr(films, "MAX_FRAMES", 50)
     _, ((total, length),), _, times = watch([folder("cartpole")], capsys)
     assert total == length and sum(times) == clip_time(1 + -(-length // 10))
 
@@ -676,7 +676,7 @@ def test_an_mp4_lies_beside_the_gif(folder, here, capsys, monkeypatch):
         first = np.asarray(animation.convert("RGB")).astype(int)
     assert np.abs(pictures[0] - first).mean() < 6
     np.testing.assert_allclose(pictures[-15:], pictures[-1:].repeat(15, 0), atol=12)
-    monkeypatch.setattr(gallery, "can_write_mp4", lambda: False)
+    monkeypatch.setattr(films, "can_write_mp4", lambda: False)
     assert main(["watch", str(agent), "--out", "other.gif"]) == 0
     assert lines_of(capsys)[-1] == "other.gif"
     assert sorted(path.name for path in here.glob("*.mp4")) == [Path(film).name]
@@ -714,7 +714,7 @@ def test_watching_starpilot(folder, tmp_path, capsys):
     suite = make_host_episodes(task, evaluation_key(0), (1.0,), 2)  # pyright: ignore
     first = suite.episodes.start(np.arange(2), np.arange(2))[0]
     choose = lambda obs, words: greedy(agent.preferences(obs))  # noqa: E731
-    returns = play(task.spec, suite, Acting(choose), 4)
+    returns = play(task.spec, suite, Acting(choose), 4).returns
     assert [total for total, _ in episodes] == returns[0].tolist()
     # The last step shows the next episode, which is left out.
     assert len(images) == sum(length for _, length in episodes)
@@ -731,6 +731,6 @@ def test_frames_that_repeat_stay_for_longer():
     for image in (still, other):
         image.putpalette([0, 0, 0, 255, 255, 255])
     clip = Film([still, still.copy(), other], 2, 0.0)
-    with Image.open(io.BytesIO(gallery.to_gif([clip, clip]))) as animation:
+    with Image.open(io.BytesIO(films.to_gif([clip, clip]))) as animation:
         times = [image.info["duration"] for image in ImageSequence.Iterator(animation)]
     assert times == [140, 1000, 140, 1000]

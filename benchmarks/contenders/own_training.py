@@ -64,8 +64,8 @@ def train(
     def run() -> dict[str, Any]:
         seconds, (carry, metrics) = timed(train_all)
         if not reached:
-            returns = program.evaluate(lanes, program.learner.params(lanes, carry), suite)
-            reached.append(float(returns[:num_seeds, 0].mean()))
+            played = program.evaluate(lanes, program.learner.params(lanes, carry), suite)
+            reached.append(float(played.returns[:num_seeds, 0].mean()))
         # A population that has used its budget rests, so that less than was asked for is done.
         assert "active" not in metrics or metrics["active"][:num_seeds].all()
         steps = int(metrics["env_steps"][:num_seeds, -1].sum())

@@ -109,7 +109,7 @@ def returns_of(agent: Agent, suite: Suite, mode: str) -> np.ndarray:
       BadInput: a return is not finite.
     """
     policy, num_frames = agent.functions().policy, agent.config.num_frames
-    returns = suite.returns(policy, agent.params, mode == "sampled", num_frames)
+    returns = np.asarray(suite.play(policy, agent.params, mode == "sampled", num_frames).returns)
     if (bad := ~np.isfinite(returns)).any():
         raise BadInput(
             f"{agent.algorithm} with seed {agent.seed} has no finite return in {bad.sum()} of "

@@ -1,4 +1,4 @@
-"""Returns of a frozen policy over fixed evaluation episodes.
+"""Outcomes of a frozen policy over fixed evaluation episodes.
 
 Every episode has its own key, from the level and its number, so that its
 outcome depends neither on the batch it runs in nor on which levels run beside
@@ -28,6 +28,15 @@ class FixedEpisodes(NamedTuple):
     """A key for the policy in each episode, ``[K, E]``."""
 
 
+class Played(NamedTuple):
+    """The outcomes of episodes, each played once, to its end or to the time limit."""
+
+    returns: Array | np.ndarray
+    """Undiscounted, float32 ``[..., K, E]``."""
+    lengths: Array | np.ndarray
+    """Steps, int32 ``[..., K, E]``."""
+
+
 def make_episodes(
     task: Task, key: Array, levels: tuple[float, ...], num_episodes: int
 ) -> FixedEpisodes:
@@ -51,9 +60,9 @@ def _lay_out(
     return jax.vmap(one_level)(level_keys, levels)
 
 
-def episode_returns(
+def play(
     environment: Environment, episodes: FixedEpisodes, acting: Acting, max_steps: int
-) -> Array:
+) -> Played:
     """Run every episode once, to its end or to ``max_steps``.
 
     Args:
@@ -61,29 +70,28 @@ def episode_returns(
       episodes: which.
       acting: the policy.
       max_steps: the environment's time limit; the loop is never longer.
-
-    Returns:
-      Undiscounted returns float32 ``[K, E]``.
     """
     obs, state = jax.vmap(environment.reset_from)(episodes.words, episodes.params)
     total = jnp.zeros(episodes.words.shape[:2], jnp.float32)
+    length = jnp.zeros(total.shape, jnp.int32)
     alive = jnp.ones(total.shape, bool)
 
-    def running(carry: tuple[Array, Array, PyTree, Array, Array]) -> Array:
-        time, _, _, _, alive = carry
+    def running(carry: tuple[Array, Array, PyTree, Array, Array, Array]) -> Array:
+        time, _, _, _, _, alive = carry
         return (time < max_steps) & alive.any()
 
-    def step(carry: tuple[Array, Array, PyTree, Array, Array]):
-        time, obs, state, total, alive = carry
+    def step(carry: tuple[Array, Array, PyTree, Array, Array, Array]):
+        time, obs, state, total, length, alive = carry
         draw = jax.vmap(jax.vmap(lambda key: step_words(key, time, acting.num_words)))
         action = environment.spec.actions.scale(acting.choose(obs, draw(episodes.keys)))
         obs, state, reward, terminated, truncated = jax.vmap(environment.advance)(
             state, action, episodes.params
         )
         total = total + jnp.where(alive, reward, 0.0)
-        return time + 1, obs, state, total, alive & ~(terminated | truncated)
+        return time + 1, obs, state, total, length + alive, alive & ~(terminated | truncated)
 
-    return jax.lax.while_loop(running, step, (jnp.int32(0), obs, state, total, alive))[3]
+    end = jax.lax.while_loop(running, step, (jnp.int32(0), obs, state, total, length, alive))
+    return Played(end[3], end[4])
 
 
 def step_words(key: Array, time: Array, num_words: int) -> Array:
@@ -95,9 +103,8 @@ def step_words(key: Array, time: Array, num_words: int) -> Array:
 def random_returns(task: Task, episodes: FixedEpisodes) -> Array:
     """Returns ``[K, E]`` of the uniform random policy: the floor of the scores."""
     spec = task.spec
-    return episode_returns(
-        task.environment, episodes, random_play(spec.actions), spec.max_episode_steps
-    )
+    played = play(task.environment, episodes, random_play(spec.actions), spec.max_episode_steps)
+    return jnp.asarray(played.returns)
 
 
 def level_ids(levels: tuple[float, ...]) -> Array:

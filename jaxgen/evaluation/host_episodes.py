@@ -1,4 +1,4 @@
-"""Returns of a frozen policy over fixed evaluation episodes of a host environment.
+"""Outcomes of a frozen policy over fixed evaluation episodes of a host environment.
 
 Episodes queue for a fixed number of slots: one that ends makes room for the next, so that none
 waits for the longest, and the network always sees the same number of observations. An episode's
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.evaluation.episodes import level_ids
+from jaxgen.evaluation.episodes import Played, level_ids
 from jaxgen.evaluation.policy import Acting, random_play
 from jaxgen.nn import frames
 from jaxgen.nn.random import evaluation_words
@@ -73,7 +73,7 @@ def _words(num_episodes: int, num_steps: int, num_words: int, key: Array) -> Arr
 
 def play(
     spec: EnvSpec, queued: QueuedEpisodes, acting: Acting, num_frames: int = 1
-) -> np.ndarray:
+) -> Played:
     """Run every episode once, to its end or to the time limit.
 
     Args:
@@ -81,13 +81,10 @@ def play(
       queued: the episodes.
       acting: the policy.
       num_frames: images that the policy sees at once.
-
-    Returns:
-      Undiscounted returns float32 ``[K, E]``.
     """
     episodes, num_slots = queued.episodes, queued.num_slots
     words = queued.words(acting.num_words)
-    total = np.zeros(len(words), np.float32)
+    total, length = np.zeros(len(words), np.float32), np.zeros(len(words), np.int32)
     running, time = np.arange(num_slots), np.zeros(num_slots, int)
     waiting = num_slots
     live = np.ones(num_slots, bool)
@@ -97,6 +94,7 @@ def play(
         action = spec.actions.scale(np.asarray(chosen, spec.actions.dtype))
         new_obs, reward, terminated, truncated, _ = episodes.step(action)
         total[running[live]] += reward[live]
+        length[running[live]] += 1
         time += 1
         ended = live & (terminated | truncated | (time >= spec.max_episode_steps))
         first = terminated | truncated
@@ -112,12 +110,12 @@ def play(
         # A slot with nothing left to play goes on, unseen.
         time[ended | ~live] = 0
         obs = frames.push(spec, obs, new_obs, first)
-    return total.reshape(episodes.shape)
+    return Played(total.reshape(episodes.shape), length.reshape(episodes.shape))
 
 
 def random_host_returns(spec: EnvSpec, queued: QueuedEpisodes) -> np.ndarray:
     """Returns ``[K, E]`` of the uniform random policy: the floor of the scores."""
-    return play(spec, queued, random_play(spec.actions))
+    return np.asarray(play(spec, queued, random_play(spec.actions)).returns)
 
 
 def first_images(

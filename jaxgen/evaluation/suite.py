@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxgen.evaluation import episodes as on_device
 from jaxgen.evaluation import host_episodes as on_host
-from jaxgen.evaluation.episodes import FixedEpisodes
+from jaxgen.evaluation.episodes import FixedEpisodes, Played
 from jaxgen.evaluation.policy import Acting, acting
 from jaxgen.system.errors import BadInput
 from jaxgen.types import Array, EnvSpec, EpisodeKinds, HostTask, Policy, PyTree, Task, is_host
@@ -66,9 +66,9 @@ class Suite(NamedTuple):
 
     episodes: Any
     """Laid out, as `jaxgen.training.program.Program.evaluate` takes them."""
-    returns: Callable[[Policy, PyTree, bool, int], np.ndarray]
-    """(policy, parameters ``[D]``, sampled or greedy, images that it sees at once) -> float32
-    ``[K, E]``."""
+    play: Callable[[Policy, PyTree, bool, int], Played]
+    """(policy, parameters ``[D]``, sampled or greedy, images that it sees at once) -> outcomes
+    ``[K, E]``, in numpy."""
     random: Callable[[], np.ndarray]
     """Returns of the uniform random policy, float32 ``[K, E]``: the floor of the scores."""
     known: Callable[[], Known]
@@ -95,9 +95,10 @@ def device_suite(task: Task, key: Array, levels: tuple[float, ...], num_episodes
     """Lay out episodes of a pure JAX environment."""
     episodes = on_device.make_episodes(task, key, levels, num_episodes)
 
-    def returns(policy: Policy, params: PyTree, sampled: bool, num_frames: int) -> np.ndarray:
+    def play(policy: Policy, params: PyTree, sampled: bool, num_frames: int) -> Played:
         del num_frames  # Images are stacked for environments on the host only.
-        return np.asarray(_returns(task, policy, sampled, jnp.asarray(params), episodes))
+        played = _play(task, policy, sampled, jnp.asarray(params), episodes)
+        return jax.tree.map(np.asarray, played)
 
     def known() -> Known:
         best = np.asarray(task.ceiling(episodes.params, episodes.words), np.float64)
@@ -110,7 +111,7 @@ def device_suite(task: Task, key: Array, levels: tuple[float, ...], num_episodes
 
     return Suite(
         episodes,
-        returns,
+        play,
         random=lambda: np.asarray(on_device.random_returns(task, episodes)),
         known=known,
         level_seeds=None,
@@ -120,13 +121,11 @@ def device_suite(task: Task, key: Array, levels: tuple[float, ...], num_episodes
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _returns(
+def _play(
     task: Task, policy: Policy, sampled: bool, params: Array, episodes: FixedEpisodes
-) -> Array:
+) -> Played:
     chosen_by = acting(policy, params, sampled)
-    return on_device.episode_returns(
-        task.environment, episodes, chosen_by, task.spec.max_episode_steps
-    )
+    return on_device.play(task.environment, episodes, chosen_by, task.spec.max_episode_steps)
 
 
 def _at(tree: PyTree, *index: int) -> Any:
@@ -188,7 +187,7 @@ def host_suite(task: HostTask, key: Array, levels: tuple[float, ...], num_episod
     """Lay out episodes of an environment on the host."""
     episodes = on_host.make_host_episodes(task, key, levels, num_episodes)
 
-    def returns(policy: Policy, params: PyTree, sampled: bool, num_frames: int) -> np.ndarray:
+    def play(policy: Policy, params: PyTree, sampled: bool, num_frames: int) -> Played:
         choose = partial(_choose, policy, sampled, jnp.asarray(params))
         return on_host.play(task.spec, episodes, Acting(choose, policy.num_words), num_frames)
 
@@ -199,7 +198,7 @@ def host_suite(task: HostTask, key: Array, levels: tuple[float, ...], num_episod
 
     return Suite(
         episodes,
-        returns,
+        play,
         random=lambda: on_host.random_host_returns(task.spec, episodes),
         known=known,
         level_seeds=episodes.episodes.level_seeds,
@@ -235,7 +234,7 @@ def _host_films(
         episodes.episodes, lambda slot, seen: shots.keep(shown(slot, seen)), shots.takes,
         shots.every, shows_end=not spec.is_image,
     )  # fmt: skip
-    returns = on_host.play(spec, episodes._replace(episodes=filmed), chosen_by, num_frames)
-    for number, total in enumerate(returns[0]):
+    played = on_host.play(spec, episodes._replace(episodes=filmed), chosen_by, num_frames)
+    for number, total in enumerate(played.returns[0]):
         if shots.takes(number):
             yield Film(filmed.frames[number], filmed.lengths[number], float(total))

@@ -110,7 +110,7 @@ def make_group_program(session: Session, group: Group) -> GroupProgram:
         raise BadInput(str(error)) from error
     devices = needed_devices(len(group.lanes), options.num_devices)
     chunk = max(1, -(-spec.config.curve_iterations // options.chunks_per_point))
-    if spec.snapshots and not spec.config.counts_alike:
+    if spec.kept_shares and not spec.config.counts_alike:
         # Which iteration reaches a share of the budget is known once it has.
         chunk = 1
     program = make_program(
@@ -130,7 +130,7 @@ def _maker(spec: RunSpec, task: Task | HostTask) -> MakeAlgorithm:
             f"replay = {start.replay!r} is not allowed on {task.spec.name}, which lives on the "
             "host; use copy, fresh or split"
         )
-    return partial(paired, make, spec.config.iteration_at(start.share), start.replay == "tandem")
+    return partial(paired, make, start.iteration(spec.config), start.replay == "tandem")
 
 
 def max_batch_lanes(session: Session, shared: GroupProgram, batch: Batch) -> int:
@@ -140,8 +140,9 @@ def max_batch_lanes(session: Session, shared: GroupProgram, batch: Batch) -> int
       ValueError: memory does not hold the lanes that were asked for.
     """
     options, spec = session.options, batch.lanes[0][0]
-    if (spec.snapshots or spec.start) and not spec.config.counts_alike:
-        # Lanes reach a share of their budgets at iterations of their own.
+    alone = (spec.kept_shares or spec.start) and not spec.config.counts_alike
+    if alone or spec.config.plateau_points:
+        # Lanes reach a share of their budgets, or stop, at iterations of their own.
         return 1
     asked = min(len(batch.lanes), options.max_lanes or len(batch.lanes))
     capacity, example = shared.program.capacity, _example(batch.lanes[0][0])
@@ -197,7 +198,9 @@ def train(trainer: Trainer) -> Progress:
     options, program = trainer.session.options, trainer.program
     path = trainer.batch.checkpoint_path(trainer.session.store)
     state, start = _begin(trainer, path)
-    shares = trainer.batch.lanes[0][0].snapshots
+    if progress.has_plateaued(trainer.config, state):
+        return state
+    shares = trainer.batch.lanes[0][0].kept_shares
     stops = snapshots.stops(trainer.config, shares)
     clock = _Clock(state.env_steps)
 
@@ -209,7 +212,9 @@ def train(trainer: Trainer) -> Progress:
         state = _after(trainer, state, step, clock)
         if step.segment.curve_point or step.finished:
             state = _curve_point(trainer, state)
-        if step.finished:
+            snapshots.keep_best(trainer, state)
+        finished = step.finished or progress.has_plateaued(trainer.config, state)
+        if finished:
             lanes = range(len(trainer.batch.lanes))
             played = [program.world.episodes(step.content, lane) for lane in lanes]
             state = state._replace(episodes=played)
@@ -217,11 +222,13 @@ def train(trainer: Trainer) -> Progress:
             # Before the checkpoint, from which no start goes back.
             snapshots.keep(trainer, state, step, share)
         stopping = options.should_stop()
-        if stopping or step.finished or clock.checkpoint_due(options.checkpoint_seconds):
+        if stopping or finished or clock.checkpoint_due(options.checkpoint_seconds):
             carry, host_state = program.world.save(step.carry, step.content, None)
             saved = state._replace(carry=carry, host_state=host_state)
             progress.save(path, trainer.batch, saved)
-        if stopping and not step.finished:
+        if finished:
+            break
+        if stopping:
             raise Interrupted(f"stopped at iteration {state.iteration} of {trainer.batch.label}")
     return state
 
@@ -324,13 +331,15 @@ def _curve_point(trainer: Trainer, state: Progress) -> Progress:
     with timed(state.seconds, "evaluate"):
         params = trainer.program.learner.params(trainer.lanes, state.carry)
         episodes = trainer.curve_suite.episodes
-        returns = trainer.real(trainer.program.evaluate(trainer.lanes, params, episodes))
-    greedy = returns[:, 0]
+        played = trainer.program.evaluate(trainer.lanes, params, episodes)
+    greedy, lengths = (trainer.real(values)[:, 0] for values in played)
     mean = greedy[:, :1].mean((1, 2), dtype=np.float64)[:, None].astype(np.float32)
     point = {"eval_env_steps": state.history["env_steps"][:, -1:], "eval_return": mean}
     if greedy.shape[1] > 1:
         at_levels = greedy.mean(2, dtype=np.float64).astype(np.float32)
         point["eval_return_at_levels"] = at_levels[:, None]
+    if trainer.batch.lanes[0][0].followed is not None:
+        point |= {"eval_returns": greedy[:, None], "eval_lengths": lengths[:, None]}
     if trainer.batch.lanes[0][0].evaluation.probe:
         with timed(state.seconds, "probe"):
             iteration = np.int32(state.iteration - 1)

@@ -315,7 +315,8 @@ def _num_of_other_settings(store: Store, study: Study) -> int:
     """Runs of the study's cells, by name, that are none of its runs."""
     specs = [spec for group in study.groups for spec in (*group.specs, *group.aliases)]
     planned, cells = {spec.name for spec in specs}, {spec.experiment for spec in specs}
-    names = set(store.run_names()) - planned
+    starts = {spec.start.run for spec in specs if spec.start is not None}
+    names = set(store.run_names()) - planned - starts
     return sum(name.rpartition("-")[0] in cells for name in names)
 
 

@@ -28,7 +28,8 @@ def finish(trainer: Trainer, state: Progress) -> None:
     with timed(state.seconds, "evaluate"):
         params = program.learner.params(trainer.lanes, state.carry)
         episodes = trainer.references.suite.episodes
-        returns = trainer.real(program.evaluate(trainer.lanes, params, episodes))
+        played = program.evaluate(trainer.lanes, params, episodes)
+        returns = trainer.real(played.returns)
     vectors = trainer.vectors(state.carry)
     provenance = {
         "program": batch.label,

@@ -13,6 +13,7 @@ import numpy as np
 from jaxgen.results.code import code_of
 from jaxgen.running.reporter import History
 from jaxgen.running.session import Batch
+from jaxgen.study.config import Config
 from jaxgen.system import checkpoint
 from jaxgen.training import fork
 from jaxgen.training.program import Carry, HostState
@@ -76,6 +77,15 @@ def append(history: History, new: History) -> History:
         name: np.concatenate([history[name], values], axis=1) if name in history else values
         for name, values in new.items()
     }
+
+
+def has_plateaued(config: Config, progress: Progress) -> bool:
+    """Whether the only lane's learning curve has had no new best for so many points as its
+    configuration allows."""
+    if not config.plateau_points or not progress.curve:
+        return False
+    curve = progress.curve["eval_return"][0]
+    return len(curve) - 1 - int(np.argmax(curve)) >= config.plateau_points
 
 
 def save(path: Path, batch: Batch, progress: Progress) -> None:

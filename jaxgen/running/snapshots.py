@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxgen.algorithms import ALGORITHMS
+from jaxgen.results.kept import BEST, agent_name
 from jaxgen.results.store import Store
 from jaxgen.running import progress
 from jaxgen.running.progress import Progress
@@ -67,37 +68,42 @@ def reached(
     return [share for share in shares if before < config.steps_at(share) <= state.env_steps]
 
 
-def agent_of(store: Store, run: str, seed: int, share: float) -> Path:
-    """The file of a run's agent at a snapshot, or (share 1) at its end.
-
-    Raises:
-      DamagedFile: it was not kept, is damaged or another's.
-    """
-    if share == 1:
-        return store.check_agent(run, seed)
-    return store.check_agent(run, seed, _agent_name(share))
-
-
-def _agent_name(share: float) -> str:
-    return f"snapshots/{share:g}.npz"
-
-
 def path_of(store: Store, run: str, seed: int, share: float) -> Path:
     """The folder of a run's snapshot."""
     return store.seed_dir(run, seed) / "snapshots" / f"{share:g}"
 
 
 def keep(trainer: "Trainer", state: Progress, step: Step, share: float) -> None:
-    """Write a snapshot of each lane of a batch, and the agent that it is."""
+    """Write the agent of each lane of a batch and, where the run has a snapshot there, its
+    state."""
     vectors, store = trainer.vectors(step.carry), trainer.session.store
     for index, (spec, seed) in enumerate(trainer.batch.lanes):
+        store.write_agent(
+            spec.name, seed, trainer.pack_agent(index, vectors), agent_name(f"{share:g}")
+        )
+        if share not in spec.snapshots:
+            continue
         carry, host_state = trainer.program.world.save(step.carry, step.content, index)
         lane = progress.lane_of(state, index)._replace(carry=carry, host_state=host_state)
-        store.write_agent(
-            spec.name, seed, trainer.pack_agent(index, vectors), _agent_name(share)
-        )
         path = path_of(store, spec.name, seed, share)
         progress.save(path, Batch([(spec, seed)]), lane)
+
+
+def keep_best(trainer: "Trainer", state: Progress) -> None:
+    """Write the agents of lanes whose learning curve has a new highest mean return at its end.
+
+    A start from an older checkpoint writes the same ones again.
+    """
+    if trainer.batch.lanes[0][0].followed is None:
+        return
+    means = state.curve["eval_return"]
+    is_best = [mean[-1] > np.max(mean[:-1], initial=-np.inf) for mean in means]
+    if any(is_best):
+        vectors = trainer.vectors(state.carry)
+        for index, (spec, seed) in enumerate(trainer.batch.lanes):
+            if is_best[index]:
+                agent = trainer.pack_agent(index, vectors)
+                trainer.session.store.write_agent(spec.name, seed, agent, agent_name(BEST))
 
 
 def check_starts(batch: Batch) -> None:
@@ -131,7 +137,7 @@ def forked(trainer: "Trainer") -> tuple[Progress, Start] | None:
     ]
     iteration = parents[0].iteration
     if trainer.config.counts_alike:
-        iteration = trainer.config.iteration_at(start.share)
+        iteration = start.iteration(trainer.config)
     if {parent.iteration for parent in parents} != {iteration}:
         raise BadInput(
             f"a fork at iteration {iteration} is not one of its parent's snapshot, which is at "

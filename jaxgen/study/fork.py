@@ -38,7 +38,9 @@ class Fork:
     """Length of a random vector that is added to the parameters of the policy, as a share of
     theirs; its direction is the number's."""
     horizon: int = 0
-    """Env steps that it trains for; 0: as long as its parent."""
+    """Env steps that it trains for; 0: as long as its own budget says."""
+    budget: int = 0
+    """The parent's ``total_steps``, of which the share is; 0: the fork's own."""
 
     def validate(self) -> None:
         """Raise BadInput for a share outside of [0, 1], a negative number, another replay or noise,
@@ -63,8 +65,11 @@ class Fork:
                 f"perturbation = {self.perturbation!r} is not allowed at the start of training or "
                 "with another replay than a copy; use a share above 0, or none"
             )
-        if self.horizon < 0:
-            raise BadInput(f"horizon = {self.horizon!r} is not allowed; use 0 or more env steps")
+        for name in ("horizon", "budget"):
+            if getattr(self, name) < 0:
+                raise BadInput(
+                    f"{name} = {getattr(self, name)!r} is not allowed; use 0 or more env steps"
+                )
 
     @property
     def member(self) -> int:
@@ -76,10 +81,21 @@ class Fork:
         """The number that enters its randomness: of forks in lockstep that of the first."""
         return self.number - self.member if self.replay in PAIRED else self.number
 
+    def iteration(self, config: Config) -> int:
+        """The number of its first iteration, by its own configuration."""
+        return self._parents(config).iteration_at(self.share)
+
+    def steps(self, config: Config) -> int:
+        """Env steps that are done where it begins."""
+        return self._parents(config).steps_at(self.share)
+
+    def _parents(self, config: Config) -> Config:
+        return dataclasses.replace(config, total_steps=self.budget or config.total_steps)
+
     def begun(self, config: Config) -> Config:
         """The configuration that goes on from here: it says what a replay holds, since when, and
         where training ends."""
-        steps = config.steps_at(self.share)
+        steps = self.steps(config)
         if self.horizon:
             config = dataclasses.replace(config, stop_steps=steps + self.horizon)
         if self.replay in ("copy", *PAIRED) or not isinstance(config, OffPolicyConfig):
@@ -97,5 +113,5 @@ class Fork:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready content; what came later is not there where it changes nothing."""
         values = dataclasses.asdict(self)
-        later = {"noise": "all", "perturbation": 0.0, "horizon": 0}
+        later = {"noise": "all", "perturbation": 0.0, "horizon": 0, "budget": 0}
         return {name: value for name, value in values.items() if later.get(name, ()) != value}

@@ -81,6 +81,15 @@ class RunSpec:
     """Shares of training, in (0, 1], after which the state is kept, for forks."""
     overrides: tuple[tuple[str, Value], ...] = ()
     """Changes of the configuration by this arm, see `jaxgen.study.arms.Arm`."""
+    followed: tuple[float, ...] | None = None
+    """Shares of training, in (0, 1), after which the agent is kept. Unless it is None, the return
+    and the length of each episode of the learning curve are kept as well, and the agent of its best
+    point."""
+
+    @property
+    def kept_shares(self) -> tuple[float, ...]:
+        """Shares of training after which something is kept, in order."""
+        return tuple(sorted({*self.snapshots, *(self.followed or ())}))
 
     @property
     def arm(self) -> str:
@@ -99,7 +108,7 @@ class RunSpec:
         config = self.config
         if self.start is None:
             return config.trained_steps
-        return max(0, config.trained_steps - config.steps_at(self.start.share))
+        return max(0, config.trained_steps - self.start.steps(config))
 
     @property
     def base(self) -> str:
@@ -156,4 +165,5 @@ class RunSpec:
             **({"start": self.start.to_dict()} if self.start else {}),
             **({"snapshots": list(self.snapshots)} if self.snapshots else {}),
             **({"overrides": json_ready(dict(self.overrides))} if self.overrides else {}),
+            **({} if self.followed is None else {"followed": list(self.followed)}),
         }

@@ -17,7 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxgen.algorithms.base import Algorithm, RolloutShape, in_group
 from jaxgen.algorithms.gradients import dot_products
-from jaxgen.evaluation.episodes import FixedEpisodes, episode_returns
+from jaxgen.evaluation.episodes import FixedEpisodes, Played, play
 from jaxgen.evaluation.policy import acting
 from jaxgen.study.fork import Replay
 from jaxgen.study.spec import MODES
@@ -228,15 +228,15 @@ class _LaneFunctions(NamedTuple):
         groups = algorithm.half_gradients(carry.state, actor, rollout)
         return {in_group(group, "probe_gram"): _gram(halves) for group, halves in groups.items()}
 
-    def evaluate(self, lane: Lanes, params: Array, episodes: FixedEpisodes) -> Array:
+    def evaluate(self, lane: Lanes, params: Array, episodes: FixedEpisodes) -> Played:
         algorithm = self.algorithm(lane)
 
-        def mode_returns(sampled: Array) -> Array:
+        def played(sampled: Array) -> Played:
             chosen = acting(algorithm.policy, params, sampled)
             limit = self.task.spec.max_episode_steps
-            return episode_returns(self.task.environment, episodes, chosen, limit)
+            return play(self.task.environment, episodes, chosen, limit)
 
-        return jax.lax.map(mode_returns, jnp.asarray([mode == "sampled" for mode in MODES]))
+        return jax.lax.map(played, jnp.asarray([mode == "sampled" for mode in MODES]))
 
 
 def _probed(shape: RolloutShape, num_steps: int) -> RolloutShape:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.evaluation.episodes import Played
 from jaxgen.evaluation.host_episodes import QueuedEpisodes, host_words, play
 from jaxgen.evaluation.policy import Acting
 from jaxgen.study.fork import Replay
@@ -149,21 +150,21 @@ class _HostProgram(NamedTuple):
     def critic(self, lanes: Lanes, carry: Carry) -> Array:
         return _by_lane(self.trainer.functions.learner.critic, lanes, carry)
 
-    def evaluate(self, lanes: Lanes, params: Array, episodes: QueuedEpisodes) -> Any:
-        return np.stack([
-            self._returns(lane_at(lanes, index), vector, episodes)
+    def evaluate(self, lanes: Lanes, params: Array, episodes: QueuedEpisodes) -> Played:
+        return _in_rows([
+            self._play(lane_at(lanes, index), vector, episodes)
             for index, vector in enumerate(params)
         ])
 
-    def _returns(self, lane: Lanes, params: Array, episodes: QueuedEpisodes) -> np.ndarray:
-        """Returns ``[modes, K, E]`` of one lane."""
+    def _play(self, lane: Lanes, params: Array, episodes: QueuedEpisodes) -> Played:
+        """Outcomes ``[modes, K, E]`` of one lane."""
         acting = self.trainer.functions.acting
 
-        def returns(sampled: bool) -> np.ndarray:
+        def played(sampled: bool) -> Played:
             chosen = Acting(partial(acting.choose, lane, params, sampled), acting.num_words)
             return play(self.task.spec, episodes, chosen, lane.config.num_frames)
 
-        return np.stack([returns(mode == "sampled") for mode in MODES])
+        return _in_rows([played(mode == "sampled") for mode in MODES])
 
     def no_probe(self, *_: Any) -> Any:
         name = self.task.spec.name
@@ -172,6 +173,11 @@ class _HostProgram(NamedTuple):
     def no_overlap(self, *_: Any) -> Any:
         name = self.task.spec.name
         raise ValueError(f"{name} has no fingerprints, so that no overlap of its levels is known")
+
+
+def _in_rows(outcomes: Sequence[Played]) -> Played:
+    """Outcomes ``[...]`` one behind the other, in numpy."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *outcomes)
 
 
 def estimate_memory(task: HostTask, functions: HostFunctions, lanes: Lanes) -> Memory:

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from jaxgen.algorithms.base import Algorithm, register_config
+from jaxgen.evaluation.episodes import Played
 from jaxgen.study.config import Config
 from jaxgen.study.fork import Fork, Replay
 from jaxgen.study.programs import differing_fields, program_key
@@ -119,8 +120,8 @@ class Program(NamedTuple):
 
     world: World
     learner: LaneLearner
-    evaluate: Callable[[Lanes, Array, Any], Array]
-    """(lanes, parameters ``[L, D]``, ``episodes`` of a `jaxgen.evaluation.suite.Suite`) -> returns
+    evaluate: Callable[[Lanes, Array, Any], Played]
+    """(lanes, parameters ``[L, D]``, ``episodes`` of a `jaxgen.evaluation.suite.Suite`) -> outcomes
     ``[L, modes, K, E]``."""
     probe: Callable[[Lanes, Carry, int], Metrics]
     """(lanes, carry, iteration) -> ``probe_gram`` of each parameter group, by its name: the dot
@@ -288,5 +289,5 @@ def evaluate_vectors(
     """
     vectors = padded(list(params), program.capacity)
     copies = jax.tree.map(lambda leaf: np.repeat(leaf[:1], len(vectors), 0), lanes)
-    returns = program.evaluate(copies, np.stack(vectors), episodes)  # pyright: ignore
-    return np.asarray(returns)[: len(params)]
+    played = program.evaluate(copies, np.stack(vectors), episodes)  # pyright: ignore
+    return np.asarray(played.returns)[: len(params)]

@@ -175,7 +175,8 @@ def test_evaluation_episodes_do_not_depend_on_slots(num_slots):
     words = np.ones((2, 4), np.uint32)
     episodes = task.evaluation(words, (0.0, 1.0), 3, num_slots)
     pushes = Acting(lambda obs, words: np.full((len(obs), 1), 0.2, np.float32), 1)
-    returns = play(task.spec, queued._replace(episodes=episodes, num_slots=num_slots), pushes)
+    queued = queued._replace(episodes=episodes, num_slots=num_slots)
+    returns = play(task.spec, queued, pushes).returns
     for row, mass in enumerate((1.0, 3.0)):
         for seed, total in zip(episodes.level_seeds[row], returns[row], strict=True):
             peer = toys.Slide()

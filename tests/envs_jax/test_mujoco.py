@@ -282,7 +282,7 @@ def test_evaluation_episodes_are_those_of_gymnasium(num_slots):
     episodes = MujocoTask().evaluation(np.ones((2, 4), np.uint32), (0.0, 1.0), 2, num_slots)
     episodes.level_seeds = queued.episodes.level_seeds
     returns = play(MujocoTask().spec, queued._replace(episodes=episodes, num_slots=num_slots),
-                   still(3))  # fmt: skip
+                   still(3)).returns  # fmt: skip
     assert (episodes.level_seeds[0] == episodes.level_seeds[1]).all()
     for row, level in enumerate((0.0, 1.0)):
         peer = shifted(level)

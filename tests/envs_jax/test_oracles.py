@@ -81,7 +81,7 @@ def lanes_returns(cartpole) -> np.ndarray:
     arms = [(agent.config, make_technique("baseline")) for agent in agents]
     params = jnp.stack([jnp.asarray(agent.params) for agent in agents])
     lanes = stack_lanes(arms, [0] * len(agents))
-    return np.asarray(program.evaluate(lanes, params, cartpole.suite.episodes))
+    return np.asarray(program.evaluate(lanes, params, cartpole.suite.episodes).returns)
 
 
 @pytest.mark.parametrize("policy", ORACLES)
@@ -193,7 +193,7 @@ def test_no_episode_of_any_policy_beats_its_ceiling(grid):
     agents = [linear(GRID, kernel.at[:, 2].add(0.05)) for kernel in kernels]
     params = jnp.stack([jnp.asarray(agent.params) for agent in agents])
     lanes = stack_lanes([(agents[0].config, make_technique("baseline"))] * 8, [0] * 8)
-    returns = np.asarray(program.evaluate(lanes, params, episodes)).reshape(16, 5, 500)
+    returns = np.asarray(program.evaluate(lanes, params, episodes).returns).reshape(16, 5, 500)
     assert (returns <= ceiling[None] + 1e-5).all()
     best = returns.max(0)
     assert (best >= ceiling - 1e-5).mean() > 0.1

@@ -9,8 +9,9 @@ import pytest
 
 from jaxgen.evaluation.episodes import (
     FixedEpisodes,
-    episode_returns,
+    Played,
     make_episodes,
+    play,
     random_returns,
 )
 from jaxgen.evaluation.policy import Acting
@@ -38,30 +39,36 @@ LEVELS = tuple(level_of(number) for number in range(len(PROBES)))
 ACTION_LEVEL = level_of(list(PROBES).index("action"))
 
 
-def play(table: Table, action: int = 0, num_episodes: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """Returns [E] of a policy that always takes one action, and the state each episode began in."""
+def played(table: Table, action: int = 0, num_episodes: int = 64) -> tuple[Played, np.ndarray]:
+    """Outcomes [E] of a policy that always takes one action, and each episode's first state."""
     task = ProbeTask(table)
     suite = make_episodes(task, KEY, (0.0,), num_episodes)
     always = Acting(lambda obs, words: jnp.full(words.shape[:-1], action, jnp.int32))
-    run = jax.jit(lambda suite: episode_returns(task.environment, suite, always, MAX_STEPS))
+    run = jax.jit(lambda suite: play(task.environment, suite, always, MAX_STEPS))
     starts = np.asarray(table.starts)[np.asarray(suite.words)[0, :, 0] % 2]
-    return np.asarray(run(suite))[0], starts
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[0], run(suite)), starts
 
 
 def test_a_finished_episode_earns_nothing_more():
     """One step pays 1 and terminates; the state that follows would pay 100 for each further one."""
     trap = table(every([0], 1.0) | every([1], 100.0), moves=every([0], 1), ends=((0, 0), (0, 1)))
-    np.testing.assert_array_equal(play(trap)[0], 1)
+    outcomes, _ = played(trap)
+    np.testing.assert_array_equal(outcomes.returns, 1)
+    np.testing.assert_array_equal(outcomes.lengths, 1)
 
 
 def test_a_truncated_episode_ends_too():
     """Truncated after 3 steps that pay 1: the environment would go on for 8."""
-    np.testing.assert_array_equal(play(table(every([0], 1.0), limit=3))[0], 3)
+    outcomes, _ = played(table(every([0], 1.0), limit=3))
+    np.testing.assert_array_equal(outcomes.returns, 3)
+    np.testing.assert_array_equal(outcomes.lengths, 3)
 
 
 def test_evaluation_always_ends():
     """An environment that never ends an episode is left at the time limit that its spec states."""
-    np.testing.assert_array_equal(play(table(every([0], 1.0), limit=10**6))[0], MAX_STEPS)
+    outcomes, _ = played(table(every([0], 1.0), limit=10**6))
+    np.testing.assert_array_equal(outcomes.returns, MAX_STEPS)
+    np.testing.assert_array_equal(outcomes.lengths, MAX_STEPS)
 
 
 def test_pitfall_5_short_episodes_weigh_no_more_than_long_ones():
@@ -69,8 +76,9 @@ def test_pitfall_5_short_episodes_weigh_no_more_than_long_ones():
     64 counts once, so the mean is that of the starts; the first to finish would be short ones."""
     uneven = table(every(range(6), 1.0), starts=(0, 1), ends=((0, 0), (0, 1), (5, 0), (5, 1)),
                    moves=every([1], 2) | every([2], 3) | every([3], 4) | every([4], 5))
-    returns, starts = play(uneven)
-    np.testing.assert_array_equal(returns, np.where(starts == 0, 1, 5))
+    outcomes, starts = played(uneven)
+    np.testing.assert_array_equal(outcomes.returns, np.where(starts == 0, 1, 5))
+    np.testing.assert_array_equal(outcomes.lengths, np.where(starts == 0, 1, 5))
     assert 16 < (starts == 0).sum() < 48
 
 
@@ -81,7 +89,7 @@ def whole() -> tuple[FixedEpisodes, np.ndarray]:
     suite = make_episodes(task, KEY, LEVELS, 16)
     ours = reference("ppo")
     params = program.learner.params(ours.lanes, ours.carry)
-    return suite, np.asarray(program.evaluate(ours.lanes, params, suite))
+    return suite, np.asarray(program.evaluate(ours.lanes, params, suite).returns)
 
 
 def test_returns_have_a_place_for_every_mode_level_and_episode():
@@ -105,7 +113,7 @@ def test_pitfall_8_an_episode_does_not_depend_on_its_batch():
         pick(suite.params, levels), suite.words[levels][:, 11:], suite.keys[levels][:, 11:]
     )
     alone = program.evaluate(ours.lanes, program.learner.params(ours.lanes, ours.carry), part)
-    np.testing.assert_array_equal(alone, returns[:, :, levels, 11:])
+    np.testing.assert_array_equal(alone.returns, returns[:, :, levels, 11:])
 
 
 def test_a_levels_episodes_do_not_depend_on_the_other_levels():
@@ -130,7 +138,7 @@ def test_pitfall_8_evaluating_changes_nothing():
     carry, _ = train(program, ours.lanes, ours.first, ours.content, (0, 10))
     params = program.learner.params(ours.lanes, carry)
     before = np.array(params)
-    first, again = (program.evaluate(ours.lanes, params, suite) for _ in range(2))
+    first, again = (program.evaluate(ours.lanes, params, suite).returns for _ in range(2))
     np.testing.assert_array_equal(first, again)
     np.testing.assert_array_equal(params, before)
     assert (np.asarray(first) != returns).any()
@@ -147,7 +155,7 @@ def test_greedy_takes_the_best_and_sampled_draws(algorithm, chance):
     suite = make_episodes(task, KEY, (ACTION_LEVEL,), 2000)
     lanes, carry = reference(algorithm).lanes, reference(algorithm).carry
     params = jnp.zeros_like(program.learner.params(lanes, carry))
-    returns = np.asarray(program.evaluate(lanes, params, suite))
+    returns = np.asarray(program.evaluate(lanes, params, suite).returns)
     np.testing.assert_array_equal(returns[:, 0], 0)
     deviation = 4 * np.sqrt(chance * (1 - chance) / 2000)
     np.testing.assert_allclose(returns[:, 1].mean((1, 2)), chance, atol=deviation)

@@ -25,5 +25,6 @@ def test_blocks_of_vectors_play_as_each_alone(monkeypatch, num_vectors):
     found = walk.returns_of_vectors(task, suite, algorithm.policy, vectors)
     assert found.shape == (num_vectors, 2, 6)
     for returns, vector in zip(found, vectors, strict=True):
-        np.testing.assert_array_equal(returns, suite.returns(algorithm.policy, vector, False, 1))
+        alone = suite.play(algorithm.policy, vector, False, 1).returns
+        np.testing.assert_array_equal(returns, alone)
     assert num_vectors == 1 or len({tuple(map(float, each.ravel())) for each in found}) > 1

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxgen.evaluation.saving import load_agent
+from jaxgen.results.kept import agent_of
 from jaxgen.results.store import Store
 from jaxgen.running import snapshots
 from jaxgen.running.session import Interrupted
@@ -245,7 +246,7 @@ def test_forks_without_noise_are_their_parent_and_others_are_not(tmp_path, algor
             assert histories[first].keys() == histories[second].keys()
             for name, values in histories[first].items():
                 np.testing.assert_array_equal(values, histories[second][name], err_msg=name)
-        at = load_agent(snapshots.agent_of(store, parent.name, seed, SHARE))
+        at = load_agent(agent_of(store, parent.name, seed, SHARE))
         ends = [load_agent(store.check_agent(each.name, seed)).params
                 for each in (parent, *specs)]  # fmt: skip
         assert (ends[1] == ends[2]).all()
@@ -338,8 +339,8 @@ def test_agents_of_snapshots_and_of_forks_are_kept_with_their_critics(copied):
     plain = with_start(None)
     run(plain, copied)
     for seed in SEEDS:
-        path = snapshots.agent_of(store, NAME, seed, SHARE)
-        kept, ended = load_agent(path), load_agent(snapshots.agent_of(store, NAME, seed, 1.0))
+        path = agent_of(store, NAME, seed, SHARE)
+        kept, ended = load_agent(path), load_agent(agent_of(store, NAME, seed, 1.0))
         state = leaves_of(copied, SHARE, seed)
         assert any(leaf.shape[1:] == kept.params.shape and (leaf[0] == kept.params).all()
                    for leaf in state.values())  # fmt: skip
@@ -351,7 +352,7 @@ def test_agents_of_snapshots_and_of_forks_are_kept_with_their_critics(copied):
         assert other.critic is None
         np.testing.assert_array_equal(other.params, ended.params)
     with pytest.raises(DamagedFile, match="it was not kept"):
-        snapshots.agent_of(store, NAME, 0, 0.77)
+        agent_of(store, NAME, 0, 0.77)
 
 
 @pytest.mark.parametrize(

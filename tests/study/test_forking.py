@@ -2,8 +2,8 @@
 
 import pytest
 
-from jaxgen.study.connect import POINTS, End, Forking, forks_of, pairs_of, parents_of
 from jaxgen.study.fork import Fork
+from jaxgen.study.kinds.connect import POINTS, End, Forking, forks_of, pairs_of, parents_of
 from jaxgen.study.product import make_study
 from jaxgen.system.errors import BadInput
 

@@ -33,7 +33,7 @@ from jaxgen.evaluation.episodes import FixedEpisodes, make_episodes, random_retu
 from jaxgen.evaluation.host_episodes import make_host_episodes, random_host_returns
 from jaxgen.evaluation.saving import load_agent, save_agent
 from jaxgen.evaluation.suite import make_suite
-from jaxgen.report import gallery
+from jaxgen.report.practice import films
 from jaxgen.techniques import make_technique
 from jaxgen.training.device import make_device_program
 from jaxgen.training.host import BRIDGES
@@ -144,7 +144,7 @@ def test_the_best_policy_returns_nothing_less_and_the_centre_what_is_known():
     """Lane 0 acts at the target, lane 1 at the centre. Sampled, each of 4 steps costs the variance
     of both numbers on top, ``9.25 NOISE^2 / 3``; 500 episodes: within 4 standard errors."""
     made, suite, starts = program()
-    returns = np.asarray(made.evaluate(lanes_of(2), jnp.stack([BEST, 0 * BEST]), suite))
+    returns = np.asarray(made.evaluate(lanes_of(2), jnp.stack([BEST, 0 * BEST]), suite).returns)
     np.testing.assert_allclose(returns[0, 0], 0, atol=1e-9)
     np.testing.assert_allclose(returns[1, 0, 0], CENTRE_WORTH * starts**2, rtol=1e-4)
     sampled = returns[0, 1, 0]
@@ -186,7 +186,8 @@ def test_a_host_environment_evaluates_alike():
     lanes, task = lanes_of(2), BoxHostTask()
     made = make_host_program(task, make_linear, lanes)
     suite = make_host_episodes(task, KEY, (0.5,), 50)
-    returns = made.evaluate(lanes, jnp.stack([BEST, 0 * BEST]), suite)
+    returns, lengths = made.evaluate(lanes, jnp.stack([BEST, 0 * BEST]), suite)
+    assert (lengths == NUM_STEPS).all() and lengths.shape == returns.shape
     np.testing.assert_allclose(returns[0, 0], 0, atol=1e-9)
     starts = np.linspace(0, 0.5, 50)
     np.testing.assert_allclose(returns[1, 0, 0], CENTRE_WORTH * starts**2, rtol=1e-4)
@@ -199,11 +200,12 @@ def test_a_suite_plays_wherever_its_environment_lives():
     tasks: list[Any] = [BoxTask(), BoxHostTask()]
     for task in tasks:
         suite = make_suite(task, KEY, (0.5,), 20)
-        returns = suite.returns(policy, BEST, False, 1)
+        returns, lengths = suite.play(policy, BEST, False, 1)
+        assert (lengths == NUM_STEPS).all()
         assert returns.shape == suite.random().shape == (1, 20)
         assert returns.dtype == suite.random().dtype == np.float32
         np.testing.assert_allclose(returns, 0, atol=1e-9)
-        assert (suite.random() < 0).all() and (suite.returns(policy, BEST, True, 1) < 0).all()
+        assert (suite.random() < 0).all() and (suite.play(policy, BEST, True, 1).returns < 0).all()
 
 
 # Agents
@@ -252,7 +254,7 @@ def test_an_agent_acts_within_the_box_and_comes_back(tmp_path):
 def test_a_film_shows_what_is_scored(sampled):
     """Four steps of each of three episodes, with the returns of the evaluation."""
     task: Any = BoxTask()
-    clips = gallery.film(agent(), task, evaluation_key(0), 0.0, 3, sampled)
+    clips = films.film(agent(), task, evaluation_key(0), 0.0, 3, sampled)
     mode = "sampled" if sampled else "greedy"
     returns = api.evaluate(agent(), task, (0.0, 1.0), mode=mode, episodes=3)
     totals = [clip.total for clip in clips.values()]

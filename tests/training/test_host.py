@@ -493,7 +493,9 @@ def play_clips(num_slots: int, order: tuple[int, ...], num_frames: int = 1) -> t
         assert words.shape == (num_slots, 2)
         return words[:, 1].astype(np.int64)
 
-    returns = play(CLIP, suite, Acting(choose, num_words=2), num_frames)
+    returns, lengths = play(CLIP, suite, Acting(choose, num_words=2), num_frames)
+    expected = np.minimum(LENGTHS, LIMIT)[list(order)]
+    np.testing.assert_array_equal(lengths.reshape(-1), expected)
     assert returns.shape == (2, 4) and returns.dtype == np.float32
     in_order = np.zeros(len(order))
     in_order[list(order)] = returns.reshape(-1)

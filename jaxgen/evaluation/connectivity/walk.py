@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from jaxgen.evaluation.episodes import FixedEpisodes, episode_returns
+from jaxgen.evaluation.episodes import FixedEpisodes, play
 from jaxgen.evaluation.policy import acting
 from jaxgen.evaluation.suite import Suite
 from jaxgen.system.options import computing
@@ -40,10 +40,11 @@ def returns_of_vectors(
       Returns float32 ``[M, K, E]``: those of the same episode are from the same start.
     """
     if not isinstance(suite.episodes, FixedEpisodes):
-        return np.stack([suite.returns(policy, vector, False, num_frames) for vector in vectors])
+        each = (suite.play(policy, vector, False, num_frames) for vector in vectors)
+        return np.stack([played.returns for played in each])
     devices = tuple(jax.local_devices())
-    play = _player(task, policy, devices)
-    parts = [np.asarray(play(block, suite.episodes)) for block in _blocks(vectors, len(devices))]
+    walk = _player(task, policy, devices)
+    parts = [np.asarray(walk(block, suite.episodes)) for block in _blocks(vectors, len(devices))]
     return np.concatenate(parts)[: len(vectors)]
 
 
@@ -62,7 +63,8 @@ def _player(task: Task, policy: Policy, devices: tuple[Any, ...]) -> Any:
     limit = task.spec.max_episode_steps
 
     def one(vector: Array, episodes: FixedEpisodes) -> Array:
-        return episode_returns(task.environment, episodes, acting(policy, vector, False), limit)
+        played = play(task.environment, episodes, acting(policy, vector, False), limit)
+        return jnp.asarray(played.returns)
 
     def block(vectors: Array, episodes: FixedEpisodes) -> Array:
         return jax.lax.map(lambda vector: one(vector, episodes), vectors)

@@ -22,11 +22,11 @@ from jaxgen.evaluation.connectivity.ends import (
 from jaxgen.evaluation.connectivity.walk import returns_of_vectors
 from jaxgen.evaluation.saving import load_agent
 from jaxgen.evaluation.suite import Suite, make_suite
+from jaxgen.results.kept import agent_of
 from jaxgen.results.lines import STRAIGHT, Line, line_path, read_line, write_line
 from jaxgen.results.store import Store
-from jaxgen.running.snapshots import agent_of
 from jaxgen.study.config import Config
-from jaxgen.study.connect import ALIGNED, Pair, Walk
+from jaxgen.study.kinds.connect import ALIGNED, Pair, Walk
 from jaxgen.system.errors import BadInput
 from jaxgen.system.files import DamagedFile, content_hash
 from jaxgen.system.options import computing

@@ -27,7 +27,7 @@ class Config:
     counts_alike: ClassVar[bool] = True
     """Whether all iterations add equally many env steps, so that it is known which is where."""
     added: ClassVar[tuple[str, ...]] = (
-        "learning_rate_schedule", "curve_steps", "stop_steps",
+        "learning_rate_schedule", "curve_steps", "stop_steps", "plateau_points",
     )  # fmt: skip
     """Fields that came later, beside those of the classes above: hashes of runs that have their
     defaults are those from before."""
@@ -56,6 +56,9 @@ class Config:
     stop_steps: int = 0
     """Env steps after which training stops early, with the schedules of the whole budget; 0: it
     does not."""
+    plateau_points: int = 0
+    """Points of the learning curve without a higher mean return than before, after which training
+    stops early; 0: it does not. Such runs train one by one."""
 
     @property
     def steps_per_iteration(self) -> int:
@@ -113,6 +116,7 @@ class Config:
                  f"one of {', '.join(SCHEDULES)}")
         require(self, "curve_steps", self.curve_steps >= 0, "0 or more env steps")
         require(self, "stop_steps", self.stop_steps >= 0, "0 or more env steps")
+        require(self, "plateau_points", self.plateau_points >= 0, "0 or more points")
         require(self, "num_frames", 1 <= self.num_frames <= MAX_FRAMES, f"1 to {MAX_FRAMES}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)

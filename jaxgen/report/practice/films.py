@@ -108,6 +108,7 @@ def film(
     num_episodes: int,
     sampled: bool = False,
     picks: Sequence[str] = (),
+    max_frames: int | None = None,
 ) -> dict[str, Film]:
     """Play the first evaluation episodes of a level.
 
@@ -119,6 +120,7 @@ def film(
       num_episodes: how many.
       sampled: draw actions from the policy; otherwise the best one is taken.
       picks: the only ones that are filmed, of `PICKS`; empty: all are.
+      max_frames: of an episode; None: `MAX_FRAMES`.
 
     Returns:
       A film by what to call it, ``episode 3`` or ``median of 20, episode 3``.
@@ -137,7 +139,7 @@ def film(
             f"{pick} of {num_episodes}, episode {order[places[pick]]}": int(order[places[pick]])
             for pick in picks
         }
-    every = -(-task.spec.max_episode_steps // MAX_FRAMES)
+    every = -(-task.spec.max_episode_steps // (max_frames or MAX_FRAMES))
     shots = Shots(_frame, frozenset(numbers.values()), every)
     films = suite.films(agent.acting(sampled), agent.config.num_frames, shots)
     by_number = dict(zip(sorted(shots.episodes or ()), films, strict=True))

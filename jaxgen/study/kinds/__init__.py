@@ -1,0 +1,1 @@
+"""What kinds of study ask beyond a product of arms, as data."""
