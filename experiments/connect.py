@@ -29,7 +29,6 @@ from jaxgen.results.lock import locked
 from jaxgen.results.store import open_store
 from jaxgen.running.command import BAD_INPUT, INTERRUPTED, Command, configure, run, stop_flag
 from jaxgen.running.flags import add_running
-from jaxgen.running.kinds.base import Derived, Kind
 from jaxgen.running.kinds.matrix import KIND
 from jaxgen.study.kinds.connect import (
     CONTROLS,
@@ -168,14 +167,6 @@ def forks(args: argparse.Namespace) -> Study:
     return forks_of(parents(args), forking_of(args))
 
 
-def _derive_nothing(*_: object) -> Derived:
-    return Derived([], [])
-
-
-FORKED = Kind(KIND.finish, KIND.lost, _derive_nothing)
-"""Forks and parents are evaluated as runs of the matrix are; tables are of lines."""
-
-
 @lasting_streams()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; for the exit code see `jaxgen.running.command`."""
@@ -197,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.phase not in (None, phase) or args.check and phase == FORKS:
             continue
         words = [*worker_argv(argv, args), "--phase", phase]
-        code = run(Command(script, words, args, study, FORKED, make_task, left_out))
+        code = run(Command(script, words, args, study, KIND.as_step, make_task, left_out))
         if code or args.status:
             return code
     if args.phase is not None or args.list or args.check:

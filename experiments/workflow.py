@@ -28,7 +28,6 @@ from jaxgen.results.lock import locked
 from jaxgen.results.store import Store, open_store
 from jaxgen.running.command import BAD_INPUT, Command, configure, run
 from jaxgen.running.flags import add_running
-from jaxgen.running.kinds.base import Derived, Kind
 from jaxgen.running.kinds.matrix import KIND
 from jaxgen.study.kinds.search import best_settings
 from jaxgen.study.kinds.workflow import CHECKPOINTS, continued, followed
@@ -127,14 +126,6 @@ def _known(out: str) -> dict[str, dict]:
     return known
 
 
-def _derive_nothing(*_: object) -> Derived:
-    return Derived([], [])
-
-
-COURSE = Kind(KIND.finish, KIND.lost, _derive_nothing)
-"""Trained and evaluated as runs of the matrix are; what follows is a tree of its own."""
-
-
 @lasting_streams()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; for the exit code see `jaxgen.running.command`."""
@@ -150,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{script.name}: {error}", file=sys.stderr)
         return BAD_INPUT
     words = worker_argv(argv, args)
-    code = run(Command(script, words, args, course_of, COURSE, make_task, left_out))
+    code = run(Command(script, words, args, course_of, KIND.as_step, make_task, left_out))
     if code or study is None or args.worker or args.list:
         return code
     return _conclude(args, study)

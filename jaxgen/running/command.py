@@ -300,7 +300,8 @@ def _greet(
     todo = study.num_trained - done
     runs = "run" if todo == 1 else "runs"
     console.note(f"{todo} {runs} to train{before}{copies}, {how}, into {args.out}")
-    if todo and (others := _num_of_other_settings(store, study)):
+    is_step = command.kind.derive is None
+    if todo and not is_step and (others := _num_of_other_settings(store, study)):
         console.note(
             f"{others} runs of these arms here have another budget or other settings; they stay, "
             "and nothing goes on from them"
@@ -315,8 +316,7 @@ def _num_of_other_settings(store: Store, study: Study) -> int:
     """Runs of the study's cells, by name, that are none of its runs."""
     specs = [spec for group in study.groups for spec in (*group.specs, *group.aliases)]
     planned, cells = {spec.name for spec in specs}, {spec.experiment for spec in specs}
-    starts = {spec.start.run for spec in specs if spec.start is not None}
-    names = set(store.run_names()) - planned - starts
+    names = set(store.run_names()) - planned
     return sum(name.rpartition("-")[0] in cells for name in names)
 
 
@@ -403,6 +403,8 @@ def _conclude(command: Command, study: Study, store: Store) -> None:
     """Write all tables and figures, print what was found in short and where everything is."""
     from jaxgen.running.workers.units import expected_runs
 
+    if command.kind.derive is None:
+        return
     plan = expected_runs(study)
     derived = command.kind.derive(store, plan, not command.args.no_plots)
     for line in derived.left_aside:

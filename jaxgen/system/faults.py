@@ -26,12 +26,16 @@ WRITE_POINTS = (
     "checkpoint.manifest",
     "checkpoint.moved",
     "checkpoint.placed",
+    "log.before",
+    "log.torn",
+    "log.written",
 )
 """The names of all points, in the order in which a file passes them.
 
 ``before`` writing; ``written`` to a temporary file; ``replaced``: it has its name. A
 checkpoint: its ``arrays`` and then its ``manifest`` lie in a temporary folder; the old
-checkpoint is ``moved`` aside; the new one is ``placed``.
+checkpoint is ``moved`` aside; the new one is ``placed``. A line of a log: half of it is there
+(``torn``); all of it is.
 """
 
 _passages: Counter[str] = Counter()

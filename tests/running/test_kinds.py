@@ -36,7 +36,7 @@ def test_a_kind_decides_what_is_made_of_a_batch(tmp_path):
     with locked(store), kept_programs():
         runner.run_study(study, store, make_task, Recorder(), toy, Options())
     assert asked == ["ppo_cartpole"]
-    assert toy.derive(store, None, False) == Derived([], [])
+    assert toy.derive is not None and toy.derive(store, None, False) == Derived([], [])
     written = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
     assert written <= {"store.json", "runs", "checkpoints"} | {"toy.txt"}
     for spec, seed in study.lanes:

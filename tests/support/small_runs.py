@@ -149,6 +149,7 @@ def run(study: Study, root: Path, sinks: Sequence[Sink] = (), **options: Any) ->
         settings = dataclasses.replace(Options(checkpoint_seconds=1e9), **options)
         with Watched(recorder, sinks, store, lanes) as reporter:
             runner.run_study(study, store, make_task, reporter, KIND, settings)
+        assert KIND.derive is not None
         KIND.derive(store, plan, False)
     return recorder
 

@@ -90,7 +90,7 @@ def learning_curve(curves: Sequence[Curve], words: Titled, random: np.ndarray | 
     if limit is not None:
         axis.set_xlim(0, limit)
     axis.set(xlabel="env steps", ylabel="return (greedy)")
-    figure.legend(frameon=False, loc="outside lower center", ncols=2)
+    figure.legend(frameon=False, loc="outside right upper")
     finish(figure, words.title, words.quick, note)
     return figure
 
@@ -144,6 +144,6 @@ def checkpoint_means(
     axis.bar_label(bars, [f"{mean:.5g}" for mean in means], label_type="center")
     axis.axhline(random.mean(), color=GREY, ls="--", label=RANDOM)
     axis.set(xlabel="share of training", ylabel="mean return (greedy)")
-    figure.legend(frameon=False, loc="outside lower center")
+    figure.legend(frameon=False, loc="outside right upper")
     finish(figure, words.title, words.quick, note)
     return figure

@@ -36,5 +36,11 @@ class Kind(NamedTuple):
     """
     lost: Callable[[Store, Group], tuple[Lane, str] | None]
     """(store, group whose runs are done) -> a lane that has to be trained again, and why."""
-    derive: Callable[[Store, Plan | None, bool], Derived]
-    """(store, plan or None, whether to draw) -> writes everything that follows from the results."""
+    derive: Callable[[Store, Plan | None, bool], Derived] | None
+    """(store, plan or None, whether to draw) -> writes everything that follows from the results.
+    None: the runs are a step of something larger, which says itself what it found."""
+
+    @property
+    def as_step(self) -> "Kind":
+        """The same runs as a step of something larger."""
+        return self._replace(derive=None)
