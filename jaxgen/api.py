@@ -1,17 +1,16 @@
 """Train and evaluate from Python: the same functions that the matrix runs."""
 
 import gc
-import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxgen.algorithms import ALGORITHMS
 from jaxgen.evaluation.agent import Agent, check_fits, returns_of
+from jaxgen.evaluation.policy import checked_choices
 from jaxgen.evaluation.references import make_references
 from jaxgen.evaluation.returns import score_returns
 from jaxgen.evaluation.scores import check_levels
@@ -22,12 +21,11 @@ from jaxgen.report.outputs import write_outputs
 from jaxgen.results import table
 from jaxgen.results.code import check_code
 from jaxgen.results.lock import locked
-from jaxgen.results.result import fault_of, trim_history
+from jaxgen.results.result import fault_of
 from jaxgen.results.store import open_store
-from jaxgen.running import runner
-from jaxgen.running.console import Console
+from jaxgen.running import runner, together
 from jaxgen.running.kinds.matrix import KIND as MATRIX
-from jaxgen.running.reporter import History
+from jaxgen.running.watching.console import Console
 from jaxgen.running.workers.units import expected_runs
 from jaxgen.study.cards import ENVIRONMENT_CARDS, environment_card, registry_name
 from jaxgen.study.cards.base import Observed
@@ -48,18 +46,13 @@ from jaxgen.study.presets import (
     trained_name,
 )
 from jaxgen.study.product import Study, check_seed, check_seeds, least_s0
-from jaxgen.study.programs import program_key
 from jaxgen.study.spec import MODES, Evaluation, check_range
 from jaxgen.system import platform
 from jaxgen.system.errors import BadInput
 from jaxgen.system.options import computing
 from jaxgen.system.values import at_least, numbers, whole
-from jaxgen.techniques import Technique, canonical_name, make_technique
-from jaxgen.training.build import make_program
-from jaxgen.training.fit import fit, in_turns, needed_devices, padded
+from jaxgen.techniques import canonical_name, make_technique
 from jaxgen.training.keys import evaluation_key
-from jaxgen.training.loop import iterate
-from jaxgen.training.program import Program, stack_lanes
 from jaxgen.types import Array, Codes, HostTask, Task, is_host
 
 AnyTask = str | Task | HostTask
@@ -73,6 +66,7 @@ def train(
     seeds: int | Iterable[int] = (0,),
     config: Config | None = None,
     progress: bool = False,
+    start: Agent | None = None,
     **overrides: Any,
 ) -> list[Agent]:
     """Train one agent per seed, together in one compiled program as far as memory allows.
@@ -88,7 +82,11 @@ def train(
         CPU agent i is the same, bit by bit, whatever the others are.
       config: hyper-parameters of this algorithm; None: the preset of the task's environment. An
         environment of your own has none: pass that of one like it, ``preset("ppo", "cartpole")``.
+        With ``start`` None is the agent's own.
       progress: print how far the training is.
+      start: an agent of this algorithm whose policy each seed begins with; what judges actions
+        (but PPO's value, which is in the same networks), moments of optimisers and a replay are
+        new. None: new networks.
       **overrides: fields of the configuration, e.g. ``total_steps=10_000``.
 
     Returns:
@@ -101,25 +99,27 @@ def train(
     """
     _check_platform()
     with computing():
-        return _train(_task(task), algorithm, technique, _seeds(seeds), config, progress, overrides)
+        made = _task(task, start)
+        if start is not None:
+            config = start.config if config is None else config
+        arm = algorithm, technique, config
+        return _train(made, *arm, _seeds(seeds), progress, start, overrides)
 
 
 def _train(
-    task: Task | HostTask, algorithm: str, technique: str, seeds: Sequence[int],
-    config: Config | None, progress: bool, overrides: dict[str, Any],
+    task: Task | HostTask, algorithm: str, technique: str, config: Config | None,
+    seeds: Sequence[int], progress: bool, start: Agent | None, overrides: dict[str, Any],
 ) -> list[Agent]:
     check_defined(canonical_name(technique), algorithm)
     technique = trained_name(technique, algorithm)
     config = _own_config(algorithm, task, config, overrides)
-    base, arm = base_algorithm(algorithm), (config, make_technique(technique))
-    program = _program(task, base, arm, len(seeds))
+    arm = config, make_technique(technique)
     label = f"{algorithm} on {task.spec.name}"
+    base, vector = base_algorithm(algorithm), None
+    if start is not None:
+        vector = _start_vector(start, task, base)
     console = Console() if progress else None
-    trained = [
-        lane
-        for turn in _turns(program, arm, seeds, label)
-        for lane in _train_together(program, arm, turn, console, label)
-    ]
+    trained = together.train(task, base, arm, seeds, label, console, vector)
     spec = task.spec.stacked(config.num_frames)
     agents = []
     for seed, (params, history) in zip(seeds, trained, strict=True):
@@ -132,8 +132,18 @@ def _train(
     return agents
 
 
+def _start_vector(start: Agent, task: Task | HostTask, base: str) -> np.ndarray:
+    """The parameters of an agent that training begins with; BadInput: they do not suit."""
+    _check_agent(start, task, MODES[0])
+    if start.config.algorithm != base:
+        raise BadInput(
+            f"an agent of {start.algorithm} cannot be trained on by {base}; use its own algorithm"
+        )
+    return np.asarray(start.params)
+
+
 def evaluate(
-    agent: Agent,
+    agent: Agent | Callable[[np.ndarray], Any],
     task: AnyTask,
     shift_levels: Iterable[float] = SHIFT_LEVELS,
     *,
@@ -144,10 +154,11 @@ def evaluate(
     """Returns of an agent over the fixed evaluation episodes, float32 ``[levels, episodes]``.
 
     Args:
-      agent: from `train` or `load_agent`.
+      agent: from `train` or `load_agent`; or any function of observations in numpy ``[N,
+        *obs_shape]`` that gives N actions as the environment takes them, from wherever it comes.
       task: its task, by registry name or as an object.
       shift_levels: variation levels in [0, 1], in any order.
-      mode: greedy or sampled.
+      mode: greedy or sampled; a function plays as it does.
       episodes: per level, 2 or more, common to all agents.
       study_seed: chooses the episodes.
 
@@ -157,11 +168,16 @@ def evaluate(
     """
     _check_platform()
     with computing():
-        made = _task(task, agent)
-        _check_agent(agent, made, mode)
+        known = agent if isinstance(agent, Agent) or not callable(agent) else None
+        made = _task(task, known)
+        if known is not None:
+            _check_agent(known, made, mode)
         levels, key = _levels(shift_levels), _evaluation_key(study_seed)
         suite = make_suite(made, key, levels, at_least(2, "episodes", episodes))
-        return returns_of(agent, suite, mode)
+        if known is None:
+            choose: Any = agent
+            return np.asarray(suite.play_by(checked_choices(choose, made.spec)).returns)
+        return returns_of(known, suite, mode)
 
 
 def compute_grs(
@@ -235,82 +251,6 @@ def run_study(
     return table.rows(record for record in records if record.name in names)
 
 
-_programs: dict[Any, Program] = {}
-"""Those that were made last, by what they are compiled for, so that other arms and seeds find what
-is compiled."""
-MAX_PROGRAMS = 8
-
-
-def _program(
-    task: Task | HostTask, base: str, arm: tuple[Config, Technique], num_seeds: int
-) -> Program:
-    devices = needed_devices(num_seeds)
-    key = task, base, program_key(*arm), len(devices)
-    program = _programs.pop(key, None) or make_program(
-        task, ALGORITHMS[base], stack_lanes([arm], [0]), devices=devices
-    )
-    _programs[key] = program
-    while len(_programs) > MAX_PROGRAMS:
-        _programs.pop(next(iter(_programs)), None)
-    return program
-
-
-def _turns(
-    program: Program, arm: tuple[Config, Technique], seeds: Sequence[int], label: str
-) -> list[list[int]]:
-    """The seeds that train together, as many as the matrix would take."""
-    fit_result = fit(program.capacity, stack_lanes([arm], [0]), len(seeds))
-    if not fit_result.fits:
-        raise ValueError(f"{label}: {fit_result}; {fit_result.remedy()}")
-    return in_turns(seeds, min(fit_result.asked, fit_result.fits))
-
-
-def _train_together(
-    program: Program, arm: tuple[Config, Technique], seeds: list[int], console: Console | None,
-    label: str,
-) -> list[tuple[np.ndarray, History]]:
-    """The parameters ``[D]`` at the end of the training of each seed, and its metrics."""
-    padded_seeds = padded(seeds, program.capacity)
-    lanes = stack_lanes([arm] * len(padded_seeds), padded_seeds)
-    parts, carry = [], None
-    watch = None if console is None else _Watch(console, label, arm[0].total_steps * len(seeds))
-    for step in iterate(program, lanes):
-        carry, length = step.carry, step.segment.stop - step.segment.start
-        parts.append({name: np.asarray(x)[:, :length] for name, x in step.metrics.items()})
-        if watch is not None:
-            watch.step(float(parts[-1]["env_steps"][: len(seeds), -1].sum()))
-    assert carry is not None, "a budget holds an iteration"
-    if watch is not None:
-        watch.end(len(seeds))
-    params = np.asarray(program.learner.params(lanes, carry))
-    histories = {name: np.concatenate([part[name] for part in parts], 1) for name in parts[0]}
-    return [
-        (vector, trim_history({name: values[lane] for name, values in histories.items()}))
-        for lane, vector in enumerate(params[: len(seeds)])
-    ]
-
-
-class _Watch:
-    """A training that is told of; the first step compiles, and no rate is known until the next."""
-
-    def __init__(self, console: Console, label: str, total: int):
-        self._console, self._label, self._total = console, label, float(total)
-        self._began = time.perf_counter()
-        self._first: tuple[float, float] | None = None
-
-    def step(self, done: float) -> None:
-        """Say how many env steps of all lanes are done."""
-        now = time.perf_counter()
-        before, then = self._first = self._first or (done, now)
-        rate = (done - before) / (now - then) if now > then else 0.0
-        self._console.progress(self._label, done, self._total, rate)
-
-    def end(self, num_agents: int) -> None:
-        """Say that all of them are trained."""
-        seconds = time.perf_counter() - self._began
-        self._console.note(f"{self._label}: {num_agents} agents in {seconds:.0f} s")
-
-
 def _task(task: AnyTask, agent: Agent | None = None) -> Task | HostTask:
     """A task that was named, with the options that an agent was trained with, or given and
     checked."""
@@ -361,6 +301,11 @@ def _own_config(
     config = from_dict(type(config), to_dict(config) | overrides)
     config.validate()
     _check_suits(config, task)
+    if config.plateau_points:
+        raise BadInput(
+            f"plateau_points = {config.plateau_points} is not allowed here, where no learning "
+            "curve is evaluated; use run_study"
+        )
     return config
 
 

@@ -22,6 +22,7 @@ from jaxgen.evaluation.agent import Agent
 from jaxgen.evaluation.episodes import make_episodes
 from jaxgen.evaluation.references import References
 from jaxgen.evaluation.scores import Scores, score_curve
+from jaxgen.running import together
 from jaxgen.study.config import SHIFT_LEVELS, replace
 from jaxgen.study.presets import preset
 from jaxgen.study.spec import Evaluation
@@ -92,12 +93,12 @@ def test_several_seeds_equal_each_alone(agents):
 
 def test_techniques_are_trained(agents):
     """The same seed, other levels, weights and decay: other parameters, without a new program."""
-    programs = set(api._programs)
+    programs = set(together._programs)
     for technique in ("baseline", "dr", "reg+gar"):
         agent = trained(technique)[0]
         assert agent.technique == {"reg+gar": "gar+reg"}.get(technique, technique)
         assert (np.asarray(agent.params) != np.asarray(agents[0].params)).any()
-    assert set(api._programs) == programs
+    assert set(together._programs) == programs
 
 
 def test_overrides_and_a_config_are_the_same(agents):
@@ -170,8 +171,8 @@ def calls(monkeypatch, spoiled) -> list[tuple[Any, ...]]:
         unused, unused,
         Capacity(lambda lanes: Memory(0, 100), num_devices=2, min_lanes=2, max_lanes=6, chunk=64),
     )  # fmt: skip
-    monkeypatch.setattr(api, "_programs", {})
-    monkeypatch.setattr(api, "make_program", lambda *args, **kwargs: program)
+    monkeypatch.setattr(together, "_programs", {})
+    monkeypatch.setattr(together, "make_program", lambda *args, **kwargs: program)
     return made
 
 
@@ -222,8 +223,8 @@ def test_one_seed_needs_no_second_device(monkeypatch):
         made.append(len(devices))
         raise LookupError
 
-    monkeypatch.setattr(api, "_programs", {})
-    monkeypatch.setattr(api, "make_program", make)
+    monkeypatch.setattr(together, "_programs", {})
+    monkeypatch.setattr(together, "make_program", make)
     for seeds in ([0], [0, 1], [0, 1, 2], range(9)):
         with pytest.raises(LookupError):
             trained(seeds=seeds)
@@ -435,6 +436,69 @@ def test_evaluation_is_what_acting_step_by_step_earns(agents):
             obs, state, reward, terminated, truncated = advance(state, agent.act(obs), params)
             total, done = total + float(reward), bool(terminated | truncated)
         assert total == returns[level, episode]
+
+
+def test_any_function_is_evaluated_as_an_agent_is(agents):
+    """The agent's own greedy choices, as numpy from outside: the same episodes, and the same
+    returns but for what rounding makes of some; on the host bit by bit."""
+    choose = lambda obs: np.asarray(agents[0].act(obs))  # noqa: E731
+    ours = evaluate(choose, CARTPOLE, (0.0, 1.0), episodes=20)
+    theirs = evaluate(agents[0], CARTPOLE, (0.0, 1.0), episodes=20)
+    assert ours.shape == (2, 20) and ours.dtype == np.float32
+    assert (ours == theirs).mean() > 0.8
+    # Always to the right: the pole falls within 12 steps.
+    right = evaluate(lambda obs: np.ones(len(obs), int), CARTPOLE, (0.0,), episodes=20)
+    assert (right < 13).all() and (right > 6).all()
+
+
+@pytest.mark.parametrize(
+    ("choose", "message"),
+    [
+        (lambda obs: 1, r"actions of shape \[\] on cartpole; it must give shape \[10\]"),
+        (lambda obs: np.full(len(obs), np.nan), "actions that are not finite on cartpole"),
+        (lambda obs: np.full(len(obs), 2), "action 2 on cartpole; it must give 0 to 1"),
+        (lambda obs: np.full(len(obs), 0.5), "action 0.5 on cartpole"),
+    ],
+)
+def test_a_function_that_gives_no_actions_is_refused(choose, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(choose, CARTPOLE, (0.0,), episodes=10)
+
+
+def test_training_goes_on_from_an_agent(agents):
+    """A learning rate of 0 keeps it, bit by bit; with another one it moves, each seed otherwise."""
+    still = train(CARTPOLE, "ppo", "gar", (7,), start=agents[0], learning_rate=0.0)
+    np.testing.assert_array_equal(still[0].params, agents[0].params)
+    moved = train(CARTPOLE, "ppo", "gar", (7, 8), start=agents[0])
+    assert moved[0].config == agents[0].config
+    apart = [np.linalg.norm(each.params - agents[0].params) for each in moved]
+    new = np.linalg.norm(train(CARTPOLE, "ppo", "gar", (7,), **SHORT)[0].params - agents[0].params)
+    assert 0 < max(apart) < new / 2 and (moved[0].params != moved[1].params).any()
+
+
+@pytest.mark.parametrize("algorithm", ["dqn", "sac", "td3", "grpo", "es"])
+def test_every_algorithm_goes_on_from_an_agent(algorithm):
+    """Targets, references and populations begin with it too, so that with no step nothing moves."""
+    discrete = algorithm in ("dqn", "grpo", "es")
+    task = CARTPOLE if discrete else make_task("pendulum")
+    config = tiny_config(algorithm, total_steps=1536)
+    if discrete:
+        config = replace(config, {"hidden": [8]})
+    kinds = {"sac": {"alpha_learning_rate": 0.0}} if algorithm == "sac" else {}
+    first = train(task, algorithm, seeds=(1,), config=config)[0]
+    kinds = {name: value for name, value in kinds.items() if hasattr(config, name)}
+    still = train(task, algorithm, seeds=(2,), start=first, learning_rate=0.0, **kinds)[0]
+    np.testing.assert_array_equal(still.params, first.params)
+
+
+def test_an_agent_of_something_else_is_no_start(agents):
+    with pytest.raises(ValueError, match="an agent of ppo cannot be trained on by dqn"):
+        train(CARTPOLE, "dqn", start=agents[0], config=preset("dqn", "cartpole"))
+    with pytest.raises(ValueError, match="an agent of cartpole cannot act in minigrid"):
+        train(GRID, "ppo", start=agents[0], config=preset("ppo", "minigrid"))
+    wide = replace(agents[0].config, {"hidden": [16]})
+    with pytest.raises(ValueError, match="cannot be trained on as one of"):
+        train(CARTPOLE, "ppo", start=agents[0], config=wide)
 
 
 def test_an_agent_acts_in_gymnasium(agents):
@@ -676,7 +740,7 @@ REFUSED_TRAININGS = [
 
 @pytest.mark.parametrize("changes, message", REFUSED_TRAININGS)
 def test_bad_trainings_are_refused_before_any_compute(changes, message, monkeypatch):
-    monkeypatch.setattr(api, "_program", None)
+    monkeypatch.setattr(together, "_program", None)
     with pytest.raises(ValueError, match=message):
         train(**({"task": CARTPOLE, "algorithm": "ppo"} | changes))
 

@@ -5,6 +5,7 @@ outcome depends neither on the batch it runs in nor on which levels run beside
 it, and is common to all arms, algorithms and training seeds.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -92,6 +93,36 @@ def play(
 
     end = jax.lax.while_loop(running, step, (jnp.int32(0), obs, state, total, length, alive))
     return Played(end[3], end[4])
+
+
+def play_by(task: Task, episodes: FixedEpisodes, choose: Callable) -> Played:
+    """Run every episode once by a function that may be anything: it is called from Python.
+
+    Args:
+      task: environment and variations.
+      episodes: which.
+      choose: observations in numpy ``[K x E, *obs_shape]`` -> actions that the environment takes
+        ``[K x E, *action_shape]``.
+
+    Returns:
+      Outcomes ``[K, E]``, in numpy.
+    """
+    environment, actions = task.environment, task.spec.actions
+    shape = episodes.words.shape[:2]
+    begin = jax.jit(jax.vmap(environment.reset_from))
+    advance = jax.jit(jax.vmap(environment.advance))
+    obs, state = begin(episodes.words, episodes.params)
+    total, length = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
+    alive = np.ones(shape, bool)
+    while alive.any() and length.max() < task.spec.max_episode_steps:
+        seen = np.asarray(obs)
+        chosen = choose(seen.reshape(-1, *seen.shape[2:]))
+        action = np.asarray(chosen, actions.dtype).reshape(*shape, *actions.shape)
+        obs, state, reward, terminated, truncated = advance(state, action, episodes.params)
+        total += np.where(alive, np.asarray(reward), np.float32(0))
+        length += alive
+        alive &= ~np.asarray(terminated | truncated)
+    return Played(total, length)
 
 
 def step_words(key: Array, time: Array, num_words: int) -> Array:

@@ -72,7 +72,8 @@ def _words(num_episodes: int, num_steps: int, num_words: int, key: Array) -> Arr
 
 
 def play(
-    spec: EnvSpec, queued: QueuedEpisodes, acting: Acting, num_frames: int = 1
+    spec: EnvSpec, queued: QueuedEpisodes, acting: Acting, num_frames: int = 1,
+    to_environment: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Played:
     """Run every episode once, to its end or to the time limit.
 
@@ -81,7 +82,10 @@ def play(
       queued: the episodes.
       acting: the policy.
       num_frames: images that the policy sees at once.
+      to_environment: chosen actions -> those that the environment takes; None: choices are of an
+        algorithm's.
     """
+    to_environment = to_environment or spec.actions.scale
     episodes, num_slots = queued.episodes, queued.num_slots
     words = queued.words(acting.num_words)
     total, length = np.zeros(len(words), np.float32), np.zeros(len(words), np.int32)
@@ -91,7 +95,7 @@ def play(
     obs = frames.begin(episodes.start(running, running), num_frames)
     while live.any():
         chosen = acting.choose(obs, words[running, time])
-        action = spec.actions.scale(np.asarray(chosen, spec.actions.dtype))
+        action = to_environment(np.asarray(chosen, spec.actions.dtype))
         new_obs, reward, terminated, truncated, _ = episodes.step(action)
         total[running[live]] += reward[live]
         length[running[live]] += 1

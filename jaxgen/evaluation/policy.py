@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.nn.random import uniform_of
-from jaxgen.types import Array, Box, Discrete, Policy, PyTree
+from jaxgen.system.errors import BadInput
+from jaxgen.types import Array, Box, Discrete, EnvSpec, Policy, PyTree
 
 
 class Acting(NamedTuple):
@@ -49,3 +50,45 @@ def random_play(actions: Discrete | Box) -> Acting:
         return (uniform_of(words.squeeze(-1)) * actions.num).astype(np.int32)
 
     return Acting(choose)
+
+
+def checked_choices(
+    choose: Callable[[np.ndarray], Any], spec: EnvSpec
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from anywhere as a policy whose every choice is checked.
+
+    Args:
+      choose: observations ``[N, *obs_shape]`` -> N actions as the environment takes them.
+      spec: the environment's.
+
+    Returns:
+      The same function; it raises BadInput for actions of another shape, that are not finite, or
+      that the environment does not have.
+    """
+
+    def checked(obs: np.ndarray) -> np.ndarray:
+        chosen = np.asarray(choose(obs))
+        fault = _fault(chosen, (len(obs), *spec.actions.shape), spec.actions)
+        if fault:
+            raise BadInput(f"the function gave {fault[0]} on {spec.name}; it must give {fault[1]}")
+        return chosen
+
+    return checked
+
+
+def _fault(
+    chosen: np.ndarray, shape: tuple[int, ...], actions: Discrete | Box
+) -> tuple[str, str] | None:
+    """Why actions are not allowed, and which are."""
+    if chosen.shape != shape:
+        return f"actions of shape {list(chosen.shape)}", f"shape {list(shape)}"
+    if not np.isfinite(chosen).all():
+        return "actions that are not finite", "numbers"
+    if isinstance(actions, Discrete):
+        other = chosen[~np.isin(chosen, range(actions.num))]
+        return (f"action {other[0]}", f"0 to {actions.num - 1}") if other.size else None
+    low, high = np.asarray(actions.low, np.float32), np.asarray(actions.high, np.float32)
+    other = chosen[(chosen < low) | (chosen > high)]
+    if other.size:
+        return f"{other[0]} in an action", f"numbers from {low.tolist()} to {high.tolist()}"
+    return None

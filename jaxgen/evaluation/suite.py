@@ -69,6 +69,9 @@ class Suite(NamedTuple):
     play: Callable[[Policy, PyTree, bool, int], Played]
     """(policy, parameters ``[D]``, sampled or greedy, images that it sees at once) -> outcomes
     ``[K, E]``, in numpy."""
+    play_by: Callable[[Callable], Played]
+    """(function of observations in numpy ``[N, *obs_shape]`` that gives actions as the environment
+    takes them) -> outcomes ``[K, E]``, in numpy."""
     random: Callable[[], np.ndarray]
     """Returns of the uniform random policy, float32 ``[K, E]``: the floor of the scores."""
     known: Callable[[], Known]
@@ -112,6 +115,7 @@ def device_suite(task: Task, key: Array, levels: tuple[float, ...], num_episodes
     return Suite(
         episodes,
         play,
+        play_by=lambda choose: on_device.play_by(task, episodes, choose),
         random=lambda: np.asarray(on_device.random_returns(task, episodes)),
         known=known,
         level_seeds=None,
@@ -199,6 +203,10 @@ def host_suite(task: HostTask, key: Array, levels: tuple[float, ...], num_episod
     return Suite(
         episodes,
         play,
+        play_by=lambda choose: on_host.play(
+            task.spec, episodes, Acting(lambda obs, _: choose(np.asarray(obs)), 1),
+            to_environment=lambda action: action,
+        ),
         random=lambda: on_host.random_host_returns(task.spec, episodes),
         known=known,
         level_seeds=episodes.episodes.level_seeds,

@@ -28,9 +28,9 @@ from jaxgen.system.errors import BadInput
 from jaxgen.system.files import NO_SPACE, DamagedFile
 
 if TYPE_CHECKING:
-    from jaxgen.running.console import Console
     from jaxgen.running.reporter import Reporter
     from jaxgen.running.session import Options
+    from jaxgen.running.watching.console import Console
     from jaxgen.running.watching.rows import Sink
     from jaxgen.running.workers.units import Unit
 
@@ -149,9 +149,9 @@ def configure(args: argparse.Namespace) -> None:
 
 
 def _train(command: Command, study: Study, store: Store) -> int:
-    from jaxgen.running.console import Console
     from jaxgen.running.runner import run_study
     from jaxgen.running.session import Interrupted
+    from jaxgen.running.watching.console import Console
     from jaxgen.running.workers.units import write_plan
 
     began, args = time.perf_counter(), command.args
@@ -196,8 +196,8 @@ def _evaluate(command: Command) -> int:
 
 def _launch(command: Command, study: Study, how: Launch) -> int:
     """Train in workers."""
-    from jaxgen.running.console import Console
     from jaxgen.running.session import Interrupted
+    from jaxgen.running.watching.console import Console
     from jaxgen.running.workers.coordinate import planned, wait_alone, what_failed
     from jaxgen.running.workers.launch import check_workers, make_executor, worker_command
     from jaxgen.running.workers.units import JOBS
@@ -254,8 +254,8 @@ def _num_missing(store: Store, study: Study) -> int:
 
 def _work(command: Command, study: Study, how: Launch) -> int:
     """Be a worker: a process that a launcher has started, here or on another machine."""
-    from jaxgen.running.console import Console
     from jaxgen.running.session import Interrupted, Session
+    from jaxgen.running.watching.console import Console
     from jaxgen.running.workers.coordinate import work
     from jaxgen.running.workers.worker import own_log
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from jaxgen.algorithms.base import Algorithm
 from jaxgen.study.fork import Replay
+from jaxgen.system.errors import BadInput
 from jaxgen.training.keys import ForkedLane
-from jaxgen.training.program import Carry
+from jaxgen.training.program import Carry, Lanes, Program
 from jaxgen.types import Array, PyTree
 
 REPLAY_FOLD, DIRECTION_FOLD = 2**32 - 1, 2**32 - 2
@@ -38,6 +39,49 @@ def join(carries: Sequence[Carry]) -> Carry:
     if len(shapes) != 1:
         raise ValueError("states of different networks or environments do not train together")
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *carries)
+
+
+def begun_with(program: Program, lanes: Lanes, carry: Carry, vector: np.ndarray) -> Carry:
+    """The carry before the first iteration with a trained policy in each lane.
+
+    The policy takes the place of the new one, and of all copies of that, such as a target's.
+    Everything else is new: critics, moments of optimisers, an empty replay.
+
+    Args:
+      program: of the lanes.
+      lanes: padded.
+      carry: as ``init`` gave it.
+      vector: as `Algorithm.params` has it, float32 ``[D]``.
+
+    Raises:
+      BadInput: it is of other networks, or a lane's state holds no such vector.
+    """
+    new = np.asarray(program.learner.params(lanes, carry))
+    if new.shape[1:] != np.shape(vector):
+        raise BadInput(
+            f"an agent of {np.size(vector)} parameters cannot be trained on as one of "
+            f"{new.shape[1]}; give the configuration that it was trained with"
+        )
+    replaced = []
+
+    def placed(leaf: Array) -> Array:
+        is_policy = leaf.shape[-1:] == new.shape[1:] and leaf.ndim in (1, 2) and (
+            np.asarray(leaf) == new[: len(leaf)] if leaf.ndim == 2
+            else (new == np.asarray(leaf)).all(1).any()
+        )
+        if not np.all(is_policy):
+            return leaf
+        replaced.append(leaf)
+        moved = np.broadcast_to(np.asarray(vector, leaf.dtype), leaf.shape)
+        return jax.device_put(moved, leaf.sharding)
+
+    state = jax.tree.map(placed, carry.state)
+    if not replaced:
+        raise BadInput(
+            "the algorithm keeps its policy in no leaf of its state, so that it cannot begin with "
+            "an agent; train a new one"
+        )
+    return carry._replace(state=state)
 
 
 def forked_state(

@@ -16,6 +16,9 @@ from jaxgen.types import Array, PyTree
 Train = Callable[[Lanes, Carry, PyTree, Any, Any], tuple[Carry, dict[str, Any]]]
 """A function with the arguments of `LaneLearner.train`."""
 
+Begin = Callable[[Lanes, Carry], Carry]
+"""(lanes, carry before the first iteration) -> the carry that training begins with."""
+
 
 class Start(NamedTuple):
     """A state from which training goes on."""
@@ -47,7 +50,7 @@ class Step(NamedTuple):
 
 def iterate(
     program: Program, lanes: Lanes, start: Start | None = None, train: Train | None = None,
-    stops: Collection[int] = (),
+    stops: Collection[int] = (), begin: Begin | None = None,
 ) -> Iterator[Step]:
     """Train lanes to the end of their budget, a step for each call of the compiled program.
 
@@ -57,6 +60,7 @@ def iterate(
       start: where to go on; None: at the first iteration.
       train: what is called in place of the learner's own, to compile it ahead or to time it.
       stops: numbers of iterations after which a step ends, whatever the chunk.
+      begin: changes the carry before the first iteration; None: it stays as it is.
 
     Yields:
       Steps; none where ``start`` is the end.
@@ -73,10 +77,11 @@ def iterate(
         if fresh:
             content = world.content(lanes, np.int32(segment.epoch))  # pyright: ignore
         if carry is None:
-            carry = (
-                learner.init(lanes, content) if start is None
-                else world.resume(start.carry, content, start.host_states)
-            )
+            if start is None:
+                carry = learner.init(lanes, content)
+                carry = carry if begin is None else begin(lanes, carry)
+            else:
+                carry = world.resume(start.carry, content, start.host_states)
         first, last = np.int32(segment.start), np.int32(segment.stop)
         carry, metrics = train(lanes, carry, content, first, last)
         finished = is_finished(lanes.config, segment.stop, carry.env_steps)

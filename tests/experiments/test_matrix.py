@@ -21,7 +21,7 @@ from jaxgen.results import store
 from jaxgen.results.best import CHOICES
 from jaxgen.results.store import open_store
 from jaxgen.running.command import _num_of_other_settings
-from jaxgen.running.console import (
+from jaxgen.running.watching.console import (
     LONG_SECONDS,
     PLAIN_SECONDS,
     Console,
@@ -533,7 +533,7 @@ def test_on_a_terminal_the_progress_line_is_redrawn_and_cleared():
 
 def test_elsewhere_a_plain_line_is_printed_now_and_then(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("jaxgen.running.console.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("jaxgen.running.watching.console.time.monotonic", lambda: now[0])
     stream = io.StringIO()
     console = Console(stream=stream)
     console.stage("a: compiling")
@@ -550,7 +550,7 @@ def test_elsewhere_a_plain_line_is_printed_now_and_then(monkeypatch):
 
 def test_long_silence_is_broken_and_arms_are_told_of_on_request(monkeypatch):
     now, stream = [0.0], io.StringIO()
-    monkeypatch.setattr("jaxgen.running.console.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("jaxgen.running.watching.console.time.monotonic", lambda: now[0])
     console = Console(verbose=True, stream=stream)
     for now[0] in (LONG_SECONDS, LONG_SECONDS + PLAIN_SECONDS, 2 * LONG_SECONDS):
         console.progress("a", 1, 100, 1)

@@ -12,7 +12,7 @@ import pytest
 import small_runs
 from jaxgen.results.read import read_records
 from jaxgen.results.store import open_store
-from jaxgen.running.console import log_lines
+from jaxgen.running.watching.console import log_lines
 from jaxgen.study.presets import preset
 from jaxgen.study.spec import Evaluation
 from small_runs import run, small_study

@@ -389,12 +389,12 @@ def test_nothing_is_imported_that_was_not_asked_for(tmp_path):
     program = """
 import sys
 from pathlib import Path
-import jaxgen.running.console, jaxgen.running.runner
+import jaxgen.running.watching.console, jaxgen.running.runner
 from jaxgen.running.watching.reporter import Watched
 from jaxgen.running.watching.sinks import make_sinks
 from jaxgen.results.store import Store
 root = Path(sys.argv[1])
-with Watched(jaxgen.running.console.Console(), make_sinks(root), Store(root)):
+with Watched(jaxgen.running.watching.console.Console(), make_sinks(root), Store(root)):
     pass
 print([name for name in sys.modules if name.split(".")[0] in ("tensorboardX", "wandb")])
 make_sinks(Path(sys.argv[1]), tensorboard=True)

@@ -11,7 +11,7 @@ import pytest
 
 from experiments import matrix, report
 from jaxgen import __main__ as jaxgen_main
-from jaxgen.running.console import PLAIN_SECONDS, Console
+from jaxgen.running.watching.console import PLAIN_SECONDS, Console
 from jaxgen.system.streams import lasting_streams
 
 ROOT = Path(__file__).parents[2]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from jaxgen.running.console import duration, speed
+from jaxgen.running.watching.console import duration, speed
 from jaxgen.running.workers.claims import DONE, FAILED, RUNNING, Attempt
 from jaxgen.running.workers.units import Unit
 
