@@ -1,6 +1,7 @@
 """The flags of matrix.py, and the study that they ask for."""
 
 import argparse
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from typing import Any
 from envs_jax import unavailable
 from envs_jax.cards import gymnasium, gymnax, mujoco
 from envs_jax.mujoco.robots import checked
+from jaxgen.results.kept import keep_start
+from jaxgen.results.store import open_store
 from jaxgen.running.command import configure
 from jaxgen.running.flags import INSTEAD, add_running
 from jaxgen.study.cards import (
@@ -177,6 +180,9 @@ def add_study(group: argparse._ArgumentGroup) -> argparse._MutuallyExclusiveGrou
                        help="hyper-parameters of every arm, e.g. learning_rate=1e-3 "
                             "hidden=128x128; alternatives are arms side by side: "
                             "learning_rate=1e-3,3e-4")
+    group.add_argument("--start", type=Path, metavar="AGENT",
+                       help="the file of an agent whose policy every run begins with: its learning "
+                            "curve is adaptation, and its arms' names say so")
     seeds = _add_seeds(group)
     group.add_argument("--total-steps", type=_whole, metavar="N",
                        help="budget of env steps of every run (ES: of its whole population)")
@@ -232,13 +238,34 @@ def study_of(args: argparse.Namespace) -> Study:
         seeds = DEFAULT_SEEDS[: max(limits) if args.quick else None]
     episodes = min(args.eval_episodes, 50) if args.quick else args.eval_episodes
     arms = with_settings(args.technique or SUITES[args.suite], parse_settings(args.set))
-    return make_study(
+    study = make_study(
         environments, args.algo or _algorithms_of(environments), arms, list(seeds),
         evaluation=Evaluation(episodes=episodes, curve_episodes=20 if args.quick else 100,
                               probe=args.probe,
                               curve_levels=SHIFT_LEVELS if args.curve_levels else (0.0,)),
         total_steps=args.total_steps, quick=args.quick,
     )
+    return study if args.start is None else _begun(study, args)
+
+
+def _begun(study: Study, args: argparse.Namespace) -> Study:
+    """A study whose runs begin with an agent, of which the folder of results keeps a copy."""
+    if not args.start.is_file():
+        raise BadInput(f"there is no agent {args.start}; give the file of one")
+    digest = keep_start(open_store(args.out), args.start)
+    groups = []
+    for group in study.groups:
+        specs, aliases = (
+            tuple(dataclasses.replace(spec, agent=digest) for spec in specs)
+            for specs in (group.specs, group.aliases)
+        )
+        names = {old.name: new.name for old, new in zip(group.specs, specs, strict=True)}
+        aliases = tuple(
+            dataclasses.replace(spec, alias_of=names.get(spec.alias_of or "", spec.alias_of))
+            for spec in aliases
+        )
+        groups.append(dataclasses.replace(group, specs=specs, aliases=aliases))
+    return Study(tuple(groups), study.left_out)
 
 
 def _algorithms_of(environments: Sequence[str]) -> list[str]:

@@ -122,6 +122,7 @@ def studies_of(args: argparse.Namespace) -> dict[str, Study]:
     for path in sorted(args.config_dir.iterdir()):
         if path.suffix.lower() in SUFFIXES:
             asked = command_line.parse(["--config", str(path)])
+            asked.out = args.out
             for plugin in asked.plugin:
                 if plugin not in args.plugin:
                     args.plugin.append(plugin)

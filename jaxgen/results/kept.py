@@ -1,13 +1,14 @@
 """Agents that were kept during a run's training: at shares of it, and where its curve was best."""
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jaxgen.results.store import Store
 from jaxgen.study.spec import RunSpec
-from jaxgen.system.files import DamagedFile
+from jaxgen.system.files import DamagedFile, write_bytes
 
 BEST = "best"
 """What the agent of a learning curve's best point is called among those at shares of training."""
@@ -71,6 +72,24 @@ def _with_past(store: Store, spec: RunSpec) -> Iterator[tuple[str, int, tuple[fl
         budget = before["config"]["total_steps"]
         yield start["run"], budget, tuple(before.get("followed", ()))
         start = before.get("start")
+
+
+def keep_start(store: Store, path: Path) -> str:
+    """Copy an agent that runs begin with into a folder of results; return its digest."""
+    data = path.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()[:8]
+    copy = store.path(f"starts/{digest}.npz")
+    if not copy.exists() or copy.read_bytes() != data:
+        write_bytes(copy, data)
+    return digest
+
+
+def start_of(store: Store, digest: str) -> Path:
+    """The file of an agent that runs begin with; DamagedFile: it is missing, or another's."""
+    path = store.path(f"starts/{digest}.npz")
+    if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest()[:8] != digest:
+        raise DamagedFile(path, "it is not the agent that runs of this folder began with")
+    return path
 
 
 def agent_name(moment: str) -> str:

@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 
 from jaxgen.study.arms import arm_name, overrides_of, technique_of
 from jaxgen.study.cards import ALGORITHM_CARDS, ENVIRONMENT_CARDS
+from jaxgen.study.spec import begun_word
 from jaxgen.system.errors import BadInput
 from jaxgen.system.files import SCHEMA
 from jaxgen.techniques import STUDIED, make_technique
@@ -93,7 +94,8 @@ class Record(NamedTuple):
     def arm(self) -> str:
         """Name of the arm, see `jaxgen.study.arms`; the technique's in rows without it."""
         overrides = self.spec.get("overrides") or {}
-        return self.spec.get("arm") or arm_name(self.technique, overrides)
+        begun = begun_word(self.spec.get("agent"))
+        return self.spec.get("arm") or arm_name(self.technique, overrides) + begun
 
     @property
     def configured(self) -> str:

@@ -11,10 +11,11 @@ import numpy as np
 
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.algorithms.paired import paired
-from jaxgen.evaluation.agent import Agent
+from jaxgen.evaluation.agent import Agent, check_fits
 from jaxgen.evaluation.references import References, make_references
-from jaxgen.evaluation.saving import pack_agent
+from jaxgen.evaluation.saving import load_agent, pack_agent
 from jaxgen.evaluation.suite import Suite, make_suite
+from jaxgen.results.kept import start_of
 from jaxgen.running import progress, snapshots
 from jaxgen.running.progress import Progress, append
 from jaxgen.running.session import Batch, Interrupted, Session
@@ -25,11 +26,12 @@ from jaxgen.study.spec import RunSpec
 from jaxgen.system import checkpoint
 from jaxgen.system.compilation import seal_cache
 from jaxgen.system.errors import BadInput
-from jaxgen.system.files import content_hash
+from jaxgen.system.files import DamagedFile, content_hash
 from jaxgen.training.build import make_program
 from jaxgen.training.fit import fit, needed_devices, padded
+from jaxgen.training.fork import begun_with
 from jaxgen.training.keys import evaluation_key
-from jaxgen.training.loop import Start, Step, iterate
+from jaxgen.training.loop import Begin, Start, Step, iterate
 from jaxgen.training.program import Carry, Lanes, MakeAlgorithm, Program, stack_lanes
 from jaxgen.types import HostTask, PyTree, Task, is_host
 
@@ -207,7 +209,8 @@ def train(trainer: Trainer) -> Progress:
     def train_chunk(*args: Any) -> tuple[Carry, dict[str, np.ndarray]]:
         return _train_chunk(trainer, state.seconds, clock, *args)
 
-    for step in iterate(program, trainer.lanes, start, train_chunk, stops):
+    begin = _beginning(trainer)
+    for step in iterate(program, trainer.lanes, start, train_chunk, stops, begin):
         before = state.env_steps
         state = _after(trainer, state, step, clock)
         if step.segment.curve_point or step.finished:
@@ -231,6 +234,25 @@ def train(trainer: Trainer) -> Progress:
         if stopping:
             raise Interrupted(f"stopped at iteration {state.iteration} of {trainer.batch.label}")
     return state
+
+
+def _beginning(trainer: Trainer) -> Begin | None:
+    """A change of the first carry, where runs begin with an agent; BadInput: it does not suit."""
+    spec = trainer.batch.lanes[0][0]
+    if spec.agent is None:
+        return None
+    try:
+        agent = load_agent(start_of(trainer.session.store, spec.agent))
+    except DamagedFile as damage:
+        raise BadInput(f"{damage}; give the agent again by --start") from None
+    check_fits(agent, trainer.shared.task)
+    if agent.config.algorithm != spec.base:
+        raise BadInput(
+            f"an agent of {agent.algorithm} cannot be trained on by {spec.algorithm}; use its own "
+            "algorithm"
+        )
+    vector = np.asarray(agent.params)
+    return lambda lanes, carry: begun_with(trainer.program, lanes, carry, vector)
 
 
 class _Clock:

@@ -18,6 +18,11 @@ MODES = ("greedy", "sampled")
 """Greedy takes the best action; sampled draws (categorical, or epsilon .05 for Q-values)."""
 
 
+def begun_word(agent: str | None) -> str:
+    """The end of an arm's name that tells which agent it began with."""
+    return f"@start={agent}" if agent else ""
+
+
 def check_range(levels: Iterable[float]) -> None:
     """Raise BadInput for a variation level outside [0, 1], NaN among them."""
     for level in levels:
@@ -85,6 +90,9 @@ class RunSpec:
     """Shares of training, in (0, 1), after which the agent is kept. Unless it is None, the return
     and the length of each episode of the learning curve are kept as well, and the agent of its best
     point."""
+    agent: str | None = None
+    """Digest of the agent whose policy training begins with, see `jaxgen.results.kept`; None: new
+    networks."""
 
     @property
     def kept_shares(self) -> tuple[float, ...]:
@@ -93,8 +101,8 @@ class RunSpec:
 
     @property
     def arm(self) -> str:
-        """The arm's name: the technique and the overrides."""
-        return Arm(self.technique, self.overrides).name
+        """The arm's name: the technique, the overrides, and the agent that it began with."""
+        return Arm(self.technique, self.overrides).name + begun_word(self.agent)
 
     @cached_property
     def config(self) -> Config:
@@ -165,5 +173,6 @@ class RunSpec:
             **({"start": self.start.to_dict()} if self.start else {}),
             **({"snapshots": list(self.snapshots)} if self.snapshots else {}),
             **({"overrides": json_ready(dict(self.overrides))} if self.overrides else {}),
+            **({"agent": self.agent} if self.agent else {}),
             **({} if self.followed is None else {"followed": list(self.followed)}),
         }

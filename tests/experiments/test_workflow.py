@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -161,6 +162,27 @@ def test_a_larger_budget_goes_on_as_if_it_had_been_one_piece(tmp_path, capsys):
 def test_a_name_belongs_to_one_run(whole, capsys):
     other = [*WORDS, "--seeds", "0", "--name", "two", "--out", str(whole)]
     refused(workflow.main, "workflow.py", other, capsys, "give another --name")
+
+
+def test_runs_that_begin_with_an_agent_say_so(whole, tmp_path, capsys):
+    """With a learning rate of 0 it stays what it was; its arm has another name than a new one's."""
+    from experiments import matrix
+
+    agent = folder_of(whole) / "seed_0000" / "final_model.npz"
+    words = ["--env", "cartpole", "--algo", "ppo", "--technique", "baseline", "--seeds", "5",
+             "--total-steps", "3072", "--quick", "--quiet", "--no-plots", "--out", str(tmp_path),
+             "--set", "num_variations=1", "num_envs=12", "learning_rate=0.0"]  # fmt: skip
+    assert matrix.main([*words, "--start", str(agent)]) == 0
+    assert "ppo@learning_rate=0.0@num_envs=12@num_variations=1@start=" in capsys.readouterr().out
+    (ours,) = tmp_path.glob("runs/*/seed_0005/agent.npz")
+    np.testing.assert_array_equal(load_agent(ours).params, load_agent(agent).params)
+    refused(matrix.main, "matrix.py", [*words, "--start", "none.npz"], capsys, "there is no agent")
+    # The copy that the folder keeps is what runs begin with, wherever the first one is.
+    (copy,) = (tmp_path / "starts").iterdir()
+    copy.write_bytes(b"other")
+    shutil.rmtree(tmp_path / "runs")
+    assert matrix.main([*words, "--start", str(agent)]) == 0
+    assert copy.read_bytes() == agent.read_bytes()
 
 
 @pytest.mark.slow
