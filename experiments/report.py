@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import envs_jax  # noqa: F401  (registers what tables call the environments)
 from jaxgen.report.connectivity import report as connectivity
 from jaxgen.report.generalisation.reference import BEST_ARM, SPECIALISTS
+from jaxgen.report.practice import comparison
 from jaxgen.report.source import is_report, read_source, together, write_report
 from jaxgen.study.plugins import load_plugin
 from jaxgen.system.errors import BadInput
@@ -48,6 +49,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("-o", "--out", metavar="DIR",
                         help="where the report goes (default: report/ in the results folder, of "
                              "several report-NAME-NAME/ in the first one)")
+    parser.add_argument("--curves", action="store_true",
+                        help="only put learning curves beside each other, with those in files "
+                             "evaluations.npz of workflow.py or stable-baselines3, which may be "
+                             "among RESULTS")
     parser.add_argument("--page", metavar="FILE",
                         help="write the markdown there, in place of DIR/report.md")
     return parser.parse_args(argv)
@@ -63,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             load_plugin(plugin)
         if connectivity.is_source(paths[0]):
             return _report_connectivity(paths, args)
+        if args.curves or any(map(comparison.is_source, paths)):
+            return _compare_curves(paths, args)
         names = _names(paths, args.names)
         reference = None if args.reference == "ceiling" else args.reference
         if reference and names:
@@ -76,6 +83,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in source.damaged:
         print(f"left aside: {line}", file=sys.stderr)
     for file in files:
+        print(file)
+    return 0
+
+
+def _compare_curves(paths: Sequence[Path], args: argparse.Namespace) -> int:
+    """Put learning curves from anywhere beside each other."""
+    if args.reference != "ceiling" or args.page:
+        raise BadInput("--reference and --page are not of learning curves; leave them out")
+    usual = [path.resolve().name if path.is_dir() else path.resolve().parent.name for path in paths]
+    names = _names(paths, args.names or (usual if len(paths) > 1 else None)) or usual
+    curves = [
+        each for path, name in zip(paths, names, strict=True)
+        for each in comparison.read_curves(path, name)
+    ]  # fmt: skip
+    folder = Path(args.out) if args.out else _folder_of(paths[0], names).with_name("comparison")
+    print("\n".join("  ".join(row) for row in comparison.table_of(curves)))
+    for file in comparison.write_comparison(curves, folder):
         print(file)
     return 0
 
