@@ -12,6 +12,7 @@ import gar_overhead
 import matrix
 import roofline
 import train_throughput
+import trials
 from harness import HERE, by_case, read_records, readable, table
 
 PAGE = HERE / "README.md"
@@ -71,6 +72,7 @@ SECTIONS = {
     "control_throughput": (
         "Training steps per second of continuous control", control_throughput.summary,
     ),
+    "trials": (trials.TITLE, trials.table),
     "gar_overhead": ("What gradients per variation cost", gar_overhead.table),
     "matrix": ("Wall time of the default matrix, seconds", matrix.table),
     "roofline": ("Share of the machine's limit", roofline.summary),

@@ -32,7 +32,7 @@ from jaxgen.techniques import Technique
 ROOT = Path(__file__).parents[1]
 SCRIPTS = (
     "env_throughput", "train_throughput", "control_throughput", "gar_overhead", "bridge", "matrix",
-    "roofline",
+    "roofline", "trials",
 )  # fmt: skip
 
 

@@ -42,19 +42,20 @@ class Runtime(NamedTuple):
     """Why procgen cannot be played, or empty."""
 
 
-def prepare(name: str, games: bool = False) -> Runtime:
+def prepare(name: str, games: bool = False, extras: Iterable[str] = ()) -> Runtime:
     """Install what is missing, start JAX as every command of jaxgen does, and print what was found.
 
     Args:
       name: of the notebook; its results go to a folder of this name.
       games: procgen is wanted as well; where it cannot be had, ``no_games`` says so.
+      extras: optional dependencies of jaxgen that the notebook needs, e.g. tune.
 
     Raises:
       RuntimeError: this kernel cannot run jaxgen; says what to do.
     """
     if sys.version_info < (3, 11):  # noqa: UP036  a kernel is not chosen by the package's metadata
         raise RuntimeError("jaxgen needs Python 3.11 or newer: choose another kernel")
-    installed = install_missing(games)
+    installed = install_missing(games, extras)
     # Scripts under experiments are imported by their names.
     sys.path[:0] = [str(ROOT), str(ROOT / "experiments")]
     backend = start_jax()
@@ -70,14 +71,14 @@ def prepare(name: str, games: bool = False) -> Runtime:
 # What is missing
 
 
-def install_missing(games: bool) -> list[str]:
+def install_missing(games: bool, extras: Iterable[str] = ()) -> list[str]:
     """Install what jaxgen lacks here, and procgen if it is wanted; returns what was given to pip.
 
     Raises:
       RuntimeError: see `missing_packages`; or pip failed, but for procgen, without which it goes
         on.
     """
-    required, pins = read_requirements(), read_pins()
+    required, pins = read_requirements(extras), read_pins()
     versions = find_versions([requirement.name for requirement in required])
     wanted = missing_packages(required, versions, pins, gpu=shutil.which("nvidia-smi") is not None)
     if wanted:
@@ -147,12 +148,14 @@ def find_versions(names: Iterable[str]) -> dict[str, str]:
     return versions
 
 
-def read_requirements() -> list[Requirement]:
-    """The packages that jaxgen needs, from pyproject.toml."""
+def read_requirements(extras: Iterable[str] = ()) -> list[Requirement]:
+    """The packages that jaxgen needs, with those of some extras, from pyproject.toml."""
     import tomllib  # Python 3.11 and later, which is checked first
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [Requirement(line) for line in project["dependencies"]]
+    optional = project["optional-dependencies"]
+    lines = [*project["dependencies"], *(line for extra in extras for line in optional[extra])]
+    return [Requirement(line) for line in lines]
 
 
 def read_pins() -> dict[str, str]:

@@ -27,10 +27,10 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "experiments" / "notebooks"
 PICTURES = {
     "01_quickstart": 4, "02_your_own": 3, "03_hundreds_of_seeds": 3,
-    "04_starpilot": 0 if "starpilot" in unavailable() else 1,
+    "04_starpilot": 0 if "starpilot" in unavailable() else 1, "05_tune": 4, "06_cheetah": 2,
 }  # fmt: skip
 """How many PNGs each notebook shows, at least."""
-FILMS = {} if "starpilot" in unavailable() else {"04_starpilot": 1}
+FILMS = {"06_cheetah": 1} | ({} if "starpilot" in unavailable() else {"04_starpilot": 1})
 """How many animations."""
 NAMES = list(PICTURES)
 SECONDS = 1200
@@ -235,6 +235,14 @@ def hide(monkeypatch, *names):
     find = setup_runtime.find_versions
     left_out = lambda asked: find([name for name in asked if name not in names])  # noqa: E731
     monkeypatch.setattr(setup_runtime, "find_versions", left_out)
+
+
+def test_extras_of_a_notebook_are_installed_with_the_rest(pip, monkeypatch):
+    hide(monkeypatch, "optuna", "mujoco")
+    assert setup_runtime.install_missing(games=False) == []
+    (tune,) = setup_runtime.install_missing(games=False, extras=("tune",))[:1]
+    assert tune.startswith("optuna<")
+    assert "mujoco==3.17.0" in setup_runtime.install_missing(games=False, extras=("mujoco",))
 
 
 def test_a_missing_package_is_installed_beside_the_jax_that_is_here(pip, monkeypatch):

@@ -45,8 +45,8 @@ def test_differences_are_paired_by_seed(sources):
 
 
 def test_without_shared_seeds_the_interval_is_welchs():
-    first = {0: 1.0, 1: 2.0, 2: 4.0}
-    second = {5: 6.0, 6: 9.0, 7: 11.0, 8: 12.0}
+    first: dict[int | str, float] = {0: 1.0, 1: 2.0, 2: 4.0}
+    second: dict[int | str, float] = {5: 6.0, 6: 9.0, 7: 11.0, 8: 12.0}
     found = difference(first, second)
     known = stats.ttest_ind(list(second.values()), list(first.values()), equal_var=False)
     low, high = known.confidence_interval(0.95)

@@ -106,9 +106,7 @@ def _by_optuna(
     space: Space, config: Config, trials: Sequence[Trial], plan: Plan, count: int, seed: int
 ) -> list[Params]:
     """Ask a study that is made anew of all trials, so that no state of a sampler counts."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna = _optuna()
     with warnings.catch_warnings():
         # Both options are experimental in some versions, which says so each time.
         warnings.simplefilter("ignore")
@@ -128,6 +126,16 @@ def _by_optuna(
     ]  # fmt: skip
 
 
+def _optuna() -> Any:
+    """The package, which prints nothing; in a notebook its progress bars warn as they are
+    imported."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import optuna
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
 def importances_by_optuna(
     trials: Sequence[Trial], plan: Plan, space: Space
 ) -> dict[str, float] | None:
@@ -137,9 +145,7 @@ def importances_by_optuna(
     """
     if importlib.util.find_spec("optuna") is None:
         return None
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna = _optuna()
     spaces = {field: _distribution(choice, False) for field, choice in space.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
