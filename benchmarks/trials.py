@@ -27,7 +27,7 @@ def cases(quick: bool) -> list[Case]:
                 Contender(IN_TURN, "trials:train", args=apart)]  # fmt: skip
     whole = [Contender(ONE_PROCESS, "trials:processes", args={"num_parts": 1}),
              Contender(PROCESSES, "trials:processes", args=apart)]  # fmt: skip
-    return [Case("training alone", args, training), Case("whole processes", args, whole, repeats=3)]
+    return [Case("training alone", args, training), Case("whole processes", args, whole, repeats=1)]
 
 
 def train(num_parts: int, total_steps: int) -> tuple[Run, dict]:

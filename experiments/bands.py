@@ -30,7 +30,7 @@ from jaxgen.system.files import write_bytes
 HERE = Path(__file__).parent
 ROWS, PAGE = HERE / "continuous" / "results.csv.gz", HERE / "CONTINUOUS.md"
 PEERS = HERE / "continuous" / "peers.csv"
-"""Returns of peers with the protocol of a preset, from benchmarks/peer_returns.py."""
+"""Returns of peers with the protocol of a preset, from benchmarks/contenders/peer_returns.py."""
 
 
 class Band(NamedTuple):

@@ -140,10 +140,10 @@ def checkpoint_means(
     else:
         errors = [half_width(each.mean(1)) for each in returns]
         note = f"{num_seeds} seeds, {returns[0].shape[1]} episodes each: 95 % t interval of seeds"
-    bars = axis.bar(names, means, yerr=errors, color=BLUE, alpha=0.6, capsize=4)
-    axis.bar_label(bars, [f"{mean:.5g}" for mean in means], label_type="center")
+    labels = [f"{name}\n{mean:.5g}" for name, mean in zip(names, means, strict=True)]
+    axis.bar(labels, means, yerr=errors, color=BLUE, alpha=0.6, capsize=4)
     axis.axhline(random.mean(), color=GREY, ls="--", label=RANDOM)
-    axis.set(xlabel="share of training", ylabel="mean return (greedy)")
+    axis.set(xlabel="share of training, and the mean", ylabel="mean return (greedy)")
     figure.legend(frameon=False, loc="outside right upper")
     finish(figure, words.title, words.quick, note)
     return figure

@@ -1,6 +1,6 @@
 """Returns of SBX's SAC on HalfCheetah-v5 with its own defaults, beside which ours can be put.
 
-    peers/bin/python benchmarks/peer_returns.py 0 1 2 3 4        these seeds, in turn
+    peers/bin/python benchmarks/contenders/peer_returns.py 0 1 2 3 4        these seeds, in turn
 
 It runs in the peers' environment. Rows go to experiments/continuous/peers.csv, and `python
 experiments/bands.py` puts them into the table of CONTINUOUS.md. A seed that has its rows already is
@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-PATH = Path(__file__).parents[1] / "experiments" / "continuous" / "peers.csv"
+PATH = Path(__file__).parents[2] / "experiments" / "continuous" / "peers.csv"
 FIELDS = ("peer", "version", "environment", "preset", "env_steps", "seed", "episodes", "return")
 GYMNASIUM_NAME, FIRST_EPISODE = "HalfCheetah-v5", 1000
 
