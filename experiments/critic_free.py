@@ -162,7 +162,8 @@ EFFECTS = (
 def differences(
     cells: Mapping[Cell, Mapping[int, Row]], effect: Effect, measure: str
 ) -> dict[int, float]:
-    """Mean difference by seed, over all pairs of cells that the effect compares."""
+    """Mean difference by seed, over all pairs of cells that the effect compares; of seeds that have
+    all of them, so that each is a mean of the same pairs."""
     found: dict[int, list[float]] = {}
     for cell, rows in cells.items():
         named: Row = dict(zip(SETTINGS, cell, strict=True))
@@ -176,7 +177,10 @@ def differences(
         for seed in rows.keys() & partner.keys():
             pair = value(rows[seed], measure) - value(partner[seed], measure)
             found.setdefault(seed, []).append(pair)
-    return {seed: float(np.mean(pairs)) for seed, pairs in sorted(found.items())}
+    most = max(map(len, found.values()), default=0)
+    return {
+        seed: float(np.mean(pairs)) for seed, pairs in sorted(found.items()) if len(pairs) == most
+    }
 
 
 def _has(cell: Mapping[str, str], effect: Effect) -> bool:

@@ -13,6 +13,7 @@ too. Runs of equal shape are lanes of one program, whatever file they are from. 
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ from jaxgen.system.files import write_bytes
 from jaxgen.system.streams import lasting_streams
 
 OUT = "results-sweep"
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 SUFFIXES = (".json", ".yaml", ".yml")
 
 
@@ -99,12 +101,20 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
                        help="where figures lie (default: in --out)")
     group.add_argument("--total-steps", "-t", type=float, metavar="N",
                        help="env steps where the figures end; changes no run")
+    parser.add_argument("--deterministic", action="store_true",
+                        help="let XLA use deterministic operations alone on a GPU, which may be "
+                             "slower; CPUs always do")
     add_running(parser, evaluates=False)
     parser.set_defaults(quick=False, plugin=[])
     args = parser.parse_args(argv)
     args.out = args.out or OUT
     if args.workers and args.launcher == "inline" and not args.isolated:
         args.launcher = "local"
+    if args.deterministic:
+        # Before JAX starts, and for workers as well.
+        flags = os.environ.get("XLA_FLAGS", "")
+        if DETERMINISTIC not in flags:
+            os.environ["XLA_FLAGS"] = f"{flags} {DETERMINISTIC}".strip()
     if args.config_dir is None:
         raise BadInput("give --config-dir DIR, or write one by --make-configs DIR")
     return args

@@ -37,18 +37,21 @@ def differences_of(rows: list[dict[str, str]], name: str) -> dict[int, float]:
 
 
 def test_an_effect_is_the_mean_over_pairs_of_cells_within_a_seed():
-    """Step less episode: .6 - .2 and .5 - .4 of seed 0, .7 - .1 of seed 1; what has no partner,
-    a discount or another mean does not count; nor does PPO."""
+    """Step less episode: .6 - .2 and .5 - .4 of seed 0, .7 - .1 and .9 - .2 of seed 1; what has no
+    partner, a discount or another mean does not count, nor does PPO, nor a seed without all pairs,
+    as seed 3."""
     rows = [
         row(0, 0.6), row(0, 0.2, credit="episode"), row(1, 0.7), row(1, 0.1, credit="episode"),
         row(0, 0.5, same_start="False"), row(0, 0.4, credit="episode", same_start="False"),
+        row(1, 0.9, same_start="False"), row(1, 0.2, credit="episode", same_start="False"),
+        row(3, 0.9), row(3, 0.1, credit="episode"),
         row(2, 0.9), row(0, 0.0, gamma="0.9"), row(0, 0.0, baseline="others"),
         row(0, 0.99, algorithm="ppo"),
     ]  # fmt: skip
     found = differences_of(rows, "credit: step - episode")
-    assert found == pytest.approx({0: 0.25, 1: 0.6})
+    assert found == pytest.approx({0: 0.25, 1: 0.65})
     start = differences_of(rows, "start, credit by step: same - any")
-    assert start == pytest.approx({0: 0.1})
+    assert start == pytest.approx({0: 0.1, 1: -0.2})
     assert differences_of(rows, "discount, credit by step: yes - no") == pytest.approx({0: -0.6})
     others = differences_of(rows, "mean of: the others - the group")
     assert others == pytest.approx({0: -0.6})
