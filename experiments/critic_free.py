@@ -36,6 +36,9 @@ FIELDS: tuple[str, ...] = (
 )  # fmt: skip
 MEASURES = {"area": "area", "s": "s(0)", "A_ood": "A_ood"}
 
+USUAL = ("step", "False", "False", "1", "group")
+"""Settings of GRPO's usual cells, but for the size of groups."""
+
 Row = dict[str, str]
 Cell = tuple[str, ...]
 """Values of `SETTINGS`; empty ones of PPO."""
@@ -214,13 +217,13 @@ def effects_table(rows: Sequence[Row]) -> str:
 
 def _with_interval(values: Sequence[float]) -> str:
     mean, half = interval(values)
-    text = f"{mean:+.2f} +- {half:.2f}"
+    text = f"{mean:+.3f} +- {half:.3f}"
     # Bold where the interval is on one side of 0.
     return f"**{text}**" if abs(mean) > half else text
 
 
 def cells_table(rows: Sequence[Row]) -> str:
-    """Markdown: a line for each kind of cell, area and s(0) by environment and group size."""
+    """Markdown: a line for each kind of cell, its measures by environment and group size."""
     environments = _environments(rows)
     kinds: dict[tuple[str, ...], None] = {}
     for row in rows:
@@ -256,12 +259,12 @@ def _kind(row: Row) -> tuple[str, ...]:
 
 
 def _summary(rows: Sequence[Row]) -> str:
-    """Mean area, s(0) in brackets, and how many diverged, if any did."""
+    """Mean area, s(0) and A_ood in brackets, and how many diverged, if any did."""
     if not rows:
         return ""
-    areas, scores = ([value(row, name) for row in rows] for name in ("area", "s"))
+    areas, scores, shifted = ([value(row, name) for row in rows] for name in ("area", "s", "A_ood"))
     failed = sum(row["status"] != "done" for row in rows)
-    text = f"{np.mean(areas):.2f} ({np.mean(scores):.2f})"
+    text = f"{np.mean(areas):.2f} ({np.mean(scores):.2f}, {np.mean(shifted):.2f})"
     return text + (f", {failed} failed" if failed else "")
 
 
@@ -316,9 +319,32 @@ def _draw_cells(axis: Any, rows: Sequence[Row], place: float, colour: str, marke
         )  # fmt: skip
 
 
+def ppo_table(rows: Sequence[Row]) -> str:
+    """Markdown: PPO less the usual cell of each group size, of the seeds that both have."""
+    header = ("PPO less the usual cell", "environment", "n", *MEASURES.values())
+    lines = []
+    for size in ("4", "16", "64"):
+        usual = (*USUAL, size, size)
+        for environment in _environments(rows):
+            cells = cells_of(rows, environment)
+            (ppo,) = [own for cell, own in cells.items() if not cell[0]] or [{}]
+            other = cells.get(usual, {})
+            common = sorted(ppo.keys() & other.keys())
+            if common:
+                texts = [
+                    _with_interval([value(ppo[seed], name) - value(other[seed], name)
+                                    for seed in common])
+                    for name in MEASURES
+                ]  # fmt: skip
+                lines.append((f"G = {size}", figure_title(environment), str(len(common)), *texts))
+    return markdown(header, lines)
+
+
 def tables(rows: Sequence[Row]) -> dict[str, str]:
     """The tables of the page by the names of their marks."""
-    return {"effects": effects_table(rows), "cells": cells_table(rows)}
+    return {
+        "effects": effects_table(rows), "ppo": ppo_table(rows), "cells": cells_table(rows)
+    }
 
 
 def write() -> str:

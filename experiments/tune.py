@@ -122,8 +122,8 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
                        help="points of a trial's learning curve (default 2)")
     group.add_argument("--value", default="last", choices=("last", "mean"),
                        help="what a trial is worth: the return at the last point, or over all")
-    group.add_argument("--test-seeds", type=int, default=5, metavar="N",
-                       help="seeds of the verdict, from 1000 on; 0: no verdict (default 5)")
+    group.add_argument("--test-seeds", type=int, default=10, metavar="N",
+                       help="seeds of the verdict, from 1000 on; 0: no verdict (default 10)")
     group.add_argument("--test-episodes", type=int, default=20, metavar="N",
                        help="evaluation episodes of the verdict (default 20)")
     group.add_argument("--name", default="", help="the folder's name (default: a hash)")

@@ -73,7 +73,7 @@ def test_groups_are_compared_with_one_of_them_and_with_as_many_episodes():
 def test_what_diverged_counts_as_a_failure():
     rows = [row(0, 0.6), row(0, 0.9, credit="episode", status="diverged")]
     assert differences_of(rows, "credit: step - episode") == pytest.approx({0: 0.6})
-    assert "0.00 (0.00), 1 failed" in critic_free.cells_table(rows)
+    assert "0.00 (0.00, 0.00), 1 failed" in critic_free.cells_table(rows)
 
 
 def test_an_interval_is_students():
@@ -122,3 +122,15 @@ def test_noise_over_signal_of_known_gradients():
     assert ratio == pytest.approx(0.12, rel=0.02) and signal == pytest.approx(25, rel=0.01)
     few = [gradient_noise.noise_to_signal(found[i : i + 4])[1] for i in range(0, 40_000, 4)]
     assert np.mean(few) == pytest.approx(25, rel=0.01)
+
+
+def test_ppo_is_compared_with_the_usual_cell_of_the_same_seeds():
+    """.9 - .5 and .8 - .6 of two seeds: .3 +- 12.7062 x .1; a seed of one of them alone is out."""
+    usual = {"same_start": "False", "scale_by_deviation": "False"}
+    rows = [
+        row(0, 0.5, **usual), row(1, 0.6, **usual), row(2, 0.1, **usual), row(0, 0.2),
+        row(0, 0.9, algorithm="ppo"), row(1, 0.8, algorithm="ppo"), row(3, 0.3, algorithm="ppo"),
+    ]  # fmt: skip
+    lines = critic_free.ppo_table(rows).splitlines()
+    assert len(lines) == 3
+    assert lines[-1].startswith("| G = 16 | CartPole | 2 | +0.300 +- 1.271 |")
