@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import control_shift
+from experiments import control_shift, critic_free
 from experiments.control_shift import LEVELS, differences, policies_table, training_table
 from experiments.tables import read_rows
 from small_runs import run, small_study
@@ -78,3 +78,18 @@ def test_the_page_has_the_tables_of_its_rows():
     text, rows = control_shift.PAGE.read_text(), read_rows(control_shift.ROWS)
     assert rows and control_shift.updated(text, control_shift.tables(rows)) == text
     assert control_shift.draw(rows).startswith(b"\x89PNG")
+
+
+def test_the_readme_quotes_the_tables():
+    """Numbers of its findings are those of the two pages of continuous control."""
+    readme = (control_shift.HERE.parent / "README.md").read_text()
+    tables = control_shift.tables(read_rows(control_shift.ROWS))["training"]
+    lines = [line for line in tables.splitlines() if "dr - baseline | 40" in line]
+    assert len(lines) == 3
+    for line in lines:
+        algorithm, quoted = line.split("|")[2].strip(), line.split("|")[7].strip(" *")
+        words = " ".join(readme.split())
+        assert f"{quoted} with {algorithm}" in words, quoted
+    effects = critic_free.tables(read_rows(critic_free.ROWS))["effects"]
+    (line,) = [x for x in effects.splitlines() if "credit: step - episode | CartPole" in x]
+    assert line.split("|")[4].strip(" *") in " ".join(readme.split())
