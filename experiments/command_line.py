@@ -31,6 +31,7 @@ from jaxgen.study.settings import parse_settings, with_settings
 from jaxgen.study.spec import Evaluation
 from jaxgen.system.config_file import flags_of, text_of, words_of
 from jaxgen.system.errors import BadInput
+from jaxgen.system.files import check_name
 from jaxgen.system.values import whole
 from jaxgen.techniques import SUITES
 
@@ -223,6 +224,14 @@ def _from_float(text: str) -> int | None:
         return whole(float(text))
     except ValueError:
         return None
+
+
+def checked_name(name: str) -> str:
+    """A folder's name as it was given, "" where it was not; BadInput: it is no name."""
+    try:
+        return check_name(name) if name else ""
+    except ValueError as error:
+        raise BadInput(f"--name: {error}") from error
 
 
 def study_of(args: argparse.Namespace) -> Study:

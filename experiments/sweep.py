@@ -16,6 +16,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -23,14 +24,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from envs_jax import make_task
 from experiments import command_line
 from jaxgen.results.lock import locked
-from jaxgen.results.store import open_store
+from jaxgen.results.store import StoreError, open_store
 from jaxgen.running.command import BAD_INPUT, INTERRUPTED, Command, configure, run
 from jaxgen.running.flags import add_running
 from jaxgen.running.kinds.matrix import KIND
-from jaxgen.study.kinds.sweep import check_folders, joined
+from jaxgen.study.kinds.sweep import check_folders, folder_of, joined
 from jaxgen.study.product import Study
 from jaxgen.system.errors import BadInput
-from jaxgen.system.files import write_bytes
+from jaxgen.system.files import DamagedFile, load_json, write_bytes
 from jaxgen.system.streams import lasting_streams
 
 OUT = "results-sweep"
@@ -51,6 +52,8 @@ def make_configs(folder: Path, argv: Sequence[str]) -> list[Path]:
     args = command_line.parse(argv)
     command_line.load_plugins(args)
     study = command_line.study_of(args)
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is no folder; name one for --make-configs")
     files = {}
     for group in study.groups:
         for spec in group.specs:
@@ -108,6 +111,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.set_defaults(quick=False, plugin=[])
     args = parser.parse_args(argv)
     args.out = args.out or OUT
+    if args.total_steps is not None and not 0 < args.total_steps < float("inf"):
+        raise BadInput(f"--total-steps {args.total_steps} is not allowed; use a positive number")
     if args.workers and args.launcher == "inline" and not args.isolated:
         args.launcher = "local"
     if args.deterministic:
@@ -130,7 +135,7 @@ def studies_of(args: argparse.Namespace) -> dict[str, Study]:
         raise BadInput(f"there is no folder {args.config_dir}; write one by --make-configs")
     studies = {}
     for path in sorted(args.config_dir.iterdir()):
-        if path.suffix.lower() in SUFFIXES:
+        if path.suffix.lower() in SUFFIXES and path.is_file():
             asked = command_line.parse(["--config", str(path)])
             asked.out = args.out
             for plugin in asked.plugin:
@@ -149,6 +154,20 @@ def study_of(args: argparse.Namespace) -> Study:
     study = joined(studies_of(args))
     check_folders(study)
     return study
+
+
+def _check_results(args: argparse.Namespace, study: Study) -> None:
+    """Raise BadInput where a run's folder holds another run, or nothing is there to be shown."""
+    if args.analyze:
+        open_store(args.out, create=False)
+    for spec, seed in study.lanes:
+        path = Path(args.out) / folder_of(spec, seed) / "metrics.json"
+        with suppress(DamagedFile):
+            other = load_json(path).get("run")
+            if other != spec.name:
+                raise BadInput(
+                    f"{path.parent} is of run {other}, not of {spec.name}; give another --out"
+                )
 
 
 def _say_nothing(_: argparse.Namespace) -> None:
@@ -170,7 +189,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         args = parse(argv)
         study = None if args.status else study_of(args)
-    except BadInput as error:
+        if study is not None:
+            _check_results(args, study)
+    except (BadInput, StoreError) as error:
         print(f"{script.name}: {error}", file=sys.stderr)
         return BAD_INPUT
     code = 0

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from envs_jax import make_task
 from experiments.command_line import (
     add_study,
+    checked_name,
     left_out,
     load_plugins,
     parse_by,
@@ -165,7 +166,7 @@ def asked_of(args: argparse.Namespace) -> Asked:
         "episodes": args.eval_episodes,
     }  # fmt: skip
     place = f"{args.algorithm.upper()}_{figure_title(specs[0].environment)}".replace(" ", "-")
-    name = args.name or content_hash(identity)
+    name = checked_name(args.name) or content_hash(identity)
     return Asked(search, make_study, identity, f"{place}/{name}")
 
 
@@ -229,6 +230,8 @@ def _space(args: argparse.Namespace, config: Any) -> Any:
     if words:
         raise BadInput("--refine has a space of its own; leave out --search and --space")
     before = read_results(args.refine)
+    if not isinstance(before.get("space"), dict):
+        raise BadInput(f"{args.refine} has no space; give the results.json of a search by tune.py")
     known = parse_space([f"{field}={text}" for field, text in before["space"].items()], config)
     space = narrowed(known, before[BEST], args.only, NARROW)
     return parse_space([f"{field}={text}" for field, text in space_text(space).items()], config)
@@ -267,7 +270,7 @@ def _search(
     script: Path, words: list[str], args: argparse.Namespace, asked: Asked
 ) -> int:
     """Take the search's steps one after the other; a worker trains the runs of the present one."""
-    store = open_store(args.out)
+    store = open_store(args.out, create=not args.analyze)
     path, search = asked.log_path(store.root), asked.search
     state = tune.open_log(path, asked.identity)
     while not args.analyze:

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from envs_jax import make_task
 from experiments.command_line import (
     add_study,
+    checked_name,
     left_out,
     load_plugins,
     parse_by,
@@ -79,6 +80,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     args.technique = args.technique or ["baseline"]
     if args.seeds is None and args.num_seeds is None:
         args.seeds = [0]
+    args.name = checked_name(args.name)
     if args.hparams_from:
         args.set = [*best_settings(args.hparams_from, args.set), *args.set]
     return args
@@ -97,12 +99,13 @@ def course_of(args: argparse.Namespace) -> Study:
         return study
     (group,) = study.groups
     (spec,) = group.specs
-    known = _known(args.out)
+    known = _known(args.out, group.seeds)
     going_on = continued(spec, known)
     if going_on is None:
         raise BadInput(
             f"{args.out} holds no run of {spec.experiment} with the same settings, a smaller "
-            f"budget than {spec.config.total_steps} and its state; leave out --resume"
+            f"budget than {spec.config.total_steps} and its state for all of these seeds; "
+            "leave out --resume"
         )
     return followed_by(study, going_on)
 
@@ -114,11 +117,15 @@ def followed_by(study: Study, spec: RunSpec) -> Study:
                        study.left_out)  # fmt: skip
 
 
-def _known(out: str) -> dict[str, dict]:
-    """The specs of the runs in a folder by name; those that are damaged are left aside."""
+def _known(out: str, seeds: Sequence[int]) -> dict[str, dict]:
+    """The specs, by name, of the runs in a folder whose ends are kept for all seeds; those that
+    are damaged are left aside."""
     store, known = open_store(out, create=False), {}
     folder = store.path("runs")
     for run_folder in sorted(folder.iterdir()) if folder.is_dir() else ():
+        ends = (store.seed_dir(run_folder.name, seed) / "snapshots" / "1" for seed in seeds)
+        if not all(end.is_dir() for end in ends):
+            continue
         try:
             known[run_folder.name] = store.read_spec(run_folder.name)
         except DamagedFile as damage:

@@ -90,3 +90,27 @@ def test_what_is_no_file_of_evaluations_is_refused(tmp_path, arrays, message):
 def test_a_folder_without_curves_is_refused(tmp_path):
     with pytest.raises(BadInput, match=r"holds no evaluations\.npz"):
         read_curves(tmp_path, "x")
+
+
+def test_several_trainings_of_a_seed_are_not_pooled(sources):
+    """Two folders of seed 0 are two trainings, whatever their names; those without a seed, too."""
+    written(sources / "ours" / "again", 0, [9.0, 9.0, 9.0])
+    with pytest.raises(BadInput, match="holds several trainings"):
+        read_curves(sources / "ours", "ours")
+
+
+def test_curves_that_do_not_overlap_are_not_extrapolated():
+    early = Curves("early", {0: (STEPS, np.ones(3))})
+    late = Curves("late", {0: (STEPS + 1000, np.ones(3))})
+    with pytest.raises(BadInput, match="late begins after 1,100 env steps, another ends after 300"):
+        table_of([early, late])
+    other = Curves("other", {0: (STEPS, np.ones(3))}, "pendulum")
+    with pytest.raises(BadInput, match="sources are of cartpole, pendulum"):
+        table_of([early._replace(environment="cartpole"), other])
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04cut", b"\x93NUMPY"])
+def test_a_damaged_file_is_refused(tmp_path, data):
+    (tmp_path / "evaluations.npz").write_bytes(data)
+    with pytest.raises(BadInput, match="is no file of evaluations"):
+        read_curves(tmp_path / "evaluations.npz", "x")

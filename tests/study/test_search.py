@@ -248,3 +248,15 @@ def test_what_was_best_is_read_as_settings(tmp_path):
         best_settings(path)
     with pytest.raises(BadInput, match=r"nothing\.json cannot be read"):
         best_settings(tmp_path / "nothing.json")
+
+
+def test_budgets_are_not_searched():
+    with pytest.raises(BadInput, match="total_steps is a trial's budget or its end"):
+        parse_space(["total_steps=1920,3840"], CONFIG)
+
+
+def test_whole_numbers_stay_inside_of_a_range_that_is_not():
+    space = parse_space(["num_epochs=2.2..4.9"], CONFIG)
+    for sampler in ("random", "tpe"):
+        drawn = proposals.propose(sampler, space, CONFIG, [], TWO, 12, 0)
+        assert {params["num_epochs"] for params in drawn} <= {"3", "4"}

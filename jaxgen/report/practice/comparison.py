@@ -9,8 +9,10 @@ import io
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from scipy import stats
@@ -21,7 +23,7 @@ from jaxgen.report.style import Curve, evaluations, to_png
 from jaxgen.results.read import read_records
 from jaxgen.results.store import MARKER, open_store
 from jaxgen.system.errors import BadInput
-from jaxgen.system.files import write_bytes
+from jaxgen.system.files import DamagedFile, load_json, write_bytes
 
 EVALUATIONS = "evaluations.npz"
 SEED = re.compile(r"seed_?(\d+)$")
@@ -34,6 +36,8 @@ class Curves(NamedTuple):
     name: str
     by_seed: dict[int | str, Curve]
     """A seed's number, where the names of files say it; a name otherwise."""
+    environment: str = ""
+    """"": not known."""
 
     def at(self, steps: float) -> dict[int | str, float]:
         """Each seed's mean return after so many env steps, between two points linearly."""
@@ -69,18 +73,34 @@ def read_curves(path: Path, name: str) -> list[Curves]:
         raise BadInput(f"{path} holds no {EVALUATIONS}; give such a file, or a results folder")
     by_seed: dict[int | str, Curve] = {}
     for file in files:
-        found = [SEED.search(part) for part in file.parts]
-        numbers = [int(match.group(1)) for match in found if match]
-        by_seed[numbers[-1] if numbers else str(file)] = _curve(file)
+        seed = _seed_of(file)
+        if seed in by_seed or len(files) > 1 and isinstance(seed, str):
+            raise BadInput(
+                f"{path} holds several trainings, or {file} says no seed; give their folders one "
+                "by one, each with a name"
+            )
+        by_seed[seed] = _curve(file)
     return [Curves(name, by_seed)]
+
+
+def _seed_of(file: Path) -> int | str:
+    """The seed that a file's folder is named by, or that lies beside it; its path otherwise."""
+    match = SEED.search(file.parent.name)
+    if match:
+        return int(match.group(1))
+    with suppress(DamagedFile):
+        training = load_json(file.with_name("seeds.json")).get("training")
+        if isinstance(training, list) and len(training) == 1:
+            return int(training[0])
+    return str(file)
 
 
 def _curve(file: Path) -> Curve:
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             steps = np.asarray(arrays["timesteps"], np.float64)
             results = np.asarray(arrays["results"], np.float64)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise BadInput(
             f"{file} is no file of evaluations ({error}); it must hold timesteps [P] and results "
             "[P, E]"
@@ -89,6 +109,10 @@ def _curve(file: Path) -> Curve:
         raise BadInput(
             f"{file} holds timesteps {list(steps.shape)} and results {list(results.shape)}; they "
             "must be [P] and [P, E], with P at least 1"
+        )
+    if not results.shape[1] or not np.isfinite(results).all() or (np.diff(steps) <= 0).any():
+        raise BadInput(
+            f"{file}: timesteps must increase, and results must be finite, of one episode or more"
         )
     return steps, results.mean(1)
 
@@ -100,9 +124,10 @@ def _of_store(path: Path, name: str) -> list[Curves]:
         curve = None if record.diverged else evaluations(record.load_history())
         if curve is not None:
             label = f"{name}: {record.algorithm} {record.environment} {record.arm}"
-            arms.setdefault(record.name, Curves(label, {})).by_seed[record.seed] = curve
+            own = arms.setdefault(record.name, Curves(label, {}, record.environment))
+            own.by_seed[record.seed] = curve
     if not arms:
-        raise BadInput(f"{path} holds no learning curve yet; train first")
+        raise BadInput(f"{path} holds no learning curve of a run that did not diverge")
     if len(arms) == 1:
         return [next(iter(arms.values()))._replace(name=name)]
     counts = Counter(each.name for each in arms.values())
@@ -137,6 +162,7 @@ def difference(first: Mapping[int | str, float], second: Mapping[int | str, floa
 def table_of(curves: Sequence[Curves]) -> list[list[str]]:
     """Rows of a table with its head: returns at the last step that all have, and differences."""
     steps = last_common_step(curves)
+    _check_comparable(curves, steps)
     first = curves[0].at(steps)
     rows = [["name", "n", f"return after {steps:,.0f} env steps", f"less {curves[0].name}",
              "pairs"]]  # fmt: skip
@@ -151,6 +177,20 @@ def table_of(curves: Sequence[Curves]) -> list[list[str]]:
             row += [f"{mean:+.5g}{interval}", str(pairs) if pairs else "unpaired"]
         rows.append(row + [""] * (len(rows[0]) - len(row)))
     return rows
+
+
+def _check_comparable(curves: Sequence[Curves], steps: float) -> None:
+    """Raise BadInput where sources are of several environments, or share no stretch of training."""
+    places = sorted({each.environment for each in curves if each.environment})
+    if len(places) > 1:
+        raise BadInput(f"sources are of {', '.join(places)}; compare one environment at a time")
+    for each in curves:
+        for curve in each.by_seed.values():
+            if curve[0][0] > steps:
+                raise BadInput(
+                    f"{each.name} begins after {curve[0][0]:,.0f} env steps, another ends after "
+                    f"{steps:,.0f}; compare curves that overlap"
+                )
 
 
 def last_common_step(curves: Sequence[Curves]) -> float:

@@ -71,11 +71,13 @@ class _Stage(NamedTuple):
 def check_folder(store: Store, course: Course) -> None:
     """Raise BadInput where the course's folder is of another run, before anything is trained."""
     path = store.path(f"{course.folder}/{ORIGIN}")
-    if path.exists() and load_json(path).get("run") != course.spec.name:
-        raise BadInput(
-            f"{path.parent} is of run {load_json(path).get('run')}, not of {course.spec.name}; "
-            "give another --name"
-        )
+    # One that is missing or damaged is written again.
+    with suppress(DamagedFile):
+        other = load_json(path).get("run")
+        if other != course.spec.name:
+            raise BadInput(
+                f"{path.parent} is of run {other}, not of {course.spec.name}; give another --name"
+            )
 
 
 def write_course(
@@ -144,6 +146,9 @@ def _write_seed(
     """The files of one seed; DamagedFile: its results are not there, BadInput: it diverged."""
     spec, folder = course.spec, course.in_seed(seed)
     history = store.read_history(spec.name, seed)
+    final = agent_of(store, spec.name, seed, 1.0)
+    if fault := load_agent(final).fault:
+        raise BadInput(f"it diverged: {fault}")
     curve = Curve(history["eval_env_steps"], history["eval_returns"][:, 0])
     _write_npz(
         store, f"{folder}/evaluations.npz", timesteps=curve.steps.astype(np.int64),
@@ -151,10 +156,8 @@ def _write_seed(
     )  # fmt: skip
     kept = {
         "best_model": best_agent_at(store, spec, seed),
-        "final_model": agent_of(store, spec.name, seed, 1.0),
+        "final_model": final,
     }
-    if fault := load_agent(kept["final_model"]).fault:
-        raise BadInput(f"it diverged: {fault}")
     for name, path in kept.items():
         store.write_bytes(f"{folder}/{name}.npz", path.read_bytes())
     returns = {}
@@ -187,11 +190,14 @@ def _write_checkpoint(
     path = agent_at(store, spec, seed, share)
     data = path.read_bytes()
     meta = _meta(course, seed, share, stage) | {"films": plots}
+    taken = store.read_history(spec.name, seed)["env_steps"]
+    # Where iterations do not count alike, the one that has reached the share.
+    meta["env_steps"] = int(taken[min(np.searchsorted(taken, meta["env_steps"]), len(taken) - 1)])
     done, rewards = store.path(f"{folder}/meta.json"), store.path(f"{folder}/trained_rewards.npz")
     agent = store.path(f"{folder}/agent.npz")
-    if done.exists() and agent.exists() and agent.read_bytes() == data:
+    with suppress(DamagedFile, OSError, ValueError, KeyError):
         before = load_json(done)
-        if {name: before.get(name) for name in meta} == meta:
+        if agent.read_bytes() == data and {name: before.get(name) for name in meta} == meta:
             with np.load(rewards) as arrays:
                 return arrays["rewards"]
     played = _play(load_agent(path), stage.suite)

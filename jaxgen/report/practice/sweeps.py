@@ -60,9 +60,8 @@ def write_sweep(
     missing, notes = [], []
     for spec, seed in study.lanes:
         try:
-            curves.setdefault(spec.name, []).append(
-                _write_run(store, spec, seed, make_task, drawing.films)
-            )
+            curve = _write_run(store, spec, seed, make_task, drawing.films)
+            curves.setdefault(spec.name, []).append(curve)
         except DamagedFile:
             missing.append(folder_of(spec, seed))
         except BadInput as error:

@@ -90,6 +90,8 @@ def open_log(path: Path, identity: Mapping[str, Any]) -> State:
     Raises:
       BadInput: the log is of another search.
     """
+    if path.is_dir() or path.exists() and not path.stat().st_size:
+        raise BadInput(f"{path} is empty or no file; remove it, and the search begins again")
     records = log.read(path)
     if not records:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,9 +115,10 @@ def _state(records: Sequence[Mapping[str, Any]]) -> State:
     batch = 0
     for record in records:
         if record["kind"] == ASKED:
-            first = len(trials)
+            first, refused = len(trials), record.get("refused", ())
             trials += [
-                Trial(first + number, params, batch)
+                # A trial that the algorithm does not allow has failed before it began.
+                Trial(first + number, params, batch, ((None,),) if number in refused else ())
                 for number, params in enumerate(record["trials"])
             ]
             histories.append([trial.params for trial in trials])
@@ -163,11 +166,27 @@ def advance(search: Search, state: State, path: Path, make_study: MakeStudy) -> 
         )
         if not asked:
             return None
-        log.append(path, {"kind": ASKED, "trials": asked})
+        refused = [number for number, params in enumerate(asked) if not _is_allowed(config, params)]
+        if len(refused) == len(asked):
+            raise BadInput(
+                f"{config.algorithm} allows none of the trials that were drawn, {asked[0]} among "
+                "them; search a space whose combinations it allows"
+            )
+        log.append(path, {"kind": ASKED, "trials": asked, "refused": refused})
         return advance(search, reread(path), path, make_study)
     if search.num_generations:
         return _generation(search, state, path, make_study)
     return _segment(search, alive, make_study)
+
+
+def _is_allowed(config: Any, params: Params) -> bool:
+    """Whether an algorithm allows a combination of values."""
+    overrides = dict(parse_arm(arm_name("baseline", params), type(config)).overrides)
+    try:
+        replace(config, overrides).validate()
+    except BadInput:
+        return False
+    return True
 
 
 def reread(path: Path) -> State:

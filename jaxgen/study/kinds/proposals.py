@@ -99,7 +99,9 @@ def _drawn(choice: Any, whole: bool, rng: np.random.Generator) -> str:
 
 def _within(choice: Range, value: float, whole: bool) -> str:
     """A value as it is written, within its range whatever rounding does."""
-    return written(min(max(value, choice.low), choice.high), int if whole else float)
+    if whole:
+        return str(min(max(round(value), math.ceil(choice.low)), math.floor(choice.high)))
+    return written(min(max(value, choice.low), choice.high), float)
 
 
 def _by_optuna(
@@ -166,7 +168,7 @@ def _distribution(choice: Any, whole: bool) -> Any:
     if not isinstance(choice, Range):
         return CategoricalDistribution(choice)
     if whole:
-        return IntDistribution(round(choice.low), round(choice.high), log=choice.log)
+        return IntDistribution(math.ceil(choice.low), math.floor(choice.high), log=choice.log)
     return FloatDistribution(choice.low, choice.high, log=choice.log)
 
 

@@ -24,6 +24,8 @@ Value = Literal["last", "mean"]
 RUNNING, COMPLETE, PRUNED, FAILED = "running", "complete", "pruned", "failed"
 BEST = "best_params"
 """The entry of a results.json that holds the best trial's hyper-parameters."""
+BUDGET = ("total_steps", "curve_steps", "stop_steps", "plateau_points")
+"""Fields that are not searched: trials are compared at equal budgets."""
 DIGITS = 5
 """Significant digits of a number that is proposed: names of runs hold them."""
 STARTUP = 4
@@ -109,6 +111,9 @@ def parse_space(words: Iterable[str], config: Config) -> Space:
             "learning_rate=log:1e-4..3e-3 batch_size=128,256"
         )
     check_keys(type(config), space)
+    for field in BUDGET:
+        if field in space:
+            raise BadInput(f"{field} is a trial's budget or its end, the same for all; set it")
     kinds = get_type_hints(type(config))
     for field, choice in space.items():
         if isinstance(choice, Range) and kinds[field] not in (int, float):
@@ -238,6 +243,8 @@ def read_results(path: Path) -> dict[str, Any]:
         content = load_json(path)
     except (OSError, DamagedFile) as error:
         raise BadInput(f"{path} cannot be read: {error}") from error
+    if content.get("kind") == "tuning" and content.get(BEST) is None:
+        raise BadInput(f"{path} has no best trial, as none was complete; search again")
     if not isinstance(content.get(BEST), dict):
         raise BadInput(f"{path} has no {BEST}; give the results.json of a search by tune.py")
     return content

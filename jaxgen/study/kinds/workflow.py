@@ -96,5 +96,6 @@ def continued(spec: RunSpec, known: Mapping[str, Mapping[str, Any]]) -> RunSpec 
 
 def _without_budget(spec: Mapping[str, Any]) -> dict[str, Any]:
     config = {key: value for key, value in spec["config"].items() if key != "total_steps"}
-    rest = {key: value for key, value in spec.items() if key != "start"}
+    kept = ("start", "snapshots", "followed")
+    rest = {key: value for key, value in spec.items() if key not in kept}
     return rest | {"config": config}
