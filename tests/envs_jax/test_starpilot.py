@@ -582,7 +582,7 @@ def test_an_episode_that_idles_ends_at_the_time_limit():
         return np.full(len(obs), 4, np.int32)
 
     suite = make_host_episodes(task, jax.random.key(0), (0.0,), 2)
-    np.testing.assert_array_equal(play(task.spec, suite, Acting(idle)), [[0, 0]])
+    np.testing.assert_array_equal(play(task.spec, suite, Acting(idle)).returns, [[0, 0]])
     assert len(num_steps) == 1000
     env = open_games([[0]], 2, game="heist")
     for _ in range(1000):

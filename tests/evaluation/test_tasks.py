@@ -173,7 +173,7 @@ def test_a_task_and_its_environment_have_one_specification():
 @pytest.mark.parametrize("function", [train, evaluate])
 def test_the_door_is_before_any_compute(function, monkeypatch):
     """Of training and of evaluation, whatever else is wrong."""
-    monkeypatch.setattr("jaxgen.api._program", None)
+    monkeypatch.setattr("jaxgen.running.together._program", None)
     monkeypatch.setattr("jaxgen.api.make_suite", None)
     task: Any = stepping(truncated=lambda x: False)
     agent = Agent("ppo", "dr", preset("ppo", "cartpole"), task.spec, np.zeros(1, np.float32))
@@ -251,7 +251,7 @@ def test_a_specification_is_refused_where_it_is_made(changes, message):
 
 
 def test_es_asks_for_whole_episodes_where_nobody_chose_a_part(monkeypatch):
-    monkeypatch.setattr("jaxgen.api._program", None)
+    monkeypatch.setattr("jaxgen.running.together._program", None)
     config = replace(preset("es", "cartpole"), {"num_steps": LIMIT - 1})
     with pytest.raises(BadInput, match="es: num_steps = 3 is not allowed on toy; use 4, a whole"):
         train(Toy(), "es", config=config)  # pyright: ignore

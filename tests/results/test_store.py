@@ -387,7 +387,8 @@ def uninterrupted(tmp_path_factory):
     return files_of(root)
 
 
-STORE_POINTS = [point for point in faults.WRITE_POINTS if not point.startswith("checkpoint.")]
+OTHERS = ("checkpoint.", "log.")
+STORE_POINTS = [point for point in faults.WRITE_POINTS if not point.startswith(OTHERS)]
 
 
 @pytest.mark.parametrize("point", STORE_POINTS)

@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats
 
 from jaxgen.evaluation.statistics import half_width
-from jaxgen.report.practice.sweeps import draw_curves
+from jaxgen.report.practice.pictures import draw_curves
 from jaxgen.report.style import Curve, evaluations, to_png
 from jaxgen.results.read import read_records
 from jaxgen.results.store import MARKER, open_store

@@ -1,12 +1,24 @@
 """Pictures of one training's course: episodes at its checkpoints, and its learning curve."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from jaxgen.evaluation.statistics import half_width
-from jaxgen.report.style import BLUE, GREY, ORANGE, default_look, finish, steps_axis, subplots
+from jaxgen.report.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    arm_styles,
+    default_look,
+    finish,
+    in_lines,
+    stacked_curves,
+    steps_axis,
+    subplots,
+)
+from jaxgen.report.style import Curve as Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,3 +159,42 @@ def checkpoint_means(
     figure.legend(frameon=False, loc="outside right upper")
     finish(figure, words.title, words.quick, note)
     return figure
+
+
+@default_look()
+def draw_curves(
+    arms: Mapping[str, Sequence[Series]], title: str, quick: bool, limit: float | None = None
+) -> "Figure":
+    """Learning curves over seeds: mean, one deviation (dark) and range (pale) of each arm.
+
+    Args:
+      arms: label -> env steps and mean greedy returns of its seeds.
+      title: of the figure.
+      quick: whether the runs are no result.
+      limit: env steps where the axis ends; None: where the curves do.
+    """
+    figure, axes = subplots(1, 1, 6.4, 4.0)
+    axis = axes[0, 0]
+    for (label, own), style in zip(arms.items(), _styles(len(arms)), strict=True):
+        steps, values = stacked_curves(own)
+        mean = values.mean(0)
+        if len(own) > 1:
+            deviation = values.std(0, ddof=1)
+            axis.fill_between(steps, values.min(0), values.max(0), color=style.color, alpha=0.08,
+                              lw=0)  # fmt: skip
+            axis.fill_between(steps, mean - deviation, mean + deviation, color=style.color,
+                              alpha=0.18, lw=0)  # fmt: skip
+        axis.plot(steps, mean, color=style.color, ls=style.line, marker=style.marker, ms=3,
+                  label=in_lines(f"{label} (n={len(own)})"))  # fmt: skip
+    steps_axis(axis)
+    if limit is not None:
+        axis.set_xlim(0, limit)
+    axis.set(xlabel="env steps", ylabel="return (greedy)")
+    figure.legend(frameon=False, loc="outside right upper", fontsize=8)
+    finish(figure, title, quick, "mean over n seeds, one deviation (dark) and range (pale)")
+    return figure
+
+
+def _styles(number: int) -> list[Any]:
+    styles = arm_styles([f"{place:03d}" for place in range(number)])
+    return [styles[f"{place:03d}"] for place in range(number)]

@@ -10,17 +10,8 @@ import numpy as np
 from jaxgen.evaluation.saving import load_agent
 from jaxgen.report.practice import films
 from jaxgen.report.practice.course import MAX_FRAMES
-from jaxgen.report.style import (
-    Curve,
-    arm_styles,
-    default_look,
-    finish,
-    in_lines,
-    stacked_curves,
-    steps_axis,
-    subplots,
-    to_png,
-)
+from jaxgen.report.practice.pictures import draw_curves
+from jaxgen.report.style import Curve, to_png
 from jaxgen.results.kept import agent_of, best_agent_of
 from jaxgen.results.store import Store
 from jaxgen.study.cards import algorithm_title, figure_title
@@ -33,7 +24,7 @@ from jaxgen.training.keys import evaluation_key
 from jaxgen.types import HostTask, Task
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 CURVES, ANALYSIS = "_plots_learning_curves", "_plots_grpo_g_analysis"
 FUSED = "rollout and update are one compiled program"
@@ -205,45 +196,6 @@ def _by_place(specs: Iterable[RunSpec]) -> dict[tuple[str, str], list[RunSpec]]:
 
 def _label(spec: RunSpec) -> str:
     return spec.arm
-
-
-@default_look()
-def draw_curves(
-    arms: Mapping[str, Sequence[Curve]], title: str, quick: bool, limit: float | None = None
-) -> "Figure":
-    """Learning curves over seeds: mean, one deviation (dark) and range (pale) of each arm.
-
-    Args:
-      arms: label -> env steps and mean greedy returns of its seeds.
-      title: of the figure.
-      quick: whether the runs are no result.
-      limit: env steps where the axis ends; None: where the curves do.
-    """
-    figure, axes = subplots(1, 1, 6.4, 4.0)
-    axis = axes[0, 0]
-    for (label, own), style in zip(arms.items(), _styles(len(arms)), strict=True):
-        steps, values = stacked_curves(own)
-        mean = values.mean(0)
-        if len(own) > 1:
-            deviation = values.std(0, ddof=1)
-            axis.fill_between(steps, values.min(0), values.max(0), color=style.color, alpha=0.08,
-                              lw=0)  # fmt: skip
-            axis.fill_between(steps, mean - deviation, mean + deviation, color=style.color,
-                              alpha=0.18, lw=0)  # fmt: skip
-        axis.plot(steps, mean, color=style.color, ls=style.line, marker=style.marker, ms=3,
-                  label=in_lines(f"{label} (n={len(own)})"))  # fmt: skip
-    steps_axis(axis)
-    if limit is not None:
-        axis.set_xlim(0, limit)
-    axis.set(xlabel="env steps", ylabel="return (greedy)")
-    figure.legend(frameon=False, loc="outside right upper", fontsize=8)
-    finish(figure, title, quick, "mean over n seeds, one deviation (dark) and range (pale)")
-    return figure
-
-
-def _styles(number: int) -> list[Any]:
-    styles = arm_styles([f"{place:03d}" for place in range(number)])
-    return [styles[f"{place:03d}"] for place in range(number)]
 
 
 def _table(specs: Sequence[RunSpec], curves: Mapping[str, list[Curve]]) -> list[str]:
