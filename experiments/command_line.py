@@ -75,6 +75,30 @@ def parse_by(
     return args
 
 
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """Add the words that name the one environment and algorithm of a command."""
+    parser.add_argument("environment", metavar="ENV")
+    parser.add_argument("algorithm", metavar="ALGO")
+
+
+def parse_placed(
+    parser: argparse.ArgumentParser, argv: Sequence[str], out: str
+) -> argparse.Namespace:
+    """Read words as `parse_by` does, of a command with those of `add_place`; its usual arm is the
+    baseline.
+
+    Raises:
+      BadInput: a file cannot be read, or environment or algorithm are named by flags as well.
+    """
+    parser.set_defaults(suite=None, eval_episodes=10, print_config=False)
+    args = parse_by(parser, argv, out)
+    if args.env or args.algo or args.all:
+        raise BadInput("environment and algorithm come first, without --env, --algo or --all")
+    args.env, args.algo = [args.environment], [args.algorithm]
+    args.technique = args.technique or ["baseline"]
+    return args
+
+
 def load_plugins(args: argparse.Namespace) -> None:
     """Load the plug-ins of a command line, so that their names are known.
 

@@ -54,7 +54,7 @@ def make_configs(folder: Path, argv: Sequence[str]) -> list[Path]:
     study = command_line.study_of(args)
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder} is no folder; name one for --make-configs")
-    files = {}
+    files, kept = {}, _study_names()
     for group in study.groups:
         for spec in group.specs:
             one = argparse.Namespace(**vars(args))
@@ -63,23 +63,16 @@ def make_configs(folder: Path, argv: Sequence[str]) -> list[Path]:
             name = f"{spec.environment}_{spec.algorithm}_{spec.arm}".replace(":", "-")
             files[folder / f"{name}.json"] = command_line.config_text(one)
     for path, text in files.items():
-        content = json.loads(text)
-        content = {key: value for key, value in content.items() if key in _kept(content)}
+        content = {key: value for key, value in json.loads(text).items() if key in kept}
         write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
     return list(files)
 
 
-def _kept(content: dict) -> set[str]:
-    """Keys that say what is run, not how."""
-    study = {action.dest for action in _study_actions()}
-    return study & set(content)
-
-
-def _study_actions() -> list[argparse.Action]:
-    parser = argparse.ArgumentParser()
-    group = parser.add_argument_group()
+def _study_names() -> set[str]:
+    """The names of flags that say what is run, not how; arms are named one by one."""
+    group = argparse.ArgumentParser().add_argument_group()
     command_line.add_study(group)
-    return [action for action in group._group_actions if action.dest != "suite"]
+    return {action.dest for action in group._group_actions} - {"suite"}
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -196,7 +189,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     code = 0
     if not args.analyze:
-        command = Command(script, argv, args, study_of, KIND.as_step, make_task, _say_nothing)
+        made = study_of if study is None else lambda _: study
+        command = Command(script, argv, args, made, KIND.as_step, make_task, _say_nothing)
         code = run(command)
     if study is None or args.worker or args.list or code == INTERRUPTED:
         return code

@@ -21,11 +21,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from envs_jax import make_task
 from experiments.command_line import (
+    add_place,
     add_study,
     checked_name,
     left_out,
     load_plugins,
-    parse_by,
+    parse_placed,
     study_of,
     worker_argv,
 )
@@ -35,7 +36,7 @@ from jaxgen.running.flags import add_running
 from jaxgen.running.kinds import tune
 from jaxgen.running.kinds.matrix import KIND
 from jaxgen.running.kinds.tune import LOG, MakeStudy, Search, State
-from jaxgen.study.cards import algorithm_title, figure_title
+from jaxgen.study.cards import algorithm_title, figure_title, place_folder
 from jaxgen.study.config import OffPolicyConfig
 from jaxgen.study.kinds.proposals import SAMPLERS, check_sampler
 from jaxgen.study.kinds.search import (
@@ -84,17 +85,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         prog="tune.py", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("environment", metavar="ENV")
-    parser.add_argument("algorithm", metavar="ALGO")
+    add_place(parser)
     add_study(parser.add_argument_group("what trials are (default: the arm baseline, seeds 0 1 2)"))
     _add_search(parser.add_argument_group("the search"))
     add_running(parser, evaluates=False)
-    parser.set_defaults(suite=None, eval_episodes=10, print_config=False)
-    args = parse_by(parser, argv, OUT)
-    if args.env or args.algo or args.all:
-        raise BadInput("environment and algorithm come first, without --env, --algo or --all")
-    args.env, args.algo = [args.environment], [args.algorithm]
-    args.technique = args.technique or ["baseline"]
+    args = parse_placed(parser, argv, OUT)
     if len(args.technique) > 1:
         raise BadInput(f"one arm is tuned at a time, not {' and '.join(args.technique)}")
     return args
@@ -165,7 +160,7 @@ def asked_of(args: argparse.Namespace) -> Asked:
         "sampler": args.sampler, "sampler_seed": args.sampler_seed, "batch": batch,
         "episodes": args.eval_episodes,
     }  # fmt: skip
-    place = f"{args.algorithm.upper()}_{figure_title(specs[0].environment)}".replace(" ", "-")
+    place = place_folder(args.algorithm, specs[0].environment)
     name = checked_name(args.name) or content_hash(identity)
     return Asked(search, make_study, identity, f"{place}/{name}")
 

@@ -9,6 +9,7 @@ Results lie in --out, below ALGO_ENV/NAME; the same command goes on where it was
 """
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from envs_jax import make_task
 from experiments.command_line import (
+    add_place,
     add_study,
     checked_name,
     left_out,
     load_plugins,
-    parse_by,
+    parse_placed,
     study_of,
     worker_argv,
 )
@@ -33,7 +35,6 @@ from jaxgen.running.kinds.matrix import KIND
 from jaxgen.study.kinds.search import best_settings
 from jaxgen.study.kinds.workflow import CHECKPOINTS, continued, followed
 from jaxgen.study.product import Study
-from jaxgen.study.spec import RunSpec
 from jaxgen.system.errors import BadInput
 from jaxgen.system.files import DamagedFile
 from jaxgen.system.streams import lasting_streams
@@ -51,8 +52,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         prog="workflow.py", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("environment", metavar="ENV")
-    parser.add_argument("algorithm", metavar="ALGO")
+    add_place(parser)
     add_study(parser.add_argument_group("what to run (default: the arm baseline, seed 0)"))
     group = parser.add_argument_group("its course")
     group.add_argument("--checkpoints", nargs="+", type=float, default=list(CHECKPOINTS),
@@ -72,12 +72,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
                             "some 200 MB a seed), so that --resume cannot go on from it")
     group.add_argument("--name", default="", help="the folder's name (default: the run's hash)")
     add_running(parser, evaluates=False)
-    parser.set_defaults(suite=None, eval_episodes=10, print_config=False)
-    args = parse_by(parser, argv, OUT)
-    if args.env or args.algo or args.all:
-        raise BadInput("environment and algorithm come first, without --env, --algo or --all")
-    args.env, args.algo = [args.environment], [args.algorithm]
-    args.technique = args.technique or ["baseline"]
+    args = parse_placed(parser, argv, OUT)
     if args.seeds is None and args.num_seeds is None:
         args.seeds = [0]
     args.name = checked_name(args.name)
@@ -99,22 +94,14 @@ def course_of(args: argparse.Namespace) -> Study:
         return study
     (group,) = study.groups
     (spec,) = group.specs
-    known = _known(args.out, group.seeds)
-    going_on = continued(spec, known)
+    going_on = continued(spec, _known(args.out, group.seeds))
     if going_on is None:
         raise BadInput(
             f"{args.out} holds no run of {spec.experiment} with the same settings, a smaller "
             f"budget than {spec.config.total_steps} and its state for all of these seeds; "
             "leave out --resume"
         )
-    return followed_by(study, going_on)
-
-
-def followed_by(study: Study, spec: RunSpec) -> Study:
-    """The study with another run in the place of its only one."""
-    (group,) = study.groups
-    return type(study)((type(group)(group.algorithm, group.environment, (spec,), (), group.seeds),),
-                       study.left_out)  # fmt: skip
+    return Study((dataclasses.replace(group, specs=(going_on,)),), study.left_out)
 
 
 def _known(out: str, seeds: Sequence[int]) -> dict[str, dict]:
@@ -148,7 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{script.name}: {error}", file=sys.stderr)
         return BAD_INPUT
     words = worker_argv(argv, args)
-    code = run(Command(script, words, args, course_of, KIND.as_step, make_task, left_out))
+    made = course_of if study is None else lambda _: study
+    code = run(Command(script, words, args, made, KIND.as_step, make_task, left_out))
     if code or study is None or args.worker or args.list:
         return code
     return _conclude(args, study)

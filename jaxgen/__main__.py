@@ -261,7 +261,6 @@ def _watch(args: argparse.Namespace) -> int:
     _start(args)
 
     from jaxgen.report.practice import films
-    from jaxgen.system.files import write_bytes
     from jaxgen.training.keys import evaluation_key
 
     agent = _load(args.agent)
@@ -277,11 +276,8 @@ def _watch(args: argparse.Namespace) -> int:
     print(f"{agent.algorithm} {agent.technique} on {name} ({mode}), {level}")
     for title, clip in clips.items():
         print(f"{title}: return {clip.total:.4g}, length {clip.length}")
-    write_bytes(path, films.to_gif([*clips.values()]))
-    print(path)
-    if films.can_write_mp4():
-        films.write_mp4(path.with_suffix(".mp4"), [*clips.values()])
-        print(path.with_suffix(".mp4"))
+    for written in films.write_film(path, [*clips.values()]):
+        print(written)
     return 0
 
 

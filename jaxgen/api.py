@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgen.evaluation.agent import Agent, check_fits, returns_of
+from jaxgen.evaluation.agent import Agent, check_fits, returns_of, start_vector
 from jaxgen.evaluation.policy import checked_choices
 from jaxgen.evaluation.references import make_references
 from jaxgen.evaluation.returns import score_returns
@@ -117,7 +117,8 @@ def _train(
     label = f"{algorithm} on {task.spec.name}"
     base, vector = base_algorithm(algorithm), None
     if start is not None:
-        vector = _start_vector(start, task, base)
+        _check_agent(start, task, MODES[0])
+        vector = start_vector(start, task, base, base)
     console = Console() if progress else None
     trained = together.train(task, base, arm, seeds, label, console, vector)
     spec = task.spec.stacked(config.num_frames)
@@ -130,16 +131,6 @@ def _train(
             Agent(algorithm, technique, config, spec, params, seed, fault, history=history)
         )
     return agents
-
-
-def _start_vector(start: Agent, task: Task | HostTask, base: str) -> np.ndarray:
-    """The parameters of an agent that training begins with; BadInput: they do not suit."""
-    _check_agent(start, task, MODES[0])
-    if start.config.algorithm != base:
-        raise BadInput(
-            f"an agent of {start.algorithm} cannot be trained on by {base}; use its own algorithm"
-        )
-    return np.asarray(start.params)
 
 
 def evaluate(

@@ -142,6 +142,27 @@ def check_fits(agent: Agent, task: Task | HostTask) -> None:
         )
 
 
+def start_vector(agent: Agent, task: Task | HostTask, algorithm: str, base: str) -> np.ndarray:
+    """The parameters ``[D]`` of an agent that training begins with.
+
+    Args:
+      agent: whose policy it is.
+      task: on which it is trained on.
+      algorithm: by which, as a person calls it.
+      base: the registry name behind that.
+
+    Raises:
+      BadInput: as `check_fits`, or the agent is another algorithm's.
+    """
+    check_fits(agent, task)
+    if agent.config.algorithm != base:
+        raise BadInput(
+            f"an agent of {agent.algorithm} cannot be trained on by {algorithm}; use its own "
+            "algorithm"
+        )
+    return np.asarray(agent.params)
+
+
 @lru_cache(maxsize=64)
 def _functions(config: Config, spec: EnvSpec) -> Algorithm:
     """Made once, so that what is compiled for them is found again."""

@@ -35,8 +35,8 @@ def best_agent_of(store: Store, run: str, seed: int) -> Path:
 
 
 def agent_at(store: Store, spec: RunSpec, seed: int, share: float) -> Path:
-    """As `agent_of`, of a run that may have gone on from another one: from then on its own, before
-    that one's."""
+    """The same file as `agent_of` gives, of a run that may have gone on from another one: from then
+    on its own, before that one's."""
     steps, found = spec.config.steps_at(share), None
     for run, budget, shares in _with_past(store, spec):
         config = dataclasses.replace(spec.config, total_steps=budget)
@@ -52,7 +52,8 @@ def agent_at(store: Store, spec: RunSpec, seed: int, share: float) -> Path:
 
 
 def best_agent_at(store: Store, spec: RunSpec, seed: int) -> Path:
-    """As `best_agent_of`, where the best point may lie before a run went on from another one."""
+    """The same file as `best_agent_of` gives, where the best point may lie before a run went on
+    from another one."""
     found = None
     for run, _, _ in _with_past(store, spec):
         try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxgen.algorithms import ALGORITHMS
 from jaxgen.algorithms.paired import paired
-from jaxgen.evaluation.agent import Agent, check_fits
+from jaxgen.evaluation.agent import Agent, start_vector
 from jaxgen.evaluation.references import References, make_references
 from jaxgen.evaluation.saving import load_agent, pack_agent
 from jaxgen.evaluation.suite import Suite, make_suite
@@ -30,7 +30,7 @@ from jaxgen.system.files import DamagedFile, content_hash
 from jaxgen.training.build import make_program
 from jaxgen.training.fit import fit, needed_devices, padded
 from jaxgen.training.fork import begun_with
-from jaxgen.training.keys import evaluation_key
+from jaxgen.training.keys import CURVE_PURPOSE, evaluation_key
 from jaxgen.training.loop import Begin, Start, Step, iterate
 from jaxgen.training.program import Carry, Lanes, MakeAlgorithm, Program, stack_lanes
 from jaxgen.types import HostTask, PyTree, Task, is_host
@@ -171,7 +171,7 @@ def _fixed_episodes(
     key = content_hash([asked[name] for name in decisive])
     if key not in session.episodes:
         references = make_references(task, spec.evaluation, evaluation_key(spec.study_seed))
-        curve_key = evaluation_key(spec.study_seed, purpose=1)
+        curve_key = evaluation_key(spec.study_seed, CURVE_PURPOSE)
         evaluation = spec.evaluation
         curve_suite = make_suite(
             task, curve_key, evaluation.curve_levels, evaluation.curve_episodes
@@ -245,13 +245,7 @@ def _beginning(trainer: Trainer) -> Begin | None:
         agent = load_agent(start_of(trainer.session.store, spec.agent))
     except DamagedFile as damage:
         raise BadInput(f"{damage}; give the agent again by --start") from None
-    check_fits(agent, trainer.shared.task)
-    if agent.config.algorithm != spec.base:
-        raise BadInput(
-            f"an agent of {agent.algorithm} cannot be trained on by {spec.algorithm}; use its own "
-            "algorithm"
-        )
-    vector = np.asarray(agent.params)
+    vector = start_vector(agent, trainer.shared.task, spec.algorithm, spec.base)
     return lambda lanes, carry: begun_with(trainer.program, lanes, carry, vector)
 
 

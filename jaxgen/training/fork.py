@@ -62,14 +62,13 @@ def begun_with(program: Program, lanes: Lanes, carry: Carry, vector: np.ndarray)
             f"an agent of {np.size(vector)} parameters cannot be trained on as one of "
             f"{new.shape[1]}; give the configuration that it was trained with"
         )
-    replaced = []
+    policies, replaced = {policy.tobytes() for policy in new}, []
 
     def placed(leaf: Array) -> Array:
-        is_policy = leaf.shape[-1:] == new.shape[1:] and leaf.ndim in (1, 2) and (
-            np.asarray(leaf) == new[: len(leaf)] if leaf.ndim == 2
-            else (new == np.asarray(leaf)).all(1).any()
-        )
-        if not np.all(is_policy):
+        # Of one lane [D], or of all of them [L, D].
+        if leaf.ndim not in (1, 2) or leaf.shape[-1:] != new.shape[1:]:
+            return leaf
+        if any(row.tobytes() not in policies for row in np.atleast_2d(np.asarray(leaf))):
             return leaf
         replaced.append(leaf)
         moved = np.broadcast_to(np.asarray(vector, leaf.dtype), leaf.shape)

@@ -11,6 +11,10 @@ from jaxgen.types import Array
 STREAMS = ("init", "episodes", "train", "content", "probe")
 """Disjoint folds of a seed's key; evaluation has a key of its own, see `evaluation_key`."""
 
+CURVE_PURPOSE = 1
+"""Of the key of the episodes at a learning curve's points, see `evaluation_key`; 0 is that of final
+evaluations, those of other kinds of study follow."""
+
 
 def stream_key(study_seed: int, seed: Array, stream: str) -> Array:
     """The key of one purpose of one training seed; adding seeds changes no other key."""

@@ -36,7 +36,7 @@ TWO = Plan((0, 1), 2)
 def trial(number: int, *points: float | None, pruned: bool = False) -> Trial:
     """One whose two seeds are 1 apart."""
     both = tuple((p, p) if p is None else (p - 0.5, p + 0.5) for p in points)
-    return Trial(number, {"gamma": "0.9"}, 0, both, pruned)
+    return Trial(number, {"gamma": "0.9"}, both, pruned)
 
 
 # Spaces
@@ -126,7 +126,7 @@ def test_the_median_is_that_of_complete_trials_at_the_same_point():
 def test_a_grid_takes_every_combination_once_and_ends():
     space = parse_space(["hidden=32x32,64x64", "num_epochs=1,2"], CONFIG)
     first = proposals.propose("grid", space, CONFIG, [], TWO, 3, 0)
-    done = [Trial(n, params, 0, ((0.0, 0.0), (1.0, 1.0))) for n, params in enumerate(first)]
+    done = [Trial(n, params, ((0.0, 0.0), (1.0, 1.0))) for n, params in enumerate(first)]
     rest = proposals.propose("grid", space, CONFIG, done, TWO, 3, 0)
     cells = [(each["hidden"], each["num_epochs"]) for each in first + rest]
     assert cells == [("32x32", "1"), ("32x32", "2"), ("64x64", "1"), ("64x64", "2")]
@@ -143,7 +143,7 @@ def test_proposals_follow_from_seed_and_trials_and_lie_in_the_space(sampler):
         assert list(params) == list(SPACE)
         assert 1e-4 <= float(params["learning_rate"]) <= 1e-2 and len(params["gamma"]) <= 7
         assert 0.9 <= float(params["gamma"]) <= 0.999 and params["hidden"] in ("32x32", "64x64")
-    known = [Trial(n, p, 0, ((0.0, 0.0), (n * 1.0, n * 1.0))) for n, p in enumerate(first)]
+    known = [Trial(n, p, ((0.0, 0.0), (n * 1.0, n * 1.0))) for n, p in enumerate(first)]
     assert asked(0, known) == asked(0, known) != first
 
 
@@ -169,7 +169,7 @@ def test_a_planted_optimum_is_found_and_better_than_by_chance():
         while len(trials) < 40:
             for params in proposals.propose(sampler, space, CONFIG, trials, TWO, 5, 0):
                 value = worth(params)
-                trials.append(Trial(len(trials), params, 0, ((value,) * 2,) * 2))
+                trials.append(Trial(len(trials), params, ((value,) * 2,) * 2))
         found = best_trial(trials, TWO)
         assert found is not None
         best[sampler] = found.value(TWO)
@@ -181,7 +181,7 @@ def test_failed_and_pruned_trials_may_be_told_of():
     params = proposals.propose("tpe", SPACE, CONFIG, [], TWO, 3, 0)
     points = [((1.0, 1.0), (2.0, 2.0)), ((1.0, 1.0),), ((1.0, 1.0), (None, 2.0))]
     trials = [
-        Trial(n, own, 0, reached, n == 1)
+        Trial(n, own, reached, n == 1)
         for n, (own, reached) in enumerate(zip(params, points, strict=True))
     ]
     assert len(proposals.propose("tpe", SPACE, CONFIG, trials, TWO, 2, 0)) == 2

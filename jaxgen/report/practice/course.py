@@ -15,15 +15,13 @@ from jaxgen.report.practice.pictures import Curve, Titled
 from jaxgen.report.style import to_png
 from jaxgen.results.kept import agent_at, agent_of, best_agent_at
 from jaxgen.results.store import Store
-from jaxgen.study.cards import algorithm_title, figure_title
+from jaxgen.study.cards import algorithm_title, figure_title, place_folder
 from jaxgen.study.spec import RunSpec
 from jaxgen.system.errors import BadInput
 from jaxgen.system.files import DamagedFile, load_json
-from jaxgen.training.keys import evaluation_key
+from jaxgen.training.keys import CURVE_PURPOSE, evaluation_key
 from jaxgen.types import HostTask, Task
 
-CURVE_PURPOSE = 1
-"""Of the key of the learning curve's episodes, see `jaxgen.running.batch`."""
 MAX_FRAMES = 250
 """Frames of an episode in a film: of a thousand steps every fourth is shown."""
 ORIGIN = "origin.json"
@@ -44,7 +42,7 @@ class Course(NamedTuple):
     def folder(self) -> str:
         """The folder below the results."""
         spec = self.spec
-        place = f"{spec.algorithm.upper()}_{figure_title(spec.environment)}".replace(" ", "-")
+        place = place_folder(spec.algorithm, spec.environment)
         return f"{place}/{self.name or spec.name.rsplit('-', 1)[-1]}"
 
     @property
@@ -154,45 +152,34 @@ def _write_seed(
         store, f"{folder}/evaluations.npz", timesteps=curve.steps.astype(np.int64),
         results=curve.returns, ep_lengths=history["eval_lengths"][:, 0],
     )  # fmt: skip
-    kept = {
-        "best_model": best_agent_at(store, spec, seed),
-        "final_model": final,
-    }
-    for name, path in kept.items():
+    best = best_agent_at(store, spec, seed)
+    for name, path in {"best_model": best, "final_model": final}.items():
         store.write_bytes(f"{folder}/{name}.npz", path.read_bytes())
     returns = {}
     for share in course.shares:
         # A run that went on from another one has checkpoints there that nobody asked for then.
         with suppress(DamagedFile):
-            returns[share] = _write_checkpoint(store, course, seed, share, stage, plots)
-    _write_best(store, course, seed, curve, stage)
+            meta = _meta(course, seed, share, stage, history["env_steps"])
+            returns[share] = _write_checkpoint(store, course, seed, meta, stage, plots)
+    others, _ = _play(load_agent(best), stage.suite)
+    point = int(np.argmax(curve.returns.mean(1)))
+    # What the best point of the curve promised, and what its agent returns elsewhere.
+    store.write_json(f"{folder}/best_model.json", {
+        "env_steps": int(curve.steps[point]),
+        "mean_on_the_episodes_that_it_was_chosen_by": float(curve.returns[point].mean()),
+        "mean_on_others": float(others.mean()),
+    })  # fmt: skip
     return _Finished(curve, returns)
 
 
-def _write_best(
-    store: Store, course: Course, seed: int, curve: Curve, stage: _Stage
-) -> None:
-    """What the best point of the curve promised, and what its agent returns elsewhere."""
-    played = _play(load_agent(best_agent_at(store, course.spec, seed)), stage.suite)
-    point = int(np.argmax(curve.returns.mean(1)))
-    store.write_json(f"{course.in_seed(seed)}/best_model.json", {
-        "env_steps": int(curve.steps[point]),
-        "mean_on_the_episodes_that_it_was_chosen_by": float(curve.returns[point].mean()),
-        "mean_on_others": float(played.returns.mean()),
-    })  # fmt: skip
-
-
 def _write_checkpoint(
-    store: Store, course: Course, seed: int, share: float, stage: _Stage, plots: bool
+    store: Store, course: Course, seed: int, meta: dict[str, Any], stage: _Stage, plots: bool
 ) -> np.ndarray:
     """The files of a checkpoint; its returns ``[E]``. Those that are there already are kept."""
-    spec, folder = course.spec, f"{course.in_seed(seed)}/checkpoints/{_percent(share)}"
+    spec, share = course.spec, meta["share"]
+    folder = f"{course.in_seed(seed)}/checkpoints/{_percent(share)}"
     path = agent_at(store, spec, seed, share)
-    data = path.read_bytes()
-    meta = _meta(course, seed, share, stage) | {"films": plots}
-    taken = store.read_history(spec.name, seed)["env_steps"]
-    # Where iterations do not count alike, the one that has reached the share.
-    meta["env_steps"] = int(taken[min(np.searchsorted(taken, meta["env_steps"]), len(taken) - 1)])
+    data, meta = path.read_bytes(), meta | {"films": plots}
     done, rewards = store.path(f"{folder}/meta.json"), store.path(f"{folder}/trained_rewards.npz")
     agent = store.path(f"{folder}/agent.npz")
     with suppress(DamagedFile, OSError, ValueError, KeyError):
@@ -200,27 +187,26 @@ def _write_checkpoint(
         if agent.read_bytes() == data and {name: before.get(name) for name in meta} == meta:
             with np.load(rewards) as arrays:
                 return arrays["rewards"]
-    played = _play(load_agent(path), stage.suite)
+    trained = load_agent(path)
+    returns, lengths = _play(trained, stage.suite)
     store.write_bytes(f"{folder}/agent.npz", data)
-    _write_npz(
-        store, f"{folder}/trained_rewards.npz", rewards=played.returns, lengths=played.lengths
-    )
+    _write_npz(store, f"{folder}/trained_rewards.npz", rewards=returns, lengths=lengths)
     if plots:
         title = Titled(f"{course.title}: after {meta['env_steps']:,} env steps", spec.quick)
         figures = {
-            "boxplot_trained_vs_random": pictures.boxplot(played.returns, stage.random, title),
-            "trained_rewards_hist": pictures.histogram(played.returns, title),
+            "boxplot_trained_vs_random": pictures.boxplot(returns, stage.random, title),
+            "trained_rewards_hist": pictures.histogram(returns, title),
         }
         for name, figure in figures.items():
             store.write_bytes(f"{folder}/{name}.png", to_png(figure))
-        meta["film"] = _write_film(store, folder, course, load_agent(path), stage)
+        meta["film"] = _write_film(store, folder, course, trained, stage)
     statistics = {
-        "mean": float(played.returns.mean()), "std": float(played.returns.std()),
-        "median": float(np.median(played.returns)),
+        "mean": float(returns.mean()), "std": float(returns.std()),
+        "median": float(np.median(returns)),
     }  # fmt: skip
     # Last: where it is, all are.
     store.write_json(f"{folder}/meta.json", meta | statistics)
-    return played.returns
+    return returns
 
 
 def _percent(share: float) -> str:
@@ -228,25 +214,25 @@ def _percent(share: float) -> str:
     return f"{100 * share:03.0f}" if round(100 * share, 6).is_integer() else f"{100 * share:g}"
 
 
-def _meta(course: Course, seed: int, share: float, stage: _Stage) -> dict[str, Any]:
+def _meta(
+    course: Course, seed: int, share: float, stage: _Stage, taken: np.ndarray
+) -> dict[str, Any]:
+    """The facts of a checkpoint; ``taken`` are the env steps after each iteration ``[I]``."""
     spec = course.spec
+    # Where iterations do not count alike, the one that has reached the share.
+    reached = min(np.searchsorted(taken, spec.config.steps_at(share)), len(taken) - 1)
     return {
         "algorithm": spec.algorithm, "environment": spec.environment, "arm": spec.arm,
         "run": spec.name, "seed": seed, "share": share,
-        "env_steps": spec.config.steps_at(share), "total_steps": spec.config.total_steps,
+        "env_steps": int(taken[reached]), "total_steps": spec.config.total_steps,
         "episodes": stage.names, "mode": "greedy",
     }  # fmt: skip
 
 
-class _Outcome(NamedTuple):
-    returns: np.ndarray
-    lengths: np.ndarray
-
-
-def _play(agent: Agent, suite: Suite) -> _Outcome:
-    """Greedy outcomes ``[E]`` at level 0."""
+def _play(agent: Agent, suite: Suite) -> tuple[np.ndarray, np.ndarray]:
+    """Greedy returns and lengths ``[E]`` at level 0."""
     played = suite.play(agent.functions().policy, agent.params, False, agent.config.num_frames)
-    return _Outcome(np.asarray(played.returns)[0], np.asarray(played.lengths)[0])
+    return np.asarray(played.returns)[0], np.asarray(played.lengths)[0]
 
 
 def _write_film(
@@ -262,9 +248,7 @@ def _write_film(
     except BadInput as error:
         return str(error)
     ((what, clip),) = clips.items()
-    store.write_bytes(f"{folder}/rollout.gif", films.to_gif([clip]))
-    if films.can_write_mp4():
-        films.write_mp4(store.path(f"{folder}/rollout.mp4"), [clip])
+    films.write_film(store.path(f"{folder}/rollout.gif"), [clip])
     return f"{what}: return {clip.total:.5g}, {clip.length} steps"
 
 

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from jaxgen.evaluation.agent import Agent, check_fits, returns_of
 from jaxgen.evaluation.suite import Film, Shots, make_suite
 from jaxgen.system.errors import BadInput
+from jaxgen.system.files import write_bytes
 from jaxgen.types import Array, HostTask, Task
 
 SHEET_SIDE = 120
@@ -162,6 +163,23 @@ def to_gif(clips: Sequence[Film]) -> bytes:
         stream, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0
     )
     return stream.getvalue()
+
+
+def write_film(path: Path, clips: Sequence[Film]) -> list[Path]:
+    """Write clips as a GIF and, where imageio-ffmpeg is installed, as an MP4 beside it.
+
+    Args:
+      path: of the GIF.
+      clips: one after the other.
+
+    Returns:
+      What was written.
+    """
+    write_bytes(path, to_gif(clips))
+    if not can_write_mp4():
+        return [path]
+    write_mp4(path.with_suffix(".mp4"), clips)
+    return [path, path.with_suffix(".mp4")]
 
 
 def can_write_mp4() -> bool:

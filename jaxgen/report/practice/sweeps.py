@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,15 +23,12 @@ from jaxgen.system.files import DamagedFile, load_json, write_bytes
 from jaxgen.training.keys import evaluation_key
 from jaxgen.types import HostTask, Task
 
-if TYPE_CHECKING:
-    pass
-
 CURVES, ANALYSIS = "_plots_learning_curves", "_plots_grpo_g_analysis"
 FUSED = "rollout and update are one compiled program"
 
 
 class Drawing(NamedTuple):
-    """What is drawn, and where."""
+    """A choice of figures, and the place where they lie."""
 
     folder: Path | None = None
     """Where figures lie; None: in the results."""
@@ -154,9 +151,7 @@ def _write_films(
         store.write_json(said, words | {"none": str(error)})
         return
     for pick, (what, clip) in zip(films.PICKS, clips.items(), strict=True):
-        store.write_bytes(f"{folder}/videos/{pick}.gif", films.to_gif([clip]))
-        if films.can_write_mp4():
-            films.write_mp4(store.path(f"{folder}/videos/{pick}.mp4"), [clip])
+        films.write_film(store.path(f"{folder}/videos/{pick}.gif"), [clip])
         words[pick] = f"{what}: return {clip.total:.5g}, {clip.length} steps"
     store.write_json(said, words)
 
@@ -171,7 +166,7 @@ def _draw(
     for (environment, algorithm), own in _by_place(specs).items():
         name = f"{environment.replace(':', '-')}_{algorithm}"
         title = f"{algorithm_title(algorithm)}, {figure_title(environment)}"
-        labelled = {_label(spec): curves[spec.name] for spec in own}
+        labelled = {spec.arm: curves[spec.name] for spec in own}
         figure = draw_curves(labelled, title, own[0].quick, drawing.limit)
         write_bytes(base / CURVES / f"{name}.png", to_png(figure))
         by_value = swept_values(own, drawing.field)
@@ -194,13 +189,9 @@ def _by_place(specs: Iterable[RunSpec]) -> dict[tuple[str, str], list[RunSpec]]:
     return places
 
 
-def _label(spec: RunSpec) -> str:
-    return spec.arm
-
-
 def _table(specs: Sequence[RunSpec], curves: Mapping[str, list[Curve]]) -> list[str]:
     """The last point of each arm: mean and range over seeds."""
-    width = max((len(_label(spec)) for spec in specs), default=0)
+    width = max((len(spec.arm) for spec in specs), default=0)
     lines = []
     for (environment, algorithm), own in _by_place(specs).items():
         lines += ["", f"{algorithm_title(algorithm)}, {figure_title(environment)}: last point of "
@@ -208,7 +199,7 @@ def _table(specs: Sequence[RunSpec], curves: Mapping[str, list[Curve]]) -> list[
         for spec in own:
             ends = [values[-1] for _, values in curves[spec.name]]
             lines.append(
-                f"  {_label(spec):{width}}  n={len(ends)}  {np.mean(ends):10.5g}  "
+                f"  {spec.arm:{width}}  n={len(ends)}  {np.mean(ends):10.5g}  "
                 f"[{min(ends):.5g}, {max(ends):.5g}]"
             )
     return lines

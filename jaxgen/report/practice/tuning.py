@@ -29,7 +29,6 @@ from jaxgen.study.settings import Range
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LEVEL = 0.95
 MIN_IMPORTANCE = 6
 """Complete trials from which on importances are drawn."""
 COLORS = {COMPLETE: BLUE, PRUNED: GREY, FAILED: RED}
@@ -52,15 +51,14 @@ class Verdict(NamedTuple):
 
     @property
     def words(self) -> str:
-        """What may be said of it."""
+        """The statement that it allows."""
         mean, half = self.difference
         interval = f"{mean:+.5g} [{mean - half:.5g}, {mean + half:.5g}]"
         what = f"winner less default on {len(self.seeds)} seeds that the search has not seen"
-        if mean - half > 0:
-            return f"tuning helped: {what} {interval} (95 % t interval of paired differences)"
-        if mean + half < 0:
-            return f"tuning hurt: {what} {interval} (95 % t interval of paired differences)"
-        return f"no difference shown: {what} {interval} (95 % t interval of paired differences)"
+        found = "no difference shown"
+        if abs(mean) > half:
+            found = "tuning helped" if mean > 0 else "tuning hurt"
+        return f"{found}: {what} {interval} (95 % t interval of paired differences)"
 
 
 def indistinguishable(trials: Sequence[Trial], plan: Plan) -> list[int] | None:
@@ -135,7 +133,7 @@ def csv_of(trials: Sequence[Trial], plan: Plan, space: Space) -> str:
 
 
 def words_of(trials: Sequence[Trial], plan: Plan, verdict: Verdict | None) -> list[str]:
-    """What a search found, for a screen."""
+    """The findings of a search, for a screen."""
     counts = {state: sum(trial.state(plan) == state for trial in trials) for state in COLORS}
     lines = [", ".join(f"{count} trials {state}" for state, count in counts.items() if count)]
     best = best_trial(trials, plan)
@@ -206,7 +204,7 @@ def _note(plan: Plan) -> str:
 
 
 def _positions(trials: Sequence[Trial], field: str, choice: Any) -> np.ndarray:
-    """Where the values of a field lie on an axis: numbers, logarithms, or places of choices."""
+    """Places of the values of a field on an axis: numbers, logarithms, or places of choices."""
     if not isinstance(choice, Range):
         return np.array([choice.index(trial.params[field]) for trial in trials], float)
     return np.array([float(trial.params[field]) for trial in trials])

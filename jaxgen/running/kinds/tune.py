@@ -1,6 +1,6 @@
 """The study of hyper-parameters: which runs a search needs next, and what its trials returned.
 
-The state of a search is its log. `next_step` says what follows from it; the runs of a step are an
+The state of a search is its log. `advance` says what follows from it; the runs of a step are an
 ordinary study, which is stored and resumed as any other; `tell` writes down what came out.
 """
 
@@ -22,6 +22,7 @@ from jaxgen.study.kinds.search import (
     Plan,
     Space,
     Trial,
+    check_allowed,
     given_up,
     running,
 )
@@ -61,7 +62,7 @@ class Search(NamedTuple):
 
 
 class State(NamedTuple):
-    """What the log says."""
+    """The content of the log."""
 
     trials: list[Trial]
     sources: list[list[int]]
@@ -112,17 +113,15 @@ def _state(records: Sequence[Mapping[str, Any]]) -> State:
     trials: list[Trial] = []
     sources: list[list[int]] = []
     histories: list[list[Params]] = []
-    batch = 0
     for record in records:
         if record["kind"] == ASKED:
             first, refused = len(trials), record.get("refused", ())
             trials += [
                 # A trial that the algorithm does not allow has failed before it began.
-                Trial(first + number, params, batch, ((None,),) if number in refused else ())
+                Trial(first + number, params, ((None,),) if number in refused else ())
                 for number, params in enumerate(record["trials"])
             ]
             histories.append([trial.params for trial in trials])
-            batch += 1
         elif record["kind"] == REACHED:
             for number, points in record["points"].items():
                 trial = trials[int(number)]
@@ -181,9 +180,8 @@ def advance(search: Search, state: State, path: Path, make_study: MakeStudy) -> 
 
 def _is_allowed(config: Any, params: Params) -> bool:
     """Whether an algorithm allows a combination of values."""
-    overrides = dict(parse_arm(arm_name("baseline", params), type(config)).overrides)
     try:
-        replace(config, overrides).validate()
+        check_allowed(config, params)
     except BadInput:
         return False
     return True
@@ -311,7 +309,7 @@ def population(
     specs: list[RunSpec] = []
     study = None
     for generation, params in enumerate(histories):
-        members = [Trial(number, values, 0) for number, values in enumerate(params)]
+        members = [Trial(number, values) for number, values in enumerate(params)]
         study, names = _runs(search, members, make_study)
         by_name = {spec.name: spec for group in study.groups for spec in group.specs}
         following = []

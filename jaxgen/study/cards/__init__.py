@@ -132,6 +132,11 @@ def algorithm_title(name: str) -> str:
     return name[:length].upper() + name[length:]
 
 
+def place_folder(algorithm: str, environment: str) -> str:
+    """The specified name of a folder, ``<ALGO>_<ENV>``, e.g. ``SAC_HalfCheetah``."""
+    return f"{algorithm.upper()}_{figure_title(environment)}".replace(" ", "-")
+
+
 def sentence_title(environment: str) -> str:
     """The name of an environment in sentences; its name where it is not registered."""
     card = ENVIRONMENT_CARDS.get(environment)

@@ -1,1 +1,1 @@
-"""What kinds of study ask beyond a product of arms, as data."""
+"""Questions of kinds of study beyond a product of arms, as data."""

@@ -1,4 +1,4 @@
-"""What a search tries next. Every proposal follows from a seed and the trials before it alone."""
+"""Proposals of what a search tries next, each from a seed and the trials before it alone."""
 
 import importlib.util
 import itertools
@@ -40,7 +40,7 @@ def check_sampler(sampler: str, space: Space, config: Config) -> None:
     if sampler in NEEDS_OPTUNA and importlib.util.find_spec("optuna") is None:
         raise BadInput(
             f"sampler {sampler!r} needs Optuna, which is not installed; pip install "
-            "'jaxgen[tune]', or use --sampler random"
+            '"optuna>=4.5,<6", or use --sampler random'
         )
     ranges = [field for field, choice in space.items() if isinstance(choice, Range)]
     if sampler == "grid" and ranges:
@@ -197,7 +197,7 @@ def _as_optuna(trial: Trial, spaces: dict[str, Any], plan: Plan) -> Any:
 
 
 def exploited(values: Sequence[float | None], rng: np.random.Generator) -> list[int]:
-    """Which member each one goes on from: the lowest quarter from members of the highest.
+    """Members that each one goes on from: the lowest quarter from members of the highest.
 
     Args:
       values: of the members; None, which is lowest, where one diverged.

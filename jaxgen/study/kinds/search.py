@@ -51,12 +51,10 @@ class Plan(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What is known of a trial."""
+    """A trial, as far as it is known."""
 
     number: int
     params: Params
-    batch: int
-    """The number of the batch that it trains in."""
     points: tuple[tuple[float | None, ...], ...] = ()
     """Mean return of each seed at the points that it has reached ``[points][seeds]``; None: it
     diverged."""
@@ -122,12 +120,12 @@ def parse_space(words: Iterable[str], config: Config) -> Space:
             written(end, kinds[field]) for end in (choice.low, choice.high)
         ]  # fmt: skip
         for value in ends:
-            _check_allowed(config, {field: value})
+            check_allowed(config, {field: value})
     return space
 
 
-def _check_allowed(config: Config, params: Params) -> None:
-    """Raise BadInput where a configuration does not allow values, each by itself."""
+def check_allowed(config: Config, params: Params) -> None:
+    """Raise BadInput where a configuration does not allow these values."""
     overrides = dict(parse_arm(arm_name("baseline", params), type(config)).overrides)
     replace(config, overrides).validate()
 
